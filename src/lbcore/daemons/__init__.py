@@ -1,0 +1,1 @@
+"""Assemble: choose a brain, its sources and sinks, and run the one loop."""

@@ -1,0 +1,156 @@
+"""What a brain wants done: a closed union of frozen classes, each carried out by exactly one sink.
+
+`subject` names what an intent is about: a newer intent for the same subject replaces one that
+still waits, and intents for one subject are carried out in order.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+from lbcore.addresses import Address
+from lbcore.config import Config
+from lbcore.errors import Problem
+from lbcore.model import Link, ServiceKey
+from lbcore.verdicts import Refusal
+
+__all__ = [
+    "Announce",
+    "EventType",
+    "Intent",
+    "RecordEvent",
+    "ReportConfig",
+    "SetAddresses",
+    "SetLinks",
+    "SetPoolUsage",
+    "SetPresence",
+    "Withdraw",
+]
+
+
+@frozen(kw_only=True)
+class SetAddresses:
+    """Write a Service's addresses to its status: `status.loadBalancer.ingress` and the annotation
+    `metallb.io/ip-allocated-from-pool`; `refusal` says why when there are none or not those asked for.
+    """
+
+    key: ServiceKey
+    uid: str = ""
+    addresses: tuple[Address, ...] = ()
+    pool: str | None = None
+    refusal: Refusal | None = None
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The Service whose status this is."""
+        return ("service", str(self.key))
+
+
+class EventType(Enum):
+    """`Event.type` of Kubernetes."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@frozen(kw_only=True)
+class RecordEvent:
+    """Tell the user of an object what happened to it, as a Kubernetes Event. `about` is `Kind namespace/name`."""
+
+    about: str
+    type: EventType
+    reason: str
+    message: str
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """Events with the same object and reason replace each other while they wait."""
+        return ("event", f"{self.about} {self.reason}")
+
+
+@frozen(kw_only=True)
+class SetPoolUsage:
+    """`IPAddressPool.status`: distinct addresses in use, and usable ones still free, by family."""
+
+    pool: str
+    assigned_ipv4: int
+    assigned_ipv6: int
+    available_ipv4: int
+    available_ipv6: int
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The pool whose status this is."""
+        return ("pool", self.pool)
+
+
+@frozen(kw_only=True)
+class ReportConfig:
+    """A new configuration is in force, or was refused (`problems`) and the last good one (`config`) stays."""
+
+    config: Config | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one configuration."""
+        return ("config", "")
+
+
+@frozen(kw_only=True)
+class Announce:
+    """Answer for an address on Layer 2, and tell the segment so (gratuitous ARP, unsolicited NA).
+
+    `interfaces` are names, sorted; empty means every link of the newest `SetLinks`. One that does
+    not exist yet is taken up when it appears there.
+    """
+
+    address: Address
+    interfaces: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The address."""
+        return ("address", str(self.address))
+
+
+@frozen(kw_only=True)
+class Withdraw:
+    """Stop answering for an address."""
+
+    address: Address
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The address."""
+        return ("address", str(self.address))
+
+
+@frozen(kw_only=True)
+class SetLinks:
+    """The interfaces on which addresses may be answered for: usable and not excluded, sorted by index."""
+
+    links: tuple[Link, ...]
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one set of links."""
+        return ("links", "")
+
+
+@frozen(kw_only=True)
+class SetPresence:
+    """Be seen by the other speakers as a candidate, or leave; `why` is for the log."""
+
+    present: bool
+    why: str
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one presence."""
+        return ("presence", "")
+
+
+Intent = SetAddresses | RecordEvent | SetPoolUsage | ReportConfig | Announce | Withdraw | SetLinks | SetPresence

@@ -1,0 +1,92 @@
+"""Why: the one closed list of reasons, and the refusal that carries one.
+
+The same words serve the Kubernetes Event, the Service's condition, the metric's label and the
+command line, so that what an operator greps for is the same everywhere.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+from lbcore.model import ServiceKey
+
+__all__ = ["NodeVerdict", "PoolVerdict", "Reason", "Refusal"]
+
+
+class Reason(Enum):
+    """Every reason that a decision of lbcore can have; the value is what people see."""
+
+    OK = "OK"
+
+    # A request that no pool could satisfy (controller).
+    BAD_REQUEST = "BadRequest"
+    CONFLICTING_REQUEST = "ConflictingRequest"
+    NO_CLUSTER_IP = "NoClusterIP"
+    FAMILY_MISMATCH = "FamilyMismatch"
+    NOT_DUAL_STACK = "NotDualStack"
+
+    # What a pool or an address says to a sound request (controller).
+    NO_POOLS = "NoPools"
+    POOL_NOT_FOUND = "PoolNotFound"
+    POOL_NOT_AUTOMATIC = "PoolNotAutomatic"
+    POOL_NOT_FOR_NAMESPACE = "PoolNotForNamespace"
+    POOL_NOT_FOR_SERVICE = "PoolNotForService"
+    POOL_LACKS_FAMILY = "PoolLacksFamily"
+    POOL_EXHAUSTED = "PoolExhausted"
+    ADDRESS_NOT_IN_POOL = "AddressNotInPool"
+    ADDRESS_IN_OTHER_POOL = "AddressInOtherPool"
+    ADDRESS_AVOIDED = "AddressAvoided"
+    ADDRESS_IN_USE = "AddressInUse"
+    SHARING_REFUSED = "SharingRefused"
+
+    # Why a node does not announce (speaker).
+    NOT_LOAD_BALANCER = "NotLoadBalancer"
+    NO_ADDRESS = "NoAddress"
+    NO_ADVERTISEMENT = "NoAdvertisement"
+    SHARED_WITH_SERVICE_SELECTORS = "SharedWithServiceSelectors"
+    NO_ENDPOINTS = "NoEndpoints"
+    NO_LOCAL_ENDPOINTS = "NoLocalEndpoints"
+    NODE_NOT_SELECTED = "NodeNotSelected"
+    NODE_UNKNOWN = "NodeUnknown"
+    NODE_EXCLUDED = "NodeExcluded"
+    NODE_NETWORK_UNAVAILABLE = "NodeNetworkUnavailable"
+    NOT_A_MEMBER = "NotAMember"
+    NOT_ELECTED = "NotElected"
+    NO_INTERFACE = "NoInterface"
+    NOT_READY = "NotReady"
+
+
+@frozen(kw_only=True)
+class PoolVerdict:
+    """What one pool says to one request."""
+
+    pool: str
+    reason: Reason
+    detail: str = ""
+
+
+@frozen(kw_only=True)
+class NodeVerdict:
+    """What keeps one node from announcing, or `Reason.OK` for the one that does."""
+
+    node: str
+    reason: Reason
+    detail: str = ""
+
+
+@frozen(kw_only=True)
+class Refusal:
+    """A request that cannot be granted now: for whom, why, and what would satisfy it.
+
+    `pools` is the trace: each pool that was asked and what it said, in the order asked.
+    """
+
+    key: ServiceKey
+    reason: Reason
+    detail: str
+    pools: tuple[PoolVerdict, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.reason.value}: {self.detail}"
