@@ -1,0 +1,23 @@
+"""What every test shares: the account of skipped tests and the two sizes of property tests."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from machine import TOOLS
+from skips import Skips
+
+pytest_plugins = ["pytester"]
+
+# A deadline would measure the neighbours of a busy machine, and `too_slow` likewise.
+settings.register_profile("default", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("default"), max_examples=300, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take skipped tests into account, with the tools of this machine."""
+    config.pluginmanager.register(Skips(TOOLS), "skips")
