@@ -83,8 +83,8 @@ def _programs_in(variable: str, *names: str) -> str | None:
 
 
 TOOLS: Mapping[str, Tool] = {
-    "netns": Tool(_namespaces, "run as root, or: sysctl -w kernel.unprivileged_userns_clone=1"),
-    "userns": Tool(partial(_run, "unshare", "-Urn", "true"), "sysctl -w kernel.unprivileged_userns_clone=1"),
+    "netns": Tool(_namespaces, "run as root, or allow user namespaces (sysctl user.max_user_namespaces)"),
+    "userns": Tool(partial(_run, "unshare", "-Urn", "true"), "allow user namespaces (sysctl user.max_user_namespaces)"),
     "packet": Tool(_packet_socket, "run as root, or allow user namespaces"),
     "nft": Tool(_nft, "apt-get install nftables (kernel: nf_tables)"),
     "nginx": Tool(partial(_run, "nginx", "-v"), "apt-get install nginx-light"),

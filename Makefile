@@ -1,0 +1,51 @@
+# Every target first makes what it needs: a virtual environment in .venv with pinned dependencies
+# and, as root on Debian or Ubuntu, the programs that the lab runs. `make` alone lists the targets.
+
+# Debian keeps nft, nginx and ip in sbin, which is not on everybody's path.
+export PATH := $(PATH):/usr/sbin:/sbin
+export PYTHON ?=
+bin := .venv/bin
+
+.PHONY: help demo lab test test-fast check format bench lock clean python system
+.NOTPARALLEL:
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: python system ## a cluster in namespaces gets addresses, answers curl and survives a lost node (a minute)
+	@$(bin)/lbcore demo
+
+lab: python system ## the demo's cluster, to play with
+	@$(bin)/lbcore lab
+
+test: python system ## every test; the closing table says what was skipped and why
+	@$(bin)/python -m pytest
+
+test-fast: python system ## the tests that take no more than a second or two each
+	@$(bin)/python -m pytest -m "not slow"
+
+check: python ## formatting, lint, types, import contracts
+	$(bin)/ruff format --check
+	$(bin)/ruff check
+	$(bin)/mypy
+	$(bin)/lint-imports
+
+format: python ## put the sources into ruff's format
+	$(bin)/ruff format
+	$(bin)/ruff check --fix
+
+bench: python system ## speed and memory, as a table
+	@$(bin)/python -m benchmarks
+
+lock: ## resolve the dependencies anew and pin them in constraints.txt
+	@tools/setup lock
+
+clean: ## remove everything that make made here (system packages stay)
+	rm -rf .venv build dist src/*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python:
+	@tools/setup python
+
+system:
+	@tools/setup system
