@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from immutables import Map
 
 from lbcore.addresses import Address, AddressRange, Family
@@ -18,6 +18,7 @@ from lbcore.model import Labels, LabelSelector
 __all__ = [
     "Config",
     "ConfigDocument",
+    "Configuration",
     "InvalidConfig",
     "L2Advertisement",
     "Origin",
@@ -151,6 +152,36 @@ class InvalidConfig:
     """Why documents do not make a configuration; the last good one stays in force."""
 
     problems: tuple[Problem, ...]
+
+
+@frozen(kw_only=True)
+class Configuration:
+    """The documents as they stand, and the last sound configuration they made: the one in force.
+
+    `current` is None until documents have made a sound one. `problems` is what is wrong with the
+    documents now; as long as there are any, `current` stays what it was.
+    """
+
+    documents: Map[Origin, ConfigDocument] = field(factory=Map)
+    current: Config | None = None
+    problems: tuple[Problem, ...] = ()
+
+    def seen(self, document: ConfigDocument) -> Configuration:
+        """One document is there, or has changed. Nothing is in force before `settled`."""
+        return evolve(self, documents=self.documents.set(document.origin, document))
+
+    def gone(self, origin: Origin) -> Configuration:
+        """One document was deleted."""
+        if origin not in self.documents:
+            return self
+        return evolve(self, documents=self.documents.delete(origin))
+
+    def settled(self) -> Configuration:
+        """The documents joined: a new configuration in force, or the problems that keep the old one."""
+        built = build(self.documents.values())
+        if isinstance(built, InvalidConfig):
+            return evolve(self, problems=built.problems)
+        return evolve(self, current=built, problems=())
 
 
 def build(documents: Iterable[ConfigDocument]) -> Config | InvalidConfig:

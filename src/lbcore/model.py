@@ -44,7 +44,7 @@ def _tuple_of_addresses(value: Iterable[Address]) -> tuple[Address, ...]:
     return tuple(value)
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class ServiceKey:
     """A Service's `metadata.namespace` and `metadata.name`; prints as `namespace/name`."""
 

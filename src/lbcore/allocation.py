@@ -1,0 +1,307 @@
+"""Which addresses does a Service get? Pure questions over pools and a ledger.
+
+`allocate` answers for a Service that has none; `settle` for one that may hold some already, and
+never lets a working address go before a better one is granted. Both stop at the first yes;
+`verdicts` reads the same decision to the end, for `explain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import evolve, field, frozen
+
+from lbcore.addresses import Address, Family
+from lbcore.config import Pool
+from lbcore.ledger import Claim, Conflict, Ledger
+from lbcore.model import ServiceKey
+from lbcore.pools import Catalog, candidates, is_buggy, permits
+from lbcore.requests import Request
+from lbcore.verdicts import PoolVerdict, Reason, Refusal
+
+__all__ = ["Allocation", "Outcome", "allocate", "judge_held", "settle", "verdicts"]
+
+
+@frozen(kw_only=True)
+class Allocation:
+    """Addresses granted to a Service, IPv4 before IPv6, and the pool that each comes from."""
+
+    key: ServiceKey
+    addresses: tuple[Address, ...]
+    pools: tuple[str, ...]
+
+    def claim(self, request: Request) -> Claim:
+        """What to enter into the ledger when this is accepted."""
+        return Claim(
+            key=self.key,
+            addresses=self.addresses,
+            pools=self.pools,
+            ports=request.ports,
+            sharing=request.sharing,
+        )
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """What a Service ends up with: addresses, or a refusal, or both when it keeps what it has
+    because what it asks for cannot be granted now.
+    """
+
+    allocation: Allocation | None = None
+    refusal: Refusal | None = field(default=None)
+
+
+def allocate(request: Request, catalog: Catalog, ledger: Ledger) -> Allocation | Refusal:
+    """Addresses for a request, or why not and what would help.
+
+    Exactly the addresses asked for, if any; else the first pool in order that can give every family
+    wanted; else one address of each family from two pools; else, if the request does not insist on
+    both families, one address. Within a pool: ranges as written, addresses ascending, the lowest
+    that is free or may be shared. Costs O(log n) in the holders for each pool asked.
+    """
+    if request.addresses:
+        return _grant_exactly(request, catalog, ledger)
+    if request.pool is not None and catalog.named(request.pool) is None:
+        known = ", ".join(pool.name for pool in catalog.pools) or "none"
+        text = f"there is no pool {request.pool!r}; pools: {known}"
+        return Refusal(key=request.key, reason=Reason.POOL_NOT_FOUND, detail=text)
+    if not catalog.pools:
+        text = "no address pool is configured; create an IPAddressPool"
+        return Refusal(key=request.key, reason=Reason.NO_POOLS, detail=text)
+    return _grant_any(request, catalog, ledger)
+
+
+@frozen(kw_only=True)
+class _Answer:
+    """What one pool says, and the addresses it would give, by family."""
+
+    pool: Pool
+    verdict: PoolVerdict
+    offers: dict[Family, Address] = field(factory=dict)
+
+
+def _answers(request: Request, catalog: Catalog, ledger: Ledger) -> Iterator[_Answer]:
+    """Each pool's answer to a request for any address, lazily: who needs one yes stops there."""
+    for pool, verdict in candidates(request, catalog):
+        if verdict.reason is not Reason.OK:
+            yield _Answer(pool=pool, verdict=verdict)
+            continue
+        offers = {}
+        for family in request.families:
+            address = _offer(request, pool, family, ledger)
+            if address is not None:
+                offers[family] = address
+        missing = [family for family in request.families if family not in offers]
+        answer = _exhausted(request, pool, missing, offers) if missing else verdict
+        yield _Answer(pool=pool, verdict=answer, offers=offers)
+
+
+def _grant_any(request: Request, catalog: Catalog, ledger: Ledger) -> Allocation | Refusal:
+    trace: list[PoolVerdict] = []
+    found: dict[Family, tuple[Address, str]] = {}
+    settled_for_less = False
+    for answer in _answers(request, catalog, ledger):
+        trace.append(answer.verdict)
+        if answer.pool.allocation is None and found and not request.all_families:
+            # Pools pinned to this Service gave something: general pools may only add what is missing.
+            settled_for_less = True
+        granted = {family: (address, answer.pool.name) for family, address in answer.offers.items()}
+        if len(granted) == len(request.families) and not settled_for_less:
+            return _allocation(request, granted)
+        found = {**granted, **found}  # kept for the case that no single pool has it all
+        if settled_for_less and len(found) == len(request.families):
+            break
+    if len(found) == len(request.families):
+        return _allocation(request, found)
+    if found and not request.all_families:
+        family = next(family for family in request.families if family in found)
+        return _allocation(request, {family: found[family]})
+    return _refuse_by(request, trace)
+
+
+def _allocation(request: Request, granted: dict[Family, tuple[Address, str]]) -> Allocation:
+    ordered = sorted(granted.values())
+    return Allocation(
+        key=request.key,
+        addresses=tuple(address for address, _ in ordered),
+        pools=tuple(pool for _, pool in ordered),
+    )
+
+
+def _offer(request: Request, pool: Pool, family: Family, ledger: Ledger) -> Address | None:
+    """The first address of a family that a pool can give, range by range as written."""
+    for within in pool.ranges:
+        if within.family is not family:
+            continue
+        free = ledger.first_free(within, avoid_buggy=pool.avoid_buggy_ips)
+        if request.sharing is not None:
+            joined = ledger.first_joinable(within, request.sharing, request.ports, avoid_buggy=pool.avoid_buggy_ips)
+            free = min((each for each in (free, joined) if each is not None), default=None)
+        if free is not None:
+            return free
+    return None
+
+
+def _would_give(pool: Pool, offers: dict[Family, Address]) -> PoolVerdict:
+    addresses = " and ".join(str(address) for address in sorted(offers.values()))
+    return PoolVerdict(pool=pool.name, reason=Reason.OK, detail=f"would give {addresses}")
+
+
+def _exhausted(request: Request, pool: Pool, missing: list[Family], offers: dict[Family, Address]) -> PoolVerdict:
+    lacking = [family.value for family in missing if family not in pool.families]
+    if lacking:
+        reason, text = Reason.POOL_LACKS_FAMILY, f"the pool has no {' and no '.join(lacking)} addresses"
+    else:
+        which = " and ".join(family.value for family in missing)
+        shared = " or may be shared on these ports" if request.sharing is not None else ""
+        reason, text = Reason.POOL_EXHAUSTED, f"no {which} address of the pool is free{shared}"
+    if offers:
+        text += f", only {' and '.join(str(address) for address in offers.values())}"
+    return PoolVerdict(pool=pool.name, reason=reason, detail=text)
+
+
+# Which of several pools' reasons is the one to tell: the nearest to a yes.
+_NEAREST = (
+    Reason.POOL_EXHAUSTED,
+    Reason.POOL_LACKS_FAMILY,
+    Reason.POOL_NOT_FOR_SERVICE,
+    Reason.POOL_NOT_FOR_NAMESPACE,
+    Reason.POOL_NOT_AUTOMATIC,
+)
+
+_CURES = {
+    Reason.POOL_EXHAUSTED: "add addresses to a pool, or delete a Service that no longer needs one",
+    Reason.POOL_LACKS_FAMILY: "add addresses of that family to a pool, or change the Service's ipFamilies",
+    Reason.POOL_NOT_FOR_SERVICE: "label the Service so that a pool's serviceSelectors match",
+    Reason.POOL_NOT_FOR_NAMESPACE: "allow the namespace in a pool's serviceAllocation",
+    Reason.POOL_NOT_AUTOMATIC: "name the pool in the annotation, or set autoAssign: true on one",
+}
+
+
+def _refuse_by(request: Request, trace: list[PoolVerdict]) -> Refusal:
+    reasons = {verdict.reason for verdict in trace}
+    reason = next(reason for reason in _NEAREST if reason in reasons)
+    said = "; ".join(f"pool {verdict.pool!r}: {verdict.detail}" for verdict in trace[:4])
+    more = f"; and {len(trace) - 4} more pools" if len(trace) > 4 else ""
+    detail = f"{said}{more}. To change that, {_CURES[reason]}"
+    return Refusal(key=request.key, reason=reason, detail=detail, pools=tuple(trace))
+
+
+def _grant_exactly(request: Request, catalog: Catalog, ledger: Ledger) -> Allocation | Refusal:
+    pools = []
+    for address in request.addresses:
+        verdict = _judge_address(request, address, catalog, ledger)
+        if verdict.reason is not Reason.OK:
+            trace = (verdict,) if verdict.pool else ()
+            return Refusal(key=request.key, reason=verdict.reason, detail=verdict.detail, pools=trace)
+        pools.append(verdict.pool)
+    return Allocation(key=request.key, addresses=request.addresses, pools=tuple(pools))
+
+
+def _judge_address(request: Request, address: Address, catalog: Catalog, ledger: Ledger) -> PoolVerdict:
+    """May this Service have this very address? The verdict of the pool that the address lies in."""
+    pool = catalog.owner(address)
+    if pool is None:
+        text = f"{address} is in no address pool; ask for an address of a pool, or add {address} to one"
+        return PoolVerdict(pool="", reason=Reason.ADDRESS_NOT_IN_POOL, detail=text)
+    if request.pool is not None and request.pool != pool.name:
+        text = f"{address} is in pool {pool.name!r}, but pool {request.pool!r} was asked for; change one of the two"
+        return PoolVerdict(pool=pool.name, reason=Reason.ADDRESS_IN_OTHER_POOL, detail=text)
+    if pool.avoid_buggy_ips and is_buggy(address):
+        text = f"{address} ends in .0 or .255, which pool {pool.name!r} avoids (avoidBuggyIPs); ask for another"
+        return PoolVerdict(pool=pool.name, reason=Reason.ADDRESS_AVOIDED, detail=text)
+    permitted = permits(pool, evolve(request, families=(address.family,)), catalog.namespaces)
+    if permitted.reason is not Reason.OK:
+        return evolve(permitted, detail=f"{address} is in pool {pool.name!r}: {permitted.detail}")
+    conflict = ledger.conflict(address, request.key, ports=request.ports, sharing=request.sharing)
+    if conflict is not None:
+        return _judge_conflict(request, pool, conflict)
+    return PoolVerdict(pool=pool.name, reason=Reason.OK)
+
+
+def _judge_conflict(request: Request, pool: Pool, conflict: Conflict) -> PoolVerdict:
+    address, holder = conflict.address, conflict.holder
+    if conflict.port is not None:
+        text = f"{address} is shared, but {holder} already uses {conflict.port} on it; use another port or address"
+        return PoolVerdict(pool=pool.name, reason=Reason.SHARING_REFUSED, detail=text)
+    if request.sharing is None:
+        text = (
+            f"{address} is in use by {holder}; ask for another, or give both Services the same "
+            "annotation metallb.io/allow-shared-ip and different ports"
+        )
+        return PoolVerdict(pool=pool.name, reason=Reason.ADDRESS_IN_USE, detail=text)
+    text = (
+        f"{address} is in use by {holder} on other terms; to share it, both need the same allow-shared-ip, "
+        "and with externalTrafficPolicy: Local the same selector"
+    )
+    return PoolVerdict(pool=pool.name, reason=Reason.SHARING_REFUSED, detail=text)
+
+
+def judge_held(
+    request: Request, held: tuple[Address, ...], catalog: Catalog, ledger: Ledger
+) -> tuple[Allocation | None, Refusal | None]:
+    """May a Service go on holding these addresses? Its wish for other addresses or another pool is not asked.
+
+    Returns what it may keep (one address of each family that it still wants), and the refusal of the
+    first address that it may not.
+    """
+    lowest = {address.family: address for address in sorted(held, reverse=True) if address.family in request.families}
+    kept: list[tuple[Address, str]] = []
+    refusal = None
+    for address in sorted(lowest.values()):
+        verdict = _judge_address(evolve(request, pool=None), address, catalog, ledger)
+        if verdict.reason is Reason.OK:
+            kept.append((address, verdict.pool))
+        elif refusal is None:
+            refusal = Refusal(key=request.key, reason=verdict.reason, detail=verdict.detail)
+    if not kept:
+        return None, refusal
+    return _allocation(request, {address.family: (address, pool) for address, pool in kept}), refusal
+
+
+def settle(request: Request, held: tuple[Address, ...], catalog: Catalog, ledger: Ledger) -> Outcome:
+    """What a Service that holds `held` should have now.
+
+    It keeps what it has if that is still permitted and is what it asks for, with a family added
+    that it lacks. Otherwise it gets what `allocate` grants. If nothing can be granted, it keeps
+    what is still permitted, and the refusal says why it does not get what it asks for.
+    """
+    kept, _ = judge_held(request, held, catalog, ledger)
+    if kept is not None and _is_as_asked(request, kept):
+        whole = _complete(request, kept, catalog, ledger)
+        if not request.all_families or len(whole.addresses) == len(request.families):
+            return Outcome(allocation=whole)
+    granted = allocate(request, catalog, ledger)
+    if isinstance(granted, Allocation):
+        return Outcome(allocation=granted)
+    return Outcome(allocation=kept, refusal=granted)
+
+
+def _is_as_asked(request: Request, kept: Allocation) -> bool:
+    if request.addresses and kept.addresses != request.addresses:
+        return False
+    return request.pool is None or set(kept.pools) == {request.pool}
+
+
+def _complete(request: Request, kept: Allocation, catalog: Catalog, ledger: Ledger) -> Allocation:
+    """Add the family that a dual-stack Service lacks, if a pool has one now; first from the pool it is in."""
+    missing = tuple(family for family in request.families if family not in {each.family for each in kept.addresses})
+    if not missing:
+        return kept
+    lacking = evolve(request, families=missing, all_families=True, pool=request.pool or kept.pools[0])
+    added = allocate(lacking, catalog, ledger)
+    if isinstance(added, Refusal) and request.pool is None:
+        added = allocate(evolve(lacking, pool=None), catalog, ledger)
+    if isinstance(added, Refusal):
+        return kept
+    pairs = zip(kept.addresses + added.addresses, kept.pools + added.pools, strict=True)
+    return _allocation(request, {address.family: (address, pool) for address, pool in pairs})
+
+
+def verdicts(request: Request, catalog: Catalog, ledger: Ledger) -> Iterator[PoolVerdict]:
+    """What every pool says to a request, in the order asked: the decision of `allocate`, read to the end."""
+    if request.addresses:
+        yield from (_judge_address(request, address, catalog, ledger) for address in request.addresses)
+        return
+    for answer in _answers(request, catalog, ledger):
+        yield _would_give(answer.pool, answer.offers) if answer.verdict.reason is Reason.OK else answer.verdict

@@ -1,0 +1,108 @@
+"""What is still to be looked at, in order: persistent queues for brains that work in slices.
+
+A brain may not do a hundred thousand look-ups in one step, so it keeps what is left to do in its
+state. Keys touched by an event come first; a sweep over everything that is known goes on behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+from attrs import evolve, field, frozen
+from immutables import Map
+
+__all__ = ["Fifo", "Worklist"]
+
+K = TypeVar("K", bound=Hashable)
+
+
+@frozen
+class Fifo(Generic[K]):
+    """A persistent first-in-first-out queue without repetition; every operation O(log n), amortised."""
+
+    _head: int = 0
+    _tail: int = 0
+    _items: Map[int, K] = field(factory=Map)
+    _places: Map[K, int] = field(factory=Map)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._places
+
+    def __iter__(self) -> Iterator[K]:
+        """From first to last; lazily, so that taking the first few is cheap."""
+        return (self._items[place] for place in range(self._head, self._tail) if place in self._items)
+
+    def push(self, key: K) -> Fifo[K]:
+        """The queue with a key at its end; one that is in it already keeps its place."""
+        if key in self._places:
+            return self
+        tail = self._tail
+        return Fifo(self._head, tail + 1, self._items.set(tail, key), self._places.set(key, tail))
+
+    def remove(self, key: K) -> Fifo[K]:
+        """The queue without a key."""
+        place = self._places.get(key)
+        if place is None:
+            return self
+        items = self._items.delete(place)
+        head = self._head
+        while head < self._tail and head not in items:
+            head += 1
+        return Fifo(head, self._tail, items, self._places.delete(key))
+
+    def first(self) -> K | None:
+        """The key that has waited longest, or None."""
+        return self._items[self._head] if self._items else None
+
+
+@frozen
+class Worklist(Generic[K]):
+    """Every key that is known (the roster, in the order of enrolment), and those still to be looked at."""
+
+    _urgent: Fifo[K] = field(factory=Fifo)
+    _roster: Fifo[K] = field(factory=Fifo)
+    _cursor: int = 0
+    _end: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._urgent) or self.sweeping
+
+    def __iter__(self) -> Iterator[K]:
+        """Every known key, in the order of enrolment."""
+        return iter(self._roster)
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether a sweep has not reached its end."""
+        return self._cursor < self._end
+
+    def touch(self, key: K) -> Worklist[K]:
+        """Look at this key soon; it is enrolled if it was not."""
+        return evolve(self, urgent=self._urgent.push(key), roster=self._roster.push(key))
+
+    def enrol(self, key: K) -> Worklist[K]:
+        """Know this key, without a need to look at it."""
+        return evolve(self, roster=self._roster.push(key))
+
+    def strike(self, key: K) -> Worklist[K]:
+        """Forget this key."""
+        return evolve(self, urgent=self._urgent.remove(key), roster=self._roster.remove(key))
+
+    def sweep(self) -> Worklist[K]:
+        """Look at every key now known, from the beginning, behind what is urgent."""
+        return evolve(self, cursor=self._roster._head, end=self._roster._tail)
+
+    def take(self) -> tuple[K | None, Worklist[K]]:
+        """The next key to look at and the list without it; None when there is none, or at a gap in a
+        sweep that is passed over with this call.
+        """
+        urgent = self._urgent.first()
+        if urgent is not None:
+            return urgent, evolve(self, urgent=self._urgent.remove(urgent))
+        if not self.sweeping:
+            return None, self
+        return self._roster._items.get(self._cursor), evolve(self, cursor=self._cursor + 1)
