@@ -5,6 +5,8 @@
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHON ?=
 bin := .venv/bin
+# Rootless where the kernel allows it; the lab's own commands see to that themselves.
+privileged := tools/privileged
 
 .PHONY: help demo lab test test-fast check format bench lock clean python system
 .NOTPARALLEL:
@@ -19,10 +21,10 @@ lab: python system ## the demo's cluster, to play with
 	@$(bin)/lbcore lab
 
 test: python system ## every test; the closing table says what was skipped and why
-	@$(bin)/python -m pytest
+	@$(privileged) $(bin)/python -m pytest
 
 test-fast: python system ## the tests that take no more than a second or two each
-	@$(bin)/python -m pytest -m "not slow"
+	@$(privileged) $(bin)/python -m pytest -m "not slow"
 
 check: python ## formatting, lint, types, import contracts
 	$(bin)/ruff format --check
@@ -35,7 +37,7 @@ format: python ## put the sources into ruff's format
 	$(bin)/ruff check --fix
 
 bench: python system ## speed and memory, as a table
-	@$(bin)/python -m benchmarks
+	@$(privileged) $(bin)/python -m benchmarks
 
 lock: ## resolve the dependencies anew and pin them in constraints.txt
 	@tools/setup lock

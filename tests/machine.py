@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from attrs import frozen
@@ -41,37 +41,23 @@ def _run(*command: str) -> str | None:
     return said[-1] if said else f"{command[0]} ended with status {done.returncode}"
 
 
-@cache
-def _fresh_namespace() -> tuple[tuple[str, ...], str | None]:
-    """The command prefix that enters a new network namespace, and why there is none."""
-    # With privilege first: a user namespace is the second best, for whoever is not root.
-    why_not = ""
-    for prefix in (("unshare", "-n"), ("unshare", "-Urn")):
-        failure = _run(*prefix, "true")
-        if failure is None:
-            return prefix, None
-        why_not = failure
-    return (), why_not
-
-
-def _namespaces() -> str | None:
-    return _fresh_namespace()[1]
+def _in_fresh_namespace(*command: str) -> str | None:
+    # The rules and links of the machine itself are not ours to try things on.
+    return _run("unshare", "--net", *command)
 
 
 def _packet_socket() -> str | None:
-    attempt = (sys.executable, "-c", "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()")
-    if _run(*attempt) is None:
-        return None
-    prefix, why_not = _fresh_namespace()
-    return why_not if why_not else _run(*prefix, *attempt)
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
+    except OSError as error:
+        return f"packet sockets: {error.strerror}"
+    return None
 
 
 def _nft() -> str | None:
     if shutil.which("nft") is None:
         return "nft is not on PATH"
-    prefix, why_not = _fresh_namespace()
-    # Without namespaces nothing may be tried: the rules of the machine itself are not ours.
-    return why_not if why_not else _run(*prefix, "nft", "add table inet lbcore-probe")
+    return _in_fresh_namespace("nft", "add table inet lbcore-probe")
 
 
 def _programs_in(variable: str, *names: str) -> str | None:
@@ -82,10 +68,12 @@ def _programs_in(variable: str, *names: str) -> str | None:
     return f"{variable} has no {', '.join(absent)}" if absent else None
 
 
+PRIVILEGED = "run as root, or by tools/privileged where user namespaces are allowed (make does)"
+
 TOOLS: Mapping[str, Tool] = {
-    "netns": Tool(_namespaces, "run as root, or allow user namespaces (sysctl user.max_user_namespaces)"),
-    "userns": Tool(partial(_run, "unshare", "-Urn", "true"), "allow user namespaces (sysctl user.max_user_namespaces)"),
-    "packet": Tool(_packet_socket, "run as root, or allow user namespaces"),
+    "netns": Tool(partial(_in_fresh_namespace, "true"), PRIVILEGED),
+    "userns": Tool(partial(_run, "unshare", "-Urn", "true"), "sysctl user.max_user_namespaces and its like"),
+    "packet": Tool(_packet_socket, PRIVILEGED),
     "nft": Tool(_nft, "apt-get install nftables (kernel: nf_tables)"),
     "nginx": Tool(partial(_run, "nginx", "-v"), "apt-get install nginx-light"),
     "curl": Tool(partial(_run, "curl", "--version"), "apt-get install curl"),
