@@ -1,0 +1,380 @@
+"""The speaker's side of the reflex process: finds it or starts it, commands it, hears what it reports.
+
+To the speaker's loop this is one more Source and Sink. The child outlives the speaker: it has its
+own session, and is told `Bye` only when it is of another release or was started with other
+arguments. Nothing is decided here; the two intents of which there is only one (`SetLinks`,
+`SetPresence`) are remembered, to be said again to a child that has just been born.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from attrs import frozen
+
+import lbcore
+from lbcore.adapters.base import Report
+from lbcore.adapters.reflex import (
+    MAX_LINE,
+    Ack,
+    Bye,
+    Command,
+    Hello,
+    Message,
+    Nack,
+    Ping,
+    Pong,
+    ReflexIntent,
+    Replaced,
+    Statistics,
+    decode,
+    encode,
+)
+from lbcore.backends.link import CapabilityError
+from lbcore.errors import LbcoreError, RemoteProtocolError
+from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, Listed, MembersSeen
+from lbcore.intents import Announce, Intent, SetLinks, SetPresence, Withdraw
+
+__all__ = ["Reflex", "ReflexRefusedError", "ReflexReplacedError", "ReflexSettings"]
+
+_PING = 1.0  # seconds; a third of a missed silence still leaves the child three pings to hear
+_HUNG = 5.0  # seconds without a word from the child, which answers every ping
+_ANSWER = 5.0  # seconds for the answer to one command
+_BIRTH = 5.0  # seconds from starting a child to its socket
+_LEAVE = 3.0  # seconds for a child that was told Bye
+_BACKOFF = (0.05, 5.0)  # seconds before the first and the later attempts; doubled in between
+
+# What the child's exit statuses mean (sysexits.h, and argparse's 2): no restart would help.
+_EXIT_USAGE, _EXIT_NO_PERMISSION, _EXIT_CONFIG = 2, 77, 78
+
+
+class ReflexRefusedError(LbcoreError):
+    """The reflex process will not run with these arguments; its own line on stderr says why."""
+
+
+class ReflexReplacedError(LbcoreError):
+    """Another speaker has taken over this node's reflex process: two must not run on one node."""
+
+
+class _LostError(Exception):
+    """The connection is over; the message is for the log."""
+
+
+@frozen(kw_only=True)
+class ReflexSettings:
+    """How to find the reflex process and how to start it; times in seconds.
+
+    `members` is the folder of member records (None: this node is alone), `link_backend` is `packet`
+    or `scapy`, `silence` how long the child goes on without us, `refresh` the time between
+    repeated announcements (0: none). See `python -m lbcore.daemons.reflex --help`.
+    """
+
+    socket: Path
+    node: str
+    members: Path | None = None
+    link_backend: str = "packet"
+    silence: float = 5.0
+    interval: float = 0.1
+    expiry: float = 0.5
+    refresh: float = 60.0
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The child's command line after the program."""
+        members = () if self.members is None else ("--members", str(self.members))
+        return (
+            *("--socket", str(self.socket), "--node", self.node, *members),
+            *("--link-backend", self.link_backend, "--silence", f"{self.silence:g}"),
+            *("--interval", f"{self.interval:g}", "--expiry", f"{self.expiry:g}", "--refresh", f"{self.refresh:g}"),
+        )
+
+
+class _Channel:
+    """One connection to a child: numbered commands out, their answers matched, the rest handed on."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._sequence = 0
+        self._waiting: dict[int, asyncio.Future[Ack | Nack]] = {}
+
+    @classmethod
+    async def open(cls, path: Path) -> _Channel:
+        """Connect; raises `OSError` when nobody listens."""
+        return cls(*await asyncio.open_unix_connection(path, limit=MAX_LINE))
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, or 0 when it is in another pid namespace."""
+        connected: socket.socket = self._writer.get_extra_info("socket")
+        credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", credentials)[0])
+
+    async def receive(self, patience: float) -> Message:
+        """The next message. Raises `_LostError` at the end, and `TimeoutError` after `patience` seconds."""
+        async with asyncio.timeout(patience):
+            try:
+                line = await self._reader.readline()
+            except (OSError, ValueError) as error:  # ValueError: a line longer than the limit
+                raise _LostError(str(error)) from None
+        if not line.endswith(b"\n"):
+            raise _LostError("the reflex process hung up")
+        try:
+            return decode(line)
+        except RemoteProtocolError as error:
+            raise _LostError(str(error)) from None
+
+    def send(self, message: Message) -> None:
+        """Put a message on its way; a broken connection shows at the next `receive`."""
+        if not self._writer.is_closing():
+            self._writer.write(encode(message))
+
+    def command(self, intent: ReflexIntent) -> asyncio.Future[Ack | Nack]:
+        """Send an intent; the future is its answer, cancelled when the connection ends first."""
+        self._sequence += 1
+        answer: asyncio.Future[Ack | Nack] = asyncio.get_running_loop().create_future()
+        self._waiting[self._sequence] = answer
+        self.send(Command(self._sequence, intent))
+        return answer
+
+    def settle(self, answer: Ack | Nack) -> None:
+        """Match an answer with its command."""
+        waiting = self._waiting.pop(answer.seq, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+    def close(self) -> None:
+        """Hang up; whoever still waits for an answer gets none."""
+        self._writer.close()
+        for waiting in self._waiting.values():
+            waiting.cancel()
+        self._waiting.clear()
+
+
+class Reflex:
+    """The reflex process as a Source of `AnsweringSeen`, `MembersSeen` and `AddressHeard`, and as a
+    Sink for `SetLinks`, `Announce`, `Withdraw` and `SetPresence`.
+
+    `say` takes a line for the log. `events()` is to be iterated for as long as the sink is used: it
+    carries the connection. It raises `CapabilityError` when the child lacks CAP_NET_RAW,
+    `ReflexRefusedError` when it will not start, and `ReflexReplacedError` when another speaker took it.
+    """
+
+    handles: tuple[type[Intent], ...] = (SetLinks, Announce, Withdraw, SetPresence)
+
+    def __init__(self, settings: ReflexSettings, *, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._say = say
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._channel: _Channel | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._remembered: dict[type[Intent], ReflexIntent] = {}
+        self._listed = False
+        self._closing = False
+        self._disconnected = asyncio.Event()
+        self._disconnected.set()
+        self.statistics = Statistics()
+
+    async def events(self) -> AsyncIterator[Event]:
+        """`AnsweringSeen` at every connection, then what the child reports; `Listed(Kind.MEMBERS)`
+        follows the first membership. Ends after `close`.
+        """
+        carrier = asyncio.create_task(self._carry())
+        carrier.add_done_callback(lambda _: self._events.put_nowait(None))
+        try:
+            while (event := await self._events.get()) is not None:
+                yield event
+            await carrier
+        finally:
+            carrier.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await carrier
+
+    async def apply(self, intent: Intent) -> Applied | Failed:
+        """Have the child carry out one intent; `Failed(retry=True)` while there is none."""
+        if not isinstance(intent, SetLinks | Announce | Withdraw | SetPresence):
+            return Failed(intent=intent, message=f"{type(intent).__name__} is not for Layer 2", retry=False)
+        if isinstance(intent, SetLinks | SetPresence):
+            self._remembered[type(intent)] = intent
+        if self._channel is None:
+            return Failed(intent=intent, message="the reflex process is away")
+        try:
+            async with asyncio.timeout(_ANSWER):
+                answer = await asyncio.shield(self._channel.command(intent))
+        except TimeoutError:
+            return Failed(intent=intent, message=f"the reflex process has not answered for {_ANSWER:g} s")
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            return Failed(intent=intent, message="the reflex process went away")
+        if isinstance(answer, Nack):
+            return Failed(intent=intent, message=answer.message, retry=answer.retry)
+        return Applied(intent)
+
+    async def close(self, *, leave: bool) -> None:
+        """End `events()`. With `leave` the child leaves membership, lets go of its addresses and
+        exits; without, it goes on for its `silence`, for the next speaker to find.
+        """
+        self._closing = True
+        channel = self._channel
+        if channel is not None and leave:
+            channel.send(Bye())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LEAVE):
+                    await self._disconnected.wait()
+        if channel is not None:
+            channel.close()
+        if leave:
+            await self._reap(_LEAVE)
+
+    # The connection, over and over
+
+    async def _carry(self) -> None:
+        pause = _BACKOFF[0]
+        while not self._closing:
+            channel = await self._connect_or_start()
+            if channel is None:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _BACKOFF[1])
+                continue
+            try:
+                hello = await self._greet(channel)
+                if hello is not None:
+                    pause = _BACKOFF[0]
+                    await self._converse(channel, hello)
+            except (_LostError, TimeoutError) as error:
+                if not self._closing:
+                    self._say(f"reflex process lost: {error or 'it does not answer'}")
+                if isinstance(error, TimeoutError):
+                    self._kill(channel)
+            finally:
+                self._channel = None
+                channel.close()
+                self._disconnected.set()
+
+    async def _connect_or_start(self) -> _Channel | None:
+        """A connection to the child that is there, or to a new one; None when this did not work out."""
+        with contextlib.suppress(OSError):
+            return await _Channel.open(self._settings.socket)
+        await self._reap(0.0)
+        if self._child is None:
+            self._child = _start(self._settings)
+        return await self._await_birth(self._child)
+
+    async def _await_birth(self, child: subprocess.Popen[bytes]) -> _Channel | None:
+        for _ in range(int(_BIRTH / 0.02)):
+            status = child.poll()
+            if status is not None:
+                self._child = None
+                self._judge(status)
+                return None
+            with contextlib.suppress(OSError):
+                return await _Channel.open(self._settings.socket)
+            await asyncio.sleep(0.02)
+        self._say(f"the reflex process does not open {self._settings.socket} within {_BIRTH:g} s: killing it")
+        child.kill()
+        await self._reap(_LEAVE)
+        return None
+
+    def _judge(self, status: int) -> None:
+        """Raise for a child that would never start; say so for one that may."""
+        if status == _EXIT_NO_PERMISSION:
+            raise CapabilityError("reflex process")
+        if status in (_EXIT_USAGE, _EXIT_CONFIG):
+            raise ReflexRefusedError(f"the reflex process ended with status {status}; it said why on stderr")
+        self._say(f"the reflex process ended with status {status} before it listened")
+
+    async def _greet(self, channel: _Channel) -> Hello | None:
+        """The child's greeting; None after sending home one that is not as we would have started it."""
+        hello = await channel.receive(_HUNG)
+        if not isinstance(hello, Hello):
+            raise _LostError(f"it began with {type(hello).__name__}")
+        if (hello.version, hello.arguments) == (lbcore.__version__, self._settings.arguments):
+            return hello
+        self._say(f"found a reflex process of version {hello.version} with {' '.join(hello.arguments)}: replacing it")
+        channel.send(Bye())
+        with contextlib.suppress(_LostError):
+            while True:
+                await channel.receive(_LEAVE)
+        return None
+
+    async def _converse(self, channel: _Channel, hello: Hello) -> None:
+        """Everything from the greeting to the end of a connection."""
+        for intent in self._remembered.values():
+            channel.command(intent)
+        self._disconnected.clear()
+        self._channel = channel
+        self._events.put_nowait(AnsweringSeen(hello.answering))
+        pings = asyncio.create_task(_ping(channel))
+        try:
+            while True:
+                self._take(channel, await channel.receive(_HUNG))
+        finally:
+            pings.cancel()
+
+    def _take(self, channel: _Channel, message: Message) -> None:
+        match message:
+            case Ack() | Nack():
+                channel.settle(message)
+            case Report(event):
+                self._events.put_nowait(event)
+                if isinstance(event, MembersSeen) and not self._listed:
+                    self._listed = True
+                    self._events.put_nowait(Listed(Kind.MEMBERS))
+            case Pong(statistics):
+                self.statistics = statistics
+            case Replaced():
+                raise ReflexReplacedError("another speaker has taken over this node's reflex process; only one may run")
+            case _:
+                raise _LostError(f"it sent a {type(message).__name__}")
+
+    # The process
+
+    def _kill(self, channel: _Channel) -> None:
+        """End a child that hangs: it holds the socket's name, and nobody answers for its addresses."""
+        with contextlib.suppress(OSError):
+            pid = channel.pid
+            if pid > 0:
+                os.kill(pid, signal.SIGKILL)
+
+    async def _reap(self, patience: float) -> None:
+        """Take note of our child's end, waiting for it for so many seconds."""
+        for _ in range(int(patience / 0.02) + 1):
+            if self._child is None or self._child.poll() is not None:
+                self._child = None
+                return
+            await asyncio.sleep(0.02)
+
+
+async def _ping(channel: _Channel) -> None:
+    while True:
+        channel.send(Ping())
+        await asyncio.sleep(_PING)
+
+
+def _start(settings: ReflexSettings) -> subprocess.Popen[bytes]:
+    """Start a child in a session of its own, so that what ends the speaker does not end it.
+
+    Not by asyncio's subprocesses: they kill their child when the event loop is closed.
+    """
+    return subprocess.Popen(
+        (sys.executable, "-m", "lbcore.daemons.reflex", *settings.arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this task that is to end, rather than the answer that will not come."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

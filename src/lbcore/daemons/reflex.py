@@ -1,0 +1,151 @@
+"""The reflex process: what must answer within milliseconds, and nothing else.
+
+`python -m lbcore.daemons.reflex --socket PATH --node NAME` answers ARP and NDP for the addresses
+that its parent, the speaker, commands over a named Unix socket, and renews the node's member
+record. It has one thread and one selector; no asyncio, no pyroute2 and no click are imported, so
+that it stays small and its garbage collector has nothing to do.
+
+A parent that goes away is no outage: a new one finds the socket, is told what is answered for, and
+goes on. Only when no parent has been heard for `--silence` seconds does the child leave: the
+member record first, so that another node takes over, then the addresses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lbcore.adapters.heartbeat import Heartbeat
+from lbcore.adapters.responder import Responder
+from lbcore.backends.base import FrameLink, LinkFault
+from lbcore.backends.link import CapabilityError, PacketLink
+from lbcore.backends.local import Listener, SocketTakenError
+from lbcore.backends.members import MemberFolder, MemoryRecords, NodeNameError, check_node_name
+from lbcore.daemons.reflex_loop import ReflexLoop
+from lbcore.model import Link
+
+__all__ = ["EXIT_CONFIG", "EXIT_NO_PERMISSION", "EXIT_TAKEN", "ReflexLoop", "main"]
+
+EXIT_TAKEN = 75  # EX_TEMPFAIL: another process lives at the socket's path
+EXIT_NO_PERMISSION = 77  # EX_NOPERM: CAP_NET_RAW is missing
+EXIT_CONFIG = 78  # EX_CONFIG: an argument, or a path, that will not do
+
+
+def _say(text: str) -> None:
+    try:
+        sys.stderr.write(f"lbcore reflex: {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody reads: no reason to stop answering
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m lbcore.daemons.reflex",
+        description="Answers ARP and NDP for an lbcore speaker, which starts it; not meant to be started by hand.",
+    )
+    parser.add_argument("--socket", required=True, type=Path, help="the Unix socket to listen at")
+    parser.add_argument("--node", required=True, help="this node's name")
+    parser.add_argument("--members", type=Path, help="the folder of member records (default: alone)")
+    parser.add_argument("--link-backend", choices=("packet", "scapy"), default="packet", help="how frames are sent")
+    parser.add_argument("--silence", type=float, default=5.0, help="seconds without a speaker before leaving")
+    parser.add_argument("--linger", type=float, default=2.0, help="seconds to go on answering after SIGTERM")
+    parser.add_argument("--interval", type=float, default=0.1, help="seconds between renewals of the member record")
+    parser.add_argument("--expiry", type=float, default=0.5, help="seconds after which a silent member is dead")
+    parser.add_argument("--refresh", type=float, default=60.0, help="seconds between announcements; 0 for none")
+    return parser.parse_args(argv)
+
+
+def _link_opener(backend: str) -> Callable[[Link], FrameLink | LinkFault]:
+    if backend == "scapy":
+        from lbcore.backends.scapy import ScapyLink  # noqa: PLC0415 - 55 MB, for those who ask for it
+
+        return ScapyLink.open
+    return PacketLink.open
+
+
+def _build(arguments: argparse.Namespace, argv: Sequence[str]) -> ReflexLoop:
+    rng = random.Random()
+    return ReflexLoop(
+        node=check_node_name(arguments.node),
+        responder=Responder(rng=rng, refresh=arguments.refresh or None),
+        heartbeat=Heartbeat(
+            arguments.node,
+            rng.getrandbits(62),
+            rng=rng,
+            interval=arguments.interval,
+            expiry=arguments.expiry,
+        ),
+        records=MemoryRecords() if arguments.members is None else MemberFolder(arguments.members),
+        open_link=_link_opener(arguments.link_backend),
+        listener=Listener(arguments.socket),
+        clock=time.monotonic,
+        say=_say,
+        arguments=tuple(argv),
+        silence=arguments.silence,
+        linger=arguments.linger,
+    )
+
+
+def _end_on_signals(loop: ReflexLoop) -> None:
+    """SIGTERM and SIGINT end the loop; the wake-up socket gets it out of its sleep."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+    def heard(_events: int) -> None:
+        for _ in reader.recv(64):
+            loop.ask_to_end()
+
+    loop.watch(reader.fileno(), heard)
+
+
+def _settle_memory() -> None:
+    """What is there now stays for ever: take it out of the garbage collector's sight, and slow it down.
+
+    Later garbage is freed by reference counts; cycles come from exceptions alone.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 50)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run until told to end; returns the exit status (75 taken, 77 no permission, 78 bad argument)."""
+    arguments = _arguments(argv)
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+    except PermissionError:
+        _say("packet sockets are not permitted: give the process the capability CAP_NET_RAW")
+        return EXIT_NO_PERMISSION
+    try:
+        loop = _build(arguments, argv)
+    except SocketTakenError as error:
+        _say(str(error))
+        return EXIT_TAKEN
+    except (NodeNameError, OSError, ValueError) as error:
+        _say(str(error))
+        return EXIT_CONFIG
+    _end_on_signals(loop)
+    _settle_memory()
+    try:
+        loop.run()
+    except CapabilityError as error:  # taken away while running
+        _say(str(error))
+        return EXIT_NO_PERMISSION
+    return os.EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

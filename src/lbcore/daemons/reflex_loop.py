@@ -1,0 +1,318 @@
+"""The loop of the reflex process: engines, sockets, a clock, and one selector that waits for all.
+
+One `turn` waits for the next thing to do and does it; whatever is wanted comes from the parent's
+commands, and whatever is decided comes from the engines. Nothing here knows of processes, signals
+or the command line (`lbcore.daemons.reflex` does), so that a test can turn it by hand.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import lbcore
+from lbcore.adapters.base import Hangup, Report, Send
+from lbcore.adapters.heartbeat import Heartbeat, HeartbeatOutput, RemoveRecord, WriteRecord
+from lbcore.adapters.reflex import Ack, Bye, Command, Hello, Message, Nack, Ping, Pong, Replaced, Statistics
+from lbcore.adapters.responder import Responder
+from lbcore.backends.base import FrameLink, LinkFault
+from lbcore.backends.linkset import LinkSet
+from lbcore.backends.local import Connection, HangupError, Listener
+from lbcore.backends.members import Records
+from lbcore.backends.troubles import Troubles
+from lbcore.errors import RemoteProtocolError
+from lbcore.events import Event, MembersSeen
+from lbcore.intents import Announce, SetLinks, SetPresence, Withdraw
+from lbcore.model import Link
+
+__all__ = ["ReflexLoop"]
+
+_NEVER = float("inf")
+_MAX_UNHEARD = 256 << 10  # bytes waiting for the parent beyond which reports are dropped, not queued
+
+
+class ReflexLoop:
+    """Carries the engines with sockets and a clock: one `turn` waits for something to do and does it.
+
+    `open_link` opens an interface, `say` takes a line for the operator, and
+    times are in seconds on `clock`. `silence` is how long a parent may say nothing; `linger` is for
+    how long addresses are answered after `ask_to_end`, so that a successor can be heard first.
+    """
+
+    def __init__(
+        self,
+        *,
+        listener: Listener,
+        node: str,
+        responder: Responder,
+        heartbeat: Heartbeat,
+        records: Records,
+        open_link: Callable[[Link], FrameLink | LinkFault],
+        clock: Callable[[], float],
+        say: Callable[[str], None],
+        arguments: tuple[str, ...] = (),
+        silence: float = 5.0,
+        linger: float = 2.0,
+    ) -> None:
+        self._listener = listener
+        self._node = node
+        self._responder = responder
+        self._heartbeat = heartbeat
+        self._records = records
+        self._open_link = open_link
+        self._clock = clock
+        self._say = say
+        self._arguments = arguments
+        self._silence = silence
+        self._linger = linger
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._parent: Connection | None = None
+        self._heard_at = clock()
+        self._troubles = Troubles(say)
+        self._links = LinkSet(open_link, selector=self._selector, hear=self._hear_frames, troubles=self._troubles)
+        self._groups_changed = False
+        self._end_at = _NEVER
+        self._ending = False
+        self._frames_refused = self._faults = self._reports_dropped = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to do but `close`."""
+        return self._clock() >= self._end_at
+
+    def watch(self, handle: int, callback: Callable[[int], None]) -> None:
+        """Call back when another file is readable: the signals' wake-up."""
+        self._selector.register(handle, selectors.EVENT_READ, callback)
+
+    def ask_to_end(self) -> None:
+        """Leave membership now and the addresses after `linger`; asked twice: at once."""
+        now = self._clock()
+        if self._ending:
+            self._end_at = now
+            return
+        self._ending = True
+        self._end_at = now + (self._linger if self._responder.answering else 0.0)
+        self._carry_out(self._heartbeat.command(SetPresence(present=False, why="asked to end"), now))
+
+    def run(self) -> None:
+        """Turn until the end, then leave whatever is still held."""
+        try:
+            while not self.ended:
+                self.turn()
+        finally:
+            self.close()
+
+    def turn(self) -> None:
+        """Wait for the next thing to do, at most until the next deadline, and do it."""
+        timeout = max(0.0, self._deadline() - self._clock())
+        for key, events in self._selector.select(timeout):
+            key.data(events)
+        self._tick()
+        if self._groups_changed:
+            self._groups_changed = False
+            self._links.set_groups(self._responder.groups)
+        self._flush()
+
+    def close(self) -> None:
+        """Leave membership, let go of every address, hang up and give the name back."""
+        self._carry_out(self._heartbeat.command(SetPresence(present=False, why="the end"), self._clock()))
+        self._links.close()
+        self._flush()
+        self._hang_up()
+        self._listener.close()
+        self._selector.close()
+
+    # Time
+
+    def _deadline(self) -> float:
+        responder = self._responder.deadline
+        return min(
+            self._heartbeat.deadline,
+            _NEVER if responder is None else responder,
+            self._heard_at + self._silence,
+            self._links.retry_at,
+            self._end_at,
+        )
+
+    def _tick(self) -> None:
+        now = self._clock()
+        due = self._responder.deadline
+        if due is not None and due <= now:
+            self._carry_out(self._responder.tick(now))
+        if self._heartbeat.deadline <= now:
+            self._beat(now)
+        if self._links.retry_at <= now:
+            self._groups_changed |= self._links.retry(now)
+        if now - self._heard_at >= self._silence and not self._ending:
+            self._say(f"no speaker was heard for {self._silence:g} s: leaving")
+            self._end_at = now
+
+    def _beat(self, now: float) -> None:
+        try:
+            records = self._records.read()
+        except OSError as error:
+            self._troubles.note("member records cannot be read", error)
+        else:
+            self._troubles.note("member records cannot be read", None)
+            self._carry_out(self._heartbeat.observe(records, now))
+        self._carry_out(self._heartbeat.tick(now))
+
+    # Outputs
+
+    def _carry_out(self, outputs: Sequence[Send[int] | Report | Hangup | HeartbeatOutput]) -> None:
+        for output in outputs:
+            match output:
+                case Send(data, index):
+                    if not self._links.send(data, index):
+                        self._frames_refused += 1
+                case Report(event):
+                    self._report(event)
+                case WriteRecord(data):
+                    self._keep_record(partial(self._records.write, self._node, data))
+                case RemoveRecord():
+                    self._keep_record(partial(self._records.remove, self._node))
+                case Hangup(reason):
+                    self._say(reason)
+
+    def _keep_record(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self._troubles.note("the member record cannot be kept", error)
+        else:
+            self._troubles.note("the member record cannot be kept", None)
+
+    def _report(self, event: Event) -> None:
+        if self._parent is not None and (self._parent.waiting <= _MAX_UNHEARD or isinstance(event, MembersSeen)):
+            self._parent.send(Report(event))
+        elif not isinstance(event, MembersSeen):  # membership is told anew to every parent
+            self._reports_dropped += 1
+
+    # The parent
+
+    def _accept(self, _events: int) -> None:
+        connection = self._listener.accept()
+        if connection is None:
+            return
+        if self._parent is not None:
+            self._parent.send(Replaced())
+            self._flush()
+            self._hang_up()
+        self._parent = connection
+        self._heard_at = self._clock()
+        self._selector.register(connection, selectors.EVENT_READ, self._hear_parent)
+        connection.send(
+            Hello(
+                version=lbcore.__version__,
+                arguments=self._arguments,
+                answering=self._responder.answering,
+                present=self._heartbeat.present,
+            )
+        )
+        if self._heartbeat.members is not None:
+            connection.send(Report(MembersSeen(self._heartbeat.members)))
+
+    def _hear_parent(self, events: int) -> None:
+        if self._parent is None or not events & selectors.EVENT_READ:
+            return
+        try:
+            messages = self._parent.receive()
+        except HangupError:
+            self._hang_up()
+            return
+        except RemoteProtocolError as error:
+            self._say(f"the speaker does not keep to the protocol, hanging up: {error}")
+            self._hang_up()
+            return
+        self._heard_at = self._clock()
+        for message in messages:
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Command():
+                self._answer(self._obey(message))
+            case Ping():
+                self._answer(Pong(self.statistics))
+            case Bye():
+                self._ending = True
+                self._end_at = self._clock()
+            case _:
+                self._say(f"the speaker sent a {type(message).__name__}, which only this process sends; ignored")
+
+    def _answer(self, message: Message) -> None:
+        if self._parent is not None:
+            self._parent.send(message)
+
+    def _flush(self) -> None:
+        if self._parent is None:
+            return
+        try:
+            self._parent.flush()
+        except HangupError:
+            self._hang_up()
+            return
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._parent.waiting else 0)
+        if self._selector.get_key(self._parent).events != wanted:
+            self._selector.modify(self._parent, wanted, self._hear_parent)
+
+    def _hang_up(self) -> None:
+        if self._parent is not None:
+            self._selector.unregister(self._parent)
+            self._parent.close()
+            self._parent = None
+
+    @property
+    def statistics(self) -> Statistics:
+        """What has been done since the start."""
+        engine = self._responder.statistics
+        return Statistics(
+            arp_answered=engine.arp_answered,
+            ndp_answered=engine.ndp_answered,
+            gratuitous=engine.gratuitous,
+            malformed=engine.malformed,
+            heard=engine.heard,
+            addresses=len(self._responder.answering),
+            frames_refused=self._frames_refused,
+            faults=self._faults,
+            reports_dropped=self._reports_dropped,
+            records_ignored=self._heartbeat.ignored + self._records.ignored,
+        )
+
+    # Commands
+
+    def _obey(self, command: Command) -> Ack | Nack:
+        now = self._clock()
+        match command.intent:
+            case SetPresence() as intent:
+                if intent.present and self._ending:
+                    return Nack(seq=command.seq, message="the reflex process is ending", retry=True)
+                self._carry_out(self._heartbeat.command(intent, now))
+            case SetLinks() as intent:
+                return self._set_links(command.seq, intent, now)
+            case Announce() | Withdraw() as intent:
+                self._carry_out(self._responder.command(intent, now))
+                self._groups_changed = True
+        return Ack(command.seq)
+
+    def _set_links(self, seq: int, intent: SetLinks, now: float) -> Ack | Nack:
+        missing = self._links.set(intent.links, now)
+        self._carry_out(self._responder.command(intent, now))
+        self._groups_changed = True
+        return Ack(seq) if missing is None else Nack(seq=seq, message=f"cannot use {missing}", retry=True)
+
+    def _hear_frames(self, index: int, frames: list[bytes]) -> None:
+        """The hot path: frames in, engine, frames out."""
+        now = self._clock()
+        receive = self._responder.receive
+        for frame in frames:
+            try:
+                outputs = receive(frame, index, now)
+            except Exception as error:  # one frame must not end the answers to all others
+                self._faults += 1
+                self._troubles.note("a frame was not understood; please report it", f"{error!r} {frame.hex()}")
+                continue
+            if outputs:
+                self._carry_out(outputs)
