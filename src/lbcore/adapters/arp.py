@@ -1,7 +1,7 @@
 """ARP for IPv4 over Ethernet (RFC 826), and the announcements of RFC 5227: bytes <-> `ArpPacket`.
 
 `decode` and `encode` are the whole truth about a packet. `is_plain_request` and `answer` are the
-same truth by offsets, for the path that every broadcast of the segment takes: a fiftieth of the
+same truth by offsets, for the path that every broadcast of the segment takes: a tenth of the
 time, because no value is built (tests hold the two readings equal).
 """
 
