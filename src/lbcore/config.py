@@ -6,7 +6,7 @@ sound as a whole, or says everything that is wrong with it. Sources: the CRDs of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from attrs import evolve, field, frozen
 from immutables import Map
@@ -47,6 +47,10 @@ class Origin:
         return Problem(source=self.source, object=str(self), field=path, message=message)
 
 
+def _labels(value: Mapping[str, str]) -> Labels:
+    return Map(value)
+
+
 @frozen(kw_only=True)
 class ServiceAllocation:
     """`IPAddressPool.spec.serviceAllocation`: whom a pool is for.
@@ -68,7 +72,7 @@ class Pool:
     ranges: tuple[AddressRange, ...]
     auto_assign: bool = True
     avoid_buggy_ips: bool = False
-    labels: Labels = field(factory=Map, converter=Map)
+    labels: Labels = field(factory=Map, converter=_labels)
     allocation: ServiceAllocation | None = None
     origin: Origin | None = field(default=None, eq=False)
 

@@ -1,0 +1,118 @@
+"""Service (core/v1) -> `Service`: what a user wrote, defaults as the API server sets them, nothing judged.
+
+Whether a request makes sense (two addresses of one family, a pool that does not exist) is decided
+by the rules; here only types and the values that Kubernetes itself allows are looked at.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from immutables import Map
+
+from lbcore.adapters.kubernetes.fields import Fields
+from lbcore.addresses import Address, Family
+from lbcore.errors import AddressError
+from lbcore.model import IPFamilyPolicy, Labels, Port, Service, ServiceKey, TrafficPolicy
+
+__all__ = ["read_service"]
+
+# The annotations that can change a decision: MetalLB's two prefixes, and lbcore's own.
+ANNOTATION_PREFIXES = ("metallb.io/", "metallb.universe.tf/", "lbcore.io/")
+
+
+class _Type(Enum):
+    CLUSTER_IP = "ClusterIP"
+    NODE_PORT = "NodePort"
+    LOAD_BALANCER = "LoadBalancer"
+    EXTERNAL_NAME = "ExternalName"
+
+
+class _Protocol(Enum):
+    TCP = "TCP"
+    UDP = "UDP"
+    SCTP = "SCTP"
+
+
+def read_service(document: Fields, key: ServiceKey) -> Service:
+    """The Service in a document whose name is known already.
+
+    `held` comes from `status.loadBalancer.ingress[].ip`; status is no user's text, so what cannot
+    be read there (a host name, say) is passed over.
+    """
+    metadata = document.child("metadata")
+    spec = document.child("spec")
+    if not document.has("spec"):
+        document.fault("spec", "is missing; a Service needs at least spec.ports")
+    return Service(
+        key=key,
+        uid=metadata.text("uid"),
+        created=metadata.moment("creationTimestamp"),
+        type=spec.choice("type", _Type.CLUSTER_IP).value,
+        load_balancer_class=spec.text("loadBalancerClass") or None,
+        labels=metadata.labels("labels"),
+        annotations=_annotations(metadata),
+        cluster_ips=_cluster_ips(spec),
+        ip_families=_families(spec),
+        ip_family_policy=spec.choice("ipFamilyPolicy", IPFamilyPolicy.SINGLE_STACK),
+        load_balancer_ip=spec.text("loadBalancerIP"),
+        external_traffic_policy=spec.choice("externalTrafficPolicy", TrafficPolicy.CLUSTER),
+        selector=spec.labels("selector"),
+        ports=_ports(spec),
+        held=_held(document.raw("status")),
+    )
+
+
+def _annotations(metadata: Fields) -> Labels:
+    given = metadata.labels("annotations")
+    if all(name.startswith(ANNOTATION_PREFIXES) for name in given):
+        return given
+    return Map({name: text for name, text in given.items() if name.startswith(ANNOTATION_PREFIXES)})
+
+
+def _cluster_ips(spec: Fields) -> tuple[str, ...]:
+    listed = tuple(text for _, text in spec.texts("clusterIPs"))
+    single = spec.text("clusterIP")
+    return listed or ((single,) if single else ())
+
+
+def _families(spec: Fields) -> tuple[Family, ...]:
+    found: list[Family] = []
+    for path, text in spec.texts("ipFamilies"):
+        family = next((family for family in Family if family.value == text), None)
+        if family is None:
+            spec.fault_at(path, f"must be IPv4 or IPv6, not {text[:60]!r}")
+        elif family in found:
+            spec.fault_at(path, f"{text} is given twice; keep one")
+        else:
+            found.append(family)
+    return tuple(found)
+
+
+def _ports(spec: Fields) -> tuple[Port, ...]:
+    found: dict[Port, None] = {}
+    for each in spec.children("ports"):
+        if not each.has("port"):
+            each.fault("port", "is missing; write the port that clients use")
+            continue
+        port = Port(
+            each.choice("protocol", _Protocol.TCP).value, each.integer("port", default=0, lowest=1, highest=65535)
+        )
+        if port in found and port.number:
+            each.fault_here(f"{port} is given twice; keep one")
+        found[port] = None
+    return tuple(found)
+
+
+def _held(status: object) -> tuple[Address, ...]:
+    balancer = status.get("loadBalancer") if isinstance(status, dict) else None
+    ingress = balancer.get("ingress") if isinstance(balancer, dict) else None
+    found: dict[Address, None] = {}
+    for each in ingress if isinstance(ingress, list) else ():
+        text = each.get("ip") if isinstance(each, dict) else None
+        if isinstance(text, str) and text:
+            try:
+                found[Address.parse(text)] = None
+            except AddressError:
+                continue
+    return tuple(found)
