@@ -180,6 +180,7 @@ class Reflex:
         self._remembered: dict[type[Intent], ReflexIntent] = {}
         self._listed = False
         self._closing = False
+        self._carrier: asyncio.Task[None] | None = None
         self._disconnected = asyncio.Event()
         self._disconnected.set()
         self.statistics = Statistics()
@@ -188,16 +189,16 @@ class Reflex:
         """`AnsweringSeen` at every connection, then what the child reports; `Listed(Kind.MEMBERS)`
         follows the first membership. Ends after `close`.
         """
-        carrier = asyncio.create_task(self._carry())
+        carrier = self._carrier = asyncio.create_task(self._carry())
         carrier.add_done_callback(lambda _: self._events.put_nowait(None))
         try:
             while (event := await self._events.get()) is not None:
                 yield event
-            await carrier
+            if not carrier.cancelled():
+                carrier.result()
         finally:
             carrier.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await carrier
+            await asyncio.wait((carrier,))
 
     async def apply(self, intent: Intent) -> Applied | Failed:
         """Have the child carry out one intent; `Failed(retry=True)` while there is none."""
@@ -225,41 +226,49 @@ class Reflex:
         exits; without, it goes on for its `silence`, for the next speaker to find.
         """
         self._closing = True
-        channel = self._channel
-        if channel is not None and leave:
-            channel.send(Bye())
+        if leave and self._channel is not None:
+            self._channel.send(Bye())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LEAVE):
                     await self._disconnected.wait()
-        if channel is not None:
-            channel.close()
-        if leave:
-            await self._reap(_LEAVE)
+        elif leave and self._child is not None:
+            self._child.terminate()
+        if self._carrier is not None:
+            self._carrier.cancel()
+        await self._reap(_LEAVE if leave else 0.0)
 
     # The connection, over and over
 
     async def _carry(self) -> None:
+        clock = asyncio.get_running_loop().time
         pause = _BACKOFF[0]
         while not self._closing:
+            began = clock()
             channel = await self._connect_or_start()
-            if channel is None:
+            if channel is not None:
+                await self._use(channel)
+            if clock() - began > _BACKOFF[1]:
+                pause = _BACKOFF[0]
+            if not self._closing:
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, _BACKOFF[1])
-                continue
-            try:
-                hello = await self._greet(channel)
-                if hello is not None:
-                    pause = _BACKOFF[0]
-                    await self._converse(channel, hello)
-            except (_LostError, TimeoutError) as error:
-                if not self._closing:
-                    self._say(f"reflex process lost: {error or 'it does not answer'}")
-                if isinstance(error, TimeoutError):
-                    self._kill(channel)
-            finally:
-                self._channel = None
-                channel.close()
-                self._disconnected.set()
+            pause = min(pause * 2, _BACKOFF[1])
+
+    async def _use(self, channel: _Channel) -> None:
+        """One connection from its greeting to its end."""
+        try:
+            hello = await self._greet(channel)
+            if hello is not None:
+                await self._converse(channel, hello)
+        except TimeoutError:
+            self._say("the reflex process does not answer: killing it")
+            _kill(channel)
+        except _LostError as error:
+            if not self._closing:
+                self._say(f"reflex process lost: {error}")
+        finally:
+            self._channel = None
+            channel.close()
+            self._disconnected.set()
 
     async def _connect_or_start(self) -> _Channel | None:
         """A connection to the child that is there, or to a new one; None when this did not work out."""
@@ -308,7 +317,7 @@ class Reflex:
         return None
 
     async def _converse(self, channel: _Channel, hello: Hello) -> None:
-        """Everything from the greeting to the end of a connection."""
+        """Everything after the greeting; ends with `_LostError`, or `TimeoutError` when the child hangs."""
         for intent in self._remembered.values():
             channel.command(intent)
         self._disconnected.clear()
@@ -317,7 +326,11 @@ class Reflex:
         pings = asyncio.create_task(_ping(channel))
         try:
             while True:
-                self._take(channel, await channel.receive(_HUNG))
+                try:
+                    message = await channel.receive(_HUNG)
+                except TimeoutError:  # or was it us who stood still? What lies there unread is read first
+                    message = await channel.receive(_PING)
+                self._take(channel, message)
         finally:
             pings.cancel()
 
@@ -339,13 +352,6 @@ class Reflex:
 
     # The process
 
-    def _kill(self, channel: _Channel) -> None:
-        """End a child that hangs: it holds the socket's name, and nobody answers for its addresses."""
-        with contextlib.suppress(OSError):
-            pid = channel.pid
-            if pid > 0:
-                os.kill(pid, signal.SIGKILL)
-
     async def _reap(self, patience: float) -> None:
         """Take note of our child's end, waiting for it for so many seconds."""
         for _ in range(int(patience / 0.02) + 1):
@@ -359,6 +365,13 @@ async def _ping(channel: _Channel) -> None:
     while True:
         channel.send(Ping())
         await asyncio.sleep(_PING)
+
+
+def _kill(channel: _Channel) -> None:
+    """End a child that hangs: it holds the socket's name, and nobody answers for its addresses."""
+    with contextlib.suppress(OSError):
+        if channel.pid > 0:
+            os.kill(channel.pid, signal.SIGKILL)
 
 
 def _start(settings: ReflexSettings) -> subprocess.Popen[bytes]:
