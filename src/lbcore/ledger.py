@@ -6,7 +6,7 @@ what would make it contradict itself. Keeping the old ledger costs nothing: the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from attrs import evolve, field, frozen
 from immutables import Map
@@ -15,8 +15,13 @@ from lbcore.addresses import Address, AddressRange
 from lbcore.model import Port, ServiceKey
 from lbcore.occupancy import CountingSet, Occupancy, first_joinable
 from lbcore.sharing import Sharing
+from lbcore.worklist import Fifo
 
 __all__ = ["Claim", "Conflict", "Ledger", "Usage"]
+
+
+def _distinct(ports: Iterable[Port]) -> tuple[Port, ...]:
+    return tuple(dict.fromkeys(ports))
 
 
 @frozen(kw_only=True)
@@ -26,7 +31,7 @@ class Claim:
     key: ServiceKey
     addresses: tuple[Address, ...]
     pools: tuple[str, ...]
-    ports: tuple[Port, ...] = ()
+    ports: tuple[Port, ...] = field(default=(), converter=_distinct)
     sharing: Sharing | None = None
 
 
@@ -53,12 +58,15 @@ class Usage:
 
 @frozen(kw_only=True)
 class _Sharers:
-    """The Services on an address that is shared, or may be: who they are, and who has which port."""
+    """Two or more Services on one address, in the order they came, and who has which port.
+
+    `pool` is the one that counts the address; all sharers have the same terms.
+    """
 
     sharing: Sharing
     pool: str
-    keys: Map[ServiceKey, None] = field(factory=Map)
-    ports: Map[Port, ServiceKey] = field(factory=Map)
+    keys: Fifo[ServiceKey]
+    ports: Map[Port, ServiceKey]
 
 
 @frozen(kw_only=True)
@@ -71,7 +79,9 @@ class _Group:
 
 @frozen
 class _Shelf:
-    """The part of the ledger for one family. A holder that does not share is its bare key."""
+    """The part of the ledger for one family. One Service alone on an address is its bare key: its claim says the rest,
+    and most Services that may share never do.
+    """
 
     bits: int
     taken: Occupancy
@@ -117,21 +127,31 @@ class Ledger:
     def conflict(
         self, address: Address, key: ServiceKey, *, ports: tuple[Port, ...] = (), sharing: Sharing | None = None
     ) -> Conflict | None:
-        """What keeps a Service from an address, or None. Its own hold on it is no conflict."""
+        """What keeps a Service from an address, or None. Its own hold on it is no conflict.
+
+        Of several holders in the way it names the one that came first.
+        """
         holder = self._shelf(address.version).holders.get(address.value)
         if holder is None or holder == key:
             return None
         if not isinstance(holder, _Sharers):
-            return Conflict(address=address, holder=holder)
-        if len(holder.keys) == 1 and key in holder.keys:
-            return None
+            return self._conflict_with_one(self._claims[holder], address, ports, sharing)
         if sharing != holder.sharing:
-            return Conflict(address=address, holder=min(other for other in _some(holder.keys) if other != key))
+            return Conflict(address=address, holder=next(other for other in holder.keys if other != key))
         for port in ports:
             user = holder.ports.get(port)
             if user is not None and user != key:
                 return Conflict(address=address, holder=user, port=port)
         return None
+
+    def _conflict_with_one(
+        self, other: Claim, address: Address, ports: tuple[Port, ...], sharing: Sharing | None
+    ) -> Conflict | None:
+        if sharing is None or sharing != other.sharing:
+            return Conflict(address=address, holder=other.key)
+        theirs = frozenset(other.ports)
+        port = next((port for port in ports if port in theirs), None)
+        return None if port is None else Conflict(address=address, holder=other.key, port=port)
 
     def first_free(self, within: AddressRange, *, avoid_buggy: bool = False) -> Address | None:
         """The lowest address of a range that nobody holds, or None."""
@@ -178,76 +198,96 @@ class Ledger:
     def _shelf(self, version: int) -> _Shelf:
         return self._v4 if version == 4 else self._v6
 
-    def _with(self, version: int, shelf: _Shelf, pool: str, by: int) -> Ledger:
-        """The same ledger with another shelf, and a pool's count changed."""
+    def _with(self, version: int, shelf: _Shelf, *, counted: str | None = None, uncounted: str | None = None) -> Ledger:
+        """The same ledger with another shelf, and an address counted for one pool or no longer for another."""
         usage = self._usage
-        if by:
-            counted = usage.get(pool, Usage()).plus(version, by)
-            usage = usage.set(pool, counted) if counted != Usage() else usage.delete(pool)
+        if counted != uncounted:
+            usage = _counted(_counted(usage, uncounted, version, -1), counted, version, 1)
         if version == 4:
             return Ledger(self._claims, shelf, self._v6, usage)
         return Ledger(self._claims, self._v4, shelf, usage)
 
     def _take(self, claim: Claim, address: Address, pool: str) -> Ledger:
-        shelf, value = self._shelf(address.version), address.value
-        if claim.sharing is None:
-            holders = shelf.holders.set(value, claim.key)
-            return self._with(address.version, evolve(shelf, taken=shelf.taken.add(value), holders=holders), pool, 1)
+        version, value = address.version, address.value
+        shelf = self._shelf(version)
+        groups = shelf.groups if claim.sharing is None else _join_group(shelf, claim.sharing, claim.ports, value)
         before = shelf.holders.get(value)
-        sharers = before if isinstance(before, _Sharers) else _Sharers(sharing=claim.sharing, pool=pool)
-        ports = sharers.ports.update(dict.fromkeys(claim.ports, claim.key))
-        after = evolve(sharers, pool=pool, keys=sharers.keys.set(claim.key, None), ports=ports)
-        shelf = _join_group(shelf, claim, value)
-        shelf = evolve(shelf, taken=shelf.taken.add(value), holders=shelf.holders.set(value, after))
         if before is None:
-            return self._with(address.version, shelf, pool, 1)
+            holders = shelf.holders.set(value, claim.key)
+            return self._with(version, _Shelf(shelf.bits, shelf.taken.add(value), holders, groups), counted=pool)
+        sharers = before if isinstance(before, _Sharers) else _as_sharers(self._claims[before], address)
         # A sharer that knows the address by another pool's name (a rename) moves the count.
-        moved = self._with(address.version, shelf, sharers.pool, -1)
-        return moved._with(address.version, shelf, pool, 1)
+        after = _Sharers(
+            sharing=sharers.sharing,
+            pool=pool,
+            keys=sharers.keys.push(claim.key),
+            ports=sharers.ports.update(dict.fromkeys(claim.ports, claim.key)),
+        )
+        shelf = _Shelf(shelf.bits, shelf.taken, shelf.holders.set(value, after), groups)
+        return self._with(version, shelf, counted=pool, uncounted=sharers.pool)
 
     def _let_go(self, claim: Claim, address: Address, pool: str) -> Ledger:
-        shelf, value = self._shelf(address.version), address.value
+        version, value = address.version, address.value
+        shelf = self._shelf(version)
         holder = shelf.holders[value]
+        alone = not isinstance(holder, _Sharers)
+        groups = shelf.groups
+        if claim.sharing is not None:
+            groups = _leave_group(shelf, claim.sharing, claim.ports, value, last=alone)
         if not isinstance(holder, _Sharers):
-            shelf = evolve(shelf, taken=shelf.taken.discard(value), holders=shelf.holders.delete(value))
-            return self._with(address.version, shelf, pool, -1)
-        ports = holder.ports
-        with ports.mutate() as mutation:
+            shelf = _Shelf(shelf.bits, shelf.taken.discard(value), shelf.holders.delete(value), groups)
+            return self._with(version, shelf, uncounted=pool)
+        keys = holder.keys.remove(claim.key)
+        if len(keys) == 1:
+            last = self._claims[next(iter(keys))]
+            shelf = _Shelf(shelf.bits, shelf.taken, shelf.holders.set(value, last.key), groups)
+            return self._with(version, shelf, counted=_pool_of(last, address), uncounted=holder.pool)
+        with holder.ports.mutate() as mutation:
             for port in claim.ports:
                 del mutation[port]
             ports = mutation.finish()
-        keys = holder.keys.delete(claim.key)
-        shelf = _leave_group(shelf, claim, value, last=not keys)
-        if keys:
-            holders = shelf.holders.set(value, evolve(holder, keys=keys, ports=ports))
-            return self._with(address.version, evolve(shelf, holders=holders), pool, 0)
-        shelf = evolve(shelf, taken=shelf.taken.discard(value), holders=shelf.holders.delete(value))
-        return self._with(address.version, shelf, holder.pool, -1)
+        after = _Sharers(sharing=holder.sharing, pool=holder.pool, keys=keys, ports=ports)
+        return self._with(version, _Shelf(shelf.bits, shelf.taken, shelf.holders.set(value, after), groups))
 
 
-def _some(keys: Map[ServiceKey, None]) -> Iterator[ServiceKey]:
-    """Up to 8 of an address's holders: enough to name one, however many there are."""
-    return (key for key, _ in zip(keys, range(8), strict=False))
+def _counted(usage: Map[str, Usage], pool: str | None, version: int, by: int) -> Map[str, Usage]:
+    if pool is None:
+        return usage
+    count = usage.get(pool, Usage()).plus(version, by)
+    return usage.set(pool, count) if count.ipv4 or count.ipv6 else usage.delete(pool)
 
 
-def _join_group(shelf: _Shelf, claim: Claim, value: int) -> _Shelf:
+def _pool_of(claim: Claim, address: Address) -> str:
+    return claim.pools[claim.addresses.index(address)]
+
+
+def _as_sharers(claim: Claim, address: Address) -> _Sharers:
     assert claim.sharing is not None
-    group = shelf.groups.get(claim.sharing) or _Group(members=CountingSet(shelf.bits))
+    return _Sharers(
+        sharing=claim.sharing,
+        pool=_pool_of(claim, address),
+        keys=Fifo[ServiceKey]().push(claim.key),
+        ports=Map(dict.fromkeys(claim.ports, claim.key)),
+    )
+
+
+def _join_group(shelf: _Shelf, sharing: Sharing, ports: tuple[Port, ...], value: int) -> Map[Sharing, _Group]:
+    group = shelf.groups.get(sharing) or _Group(members=CountingSet(shelf.bits))
     by_port = group.by_port
-    for port in claim.ports:
+    for port in ports:
         by_port = by_port.set(port, by_port.get(port, CountingSet(shelf.bits)).add(value))
-    group = _Group(members=group.members.add(value), by_port=by_port)
-    return evolve(shelf, groups=shelf.groups.set(claim.sharing, group))
+    return shelf.groups.set(sharing, _Group(members=group.members.add(value), by_port=by_port))
 
 
-def _leave_group(shelf: _Shelf, claim: Claim, value: int, *, last: bool) -> _Shelf:
-    assert claim.sharing is not None
-    group = shelf.groups[claim.sharing]
+def _leave_group(
+    shelf: _Shelf, sharing: Sharing, ports: tuple[Port, ...], value: int, *, last: bool
+) -> Map[Sharing, _Group]:
+    group = shelf.groups[sharing]
     by_port = group.by_port
-    for port in claim.ports:
+    for port in ports:
         used = by_port[port].discard(value)
         by_port = by_port.set(port, used) if used else by_port.delete(port)
     members = group.members.discard(value) if last else group.members
     if not members:
-        return evolve(shelf, groups=shelf.groups.delete(claim.sharing))
-    return evolve(shelf, groups=shelf.groups.set(claim.sharing, _Group(members=members, by_port=by_port)))
+        return shelf.groups.delete(sharing)
+    return shelf.groups.set(sharing, _Group(members=members, by_port=by_port))
