@@ -94,7 +94,11 @@ class Address:
         if self.version == 4:
             v = self.value
             return f"{v >> 24}.{v >> 16 & 255}.{v >> 8 & 255}.{v & 255}"
-        # netaddr's default dialect is RFC 5952, the canonical text that elections hash.
+        if 0xFFFF < self.value <= 0xFFFFFFFF:
+            # RFC 5952 section 5 keeps the dotted form for well-known prefixes, and ::/96 is none any
+            # more (RFC 4291 section 2.5.5.1); inet_ntop, and so netaddr, would write ::192.0.2.1.
+            return f"::{self.value >> 16:x}:{self.value & 0xFFFF:x}"
+        # Otherwise netaddr's default dialect is RFC 5952, the canonical text that elections hash.
         return str(netaddr.IPAddress(self.value, 6))
 
 
@@ -134,7 +138,8 @@ class AddressRange:
         base_text, _, length_text = text.partition("/")
         base = Address.parse(base_text)
         bits = base.family.bits
-        if not (length_text.isascii() and length_text.isdigit() and int(length_text) <= bits):
+        readable = length_text.isascii() and length_text.isdigit() and len(length_text) <= 3
+        if not (readable and int(length_text) <= bits):
             raise AddressError(f"{text!r} has no prefix length; write one from /0 to /{bits}")
         size = 1 << (bits - int(length_text))
         first = base.value & ~(size - 1)
