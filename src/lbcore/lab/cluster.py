@@ -1,0 +1,330 @@
+"""`Lab`: a whole cluster on one machine, to test with, to measure and to play.
+
+    with Lab(nodes=3) as lab:
+        lab.apply(manifests)
+        lab.start_controller()
+        for node in lab.nodes:
+            lab.start_speaker(node)
+        (address,) = lab.wait_for_address("nginx-service")
+        print(lab.curl(address).body)
+
+Nodes, cables, kube-proxy's work, pods and control plane are the lab's; addresses and their
+announcement are lbcore's daemons' alone.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from lbcore.addresses import Address
+from lbcore.lab.client import Answer, fetch, measure_outage
+from lbcore.lab.control import ControlPlane
+from lbcore.lab.errors import LabError
+from lbcore.lab.manifests import Folder, ObjectKey, ServiceWish, Workload, split_documents
+from lbcore.lab.namespaces import Namespace
+from lbcore.lab.network import Neighbour, Network, Plan, Station
+from lbcore.lab.pods import nginx_note
+from lbcore.lab.workloads import PodStatus
+from lbcore.model import ServiceKey
+
+__all__ = ["Lab", "Program"]
+
+T = TypeVar("T")
+
+_UNKNOWN_STATES = frozenset({"FAILED", "INCOMPLETE", "NONE"})
+
+
+class Program:
+    """One of lbcore's daemons running in the lab; `log` is the file with all that it prints."""
+
+    def __init__(self, name: str, space: Namespace, argv: list[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self.process = space.spawn(argv, stdout=output, stderr=output)
+
+    @property
+    def running(self) -> bool:
+        """Whether it lives."""
+        return self.process.poll() is None
+
+    def stop(self, timeout: float = 10.0) -> int:
+        """End it cleanly (SIGTERM) and return its exit code; raises `LabError` if it does not end."""
+        self.process.terminate()
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{self.name} did not end within {timeout:g} s of SIGTERM; its log is {self.log}") from None
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), as a crash would; what it started may live on."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Lab:
+    """N nodes, a switch and a client as network namespaces, and a folder of manifests as the cluster.
+
+    `network` and `network6` are the segment's networks (CIDRs; None leaves a family out). The client
+    is the tenth host of each, node N the (10 + N)th. `folder` is the cluster's folder; without one it
+    lies in `directory`. There the logs are, too; without one it is a temporary one that ends with the
+    lab. `grace` is how many seconds a silent node keeps its
+    pods in service (Kubernetes: 50).
+
+    Nothing stays behind: not when the `with` block ends, nor when this process ends in whatever way.
+    Raises `LabUnavailable` where the machine does not allow it (see `ensure_privileges`).
+    """
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        network: str | None = "192.168.20.0/24",
+        network6: str | None = "fd00:20::/64",
+        folder: Path | str | None = None,
+        directory: Path | str | None = None,
+        *,
+        grace: float = 1.0,
+    ) -> None:
+        plan = Plan.parse(nodes, network, network6)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if directory is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="lbcore-lab-", ignore_cleanup_errors=True)
+            directory = self._temporary.name
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._folder = Folder(Path(folder) if folder is not None else self.directory / "cluster")
+        self.folder = self._folder.path
+        try:
+            self.network = Network(plan, self.directory if self._temporary else None)
+        except BaseException:
+            self._remove_directory()
+            raise
+        self.programs: list[Program] = []
+        self._control = ControlPlane(self.network, self._folder, self.directory / "pods", grace)
+        note = nginx_note()
+        if note:
+            self._control.notes.append(note)
+        self._control.start()
+
+    # Who is there
+
+    @property
+    def nodes(self) -> Mapping[str, Station]:
+        """The nodes by name: `n1`, `n2`, ..."""
+        return self.network.nodes
+
+    @property
+    def client(self) -> Station:
+        """The host from which one looks at the cluster: on the segment, but no part of it."""
+        return self.network.client
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What somebody should know: what is not real here, and manifests that cannot be used."""
+        return tuple(self._control.notes)
+
+    @property
+    def pods(self) -> tuple[PodStatus, ...]:
+        """The pods and whether each takes traffic."""
+        return self._control.pods
+
+    # Manifests
+
+    def apply(self, manifest: str) -> tuple[str, ...]:
+        """Put every object of a manifest into the cluster, as `kubectl apply` does.
+
+        Returns a line for each (`service/nginx-service created`). Raises `ManifestError`, and
+        applies nothing, if one cannot be used.
+        """
+        objects = [(ObjectKey.of(document), text, document) for text, document in split_documents(manifest)]
+        for key, _, document in objects:
+            if key.kind == "Node" and key.name in self.nodes:
+                raise LabError(f"Node {key.name} is written by the lab; give it labels with label_node")
+            if key.kind == "Deployment":
+                Workload.read(document)
+            if key.kind == "Service":
+                ServiceWish.read(document)
+        lines = tuple(f"{key} {self._folder.write(key, text)}" for key, text, _ in objects)
+        self._control.nudge()
+        return lines
+
+    def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Delete an object that was applied; raises `LabError` if there is none."""
+        key = ObjectKey.named(kind, namespace, name)
+        if not self._folder.remove(key):
+            raise LabError(f"there is no {key} in namespace {namespace!r} that was applied here")
+        self._control.nudge()
+
+    def label_node(self, node: str, labels: Mapping[str, str]) -> None:
+        """Give a Node these labels beside its standard ones, in place of those given before."""
+        self._control.set_labels(node, labels)
+
+    # lbcore's daemons
+
+    def start_controller(self, *options: str) -> Program:
+        """Start `lbcore controller` for the cluster; it runs on none of the nodes."""
+        return self.start("controller", self.network.switch, "controller", "--cluster", str(self.folder), *options)
+
+    def start_speaker(self, node: str, *options: str) -> Program:
+        """Start `lbcore speaker` on a node."""
+        run = self.directory / "run" / node
+        run.mkdir(parents=True, exist_ok=True)
+        arguments = ["speaker", "--cluster", str(self.folder), "--node", node, "--runtime-dir", str(run), *options]
+        return self.start(f"speaker-{node}", self.network.station(node).namespace, *arguments)
+
+    def start(self, name: str, space: Namespace, *arguments: str) -> Program:
+        """Start `lbcore ARGUMENTS...` in a namespace, with its output in `directory/NAME.log`."""
+        argv = [sys.executable, "-m", "lbcore.cli.main", *arguments]
+        program = Program(name, space, argv, self.directory / f"{name}.log")
+        self.programs.append(program)
+        return program
+
+    # Faults
+
+    def cut(self, node: str) -> None:
+        """Pull a node's cable: it loses carrier."""
+        self.network.cut(node)
+
+    def cut_silently(self, node: str) -> None:
+        """Drop all frames from and to a node, which keeps its carrier and does not know."""
+        self.network.cut_silently(node)
+
+    def heal(self, node: str) -> None:
+        """Plug the cable in again; a killed node's pods start again by themselves, its speaker does not."""
+        self.network.heal(node)
+
+    def kill(self, node: str) -> None:
+        """Power off: every process of the node is killed and its cable is dead."""
+        self.network.kill(node)
+
+    def freeze(self, node: str) -> None:
+        """Stop every process of the node where it is, as a hanging machine does."""
+        self.network.freeze(node)
+
+    def thaw(self, node: str) -> None:
+        """Let a frozen node go on."""
+        self.network.thaw(node)
+
+    # At the client
+
+    def curl(self, address: Address | str, *, port: int = 80, path: str = "/", timeout: float = 2.0) -> Answer:
+        """What `curl` gets from an address, from the client, within `timeout` seconds."""
+        return fetch(self.client.namespace, _address(address), port, path, timeout)
+
+    def ping(self, address: Address | str, *, timeout: float = 1.0) -> bool:
+        """Whether an address answers one `ping` from the client within `timeout` seconds."""
+        argv = ["ping", "-n", "-c", "1", "-W", str(timeout), str(_address(address))]
+        return self.client.namespace.run(argv, timeout=timeout + 10).returncode == 0
+
+    def neighbours(self) -> dict[Address, Neighbour]:
+        """The client's neighbour table (`ip neigh`)."""
+        return self.network.neighbours()
+
+    def flush_neighbours(self) -> None:
+        """Empty the client's neighbour table."""
+        self.network.flush_neighbours()
+
+    def node_of(self, mac: str) -> str | None:
+        """Whose MAC this is, or None."""
+        return self.network.node_of(mac)
+
+    def announcer(self, address: Address | str) -> str | None:
+        """The node that the client's neighbour table has for an address, or None."""
+        neighbour = self.neighbours().get(_address(address))
+        if neighbour is None or neighbour.state in _UNKNOWN_STATES:
+            return None
+        return self.node_of(neighbour.mac)
+
+    def outage(
+        self,
+        address: Address | str,
+        during: Callable[[], object],
+        *,
+        port: int = 80,
+        interval: float = 0.01,
+        timeout: float = 0.1,
+        settle: float = 1.0,
+        limit: float = 30.0,
+    ) -> float:
+        """How long, in seconds, the client was without an answer around `during()`: the longest time
+        between two answers.
+
+        A page is asked for every `interval` seconds, whether or not earlier requests have been
+        answered, and each counts as lost after `timeout`; so without any fault it returns about
+        `interval`. It ends when all was answered for `settle` seconds. Raises `LabError` if the
+        address did not answer before, or not steadily within `limit` seconds after.
+        """
+        return measure_outage(
+            self.client.namespace,
+            _address(address),
+            during,
+            port=port,
+            interval=interval,
+            timeout=timeout,
+            settle=settle,
+            limit=limit,
+        )
+
+    # Waiting
+
+    def wait_until(self, condition: Callable[[], T], what: str, timeout: float = 10.0) -> T:
+        """Wait for a condition to give something true, and return that; raises `LabError` after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not (result := condition()):
+            self._control.check()
+            if time.monotonic() > deadline:
+                raise LabError(f"waited {timeout:g} s for {what} in vain" + "".join(f"; {note}" for note in self.notes))
+            time.sleep(0.01)
+        return result
+
+    def addresses(self, name: str, namespace: str = "default") -> tuple[Address, ...]:
+        """The addresses that lbcore's controller has given to a Service and the nodes forward, empty if none."""
+        return self._control.forwarded.get(ServiceKey(namespace, name), ())
+
+    def wait_for_address(self, name: str, namespace: str = "default", timeout: float = 10.0) -> tuple[Address, ...]:
+        """The addresses of a Service as soon as it has any and all reachable nodes forward them."""
+        return self.wait_until(
+            lambda: self.addresses(name, namespace), f"an address of Service {namespace}/{name}", timeout
+        )
+
+    def wait_for_pods(self, timeout: float = 10.0) -> tuple[PodStatus, ...]:
+        """The pods, as soon as there are any and all that were applied are ready and in the slices."""
+        looked = self._control.next_look()
+
+        def ready() -> tuple[PodStatus, ...]:
+            pods = self.pods
+            return pods if looked() and all(pod.ready for pod in pods) else ()
+
+        return self.wait_until(ready, "all pods to be ready", timeout)
+
+    # The end
+
+    def close(self) -> None:
+        """End every process of the lab and remove what it made; twice does no harm."""
+        self._control.stop()
+        self.network.close()
+        self._remove_directory()
+
+    def _remove_directory(self) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _address(given: Address | str) -> Address:
+    return Address.parse(given) if isinstance(given, str) else given
