@@ -245,18 +245,19 @@ def judge_held(
     Returns what it may keep (one address of each family that it still wants), and the refusal of the
     first address that it may not.
     """
-    lowest = {address.family: address for address in sorted(held, reverse=True) if address.family in request.families}
-    kept: list[tuple[Address, str]] = []
+    kept: dict[Family, tuple[Address, str]] = {}
     refusal = None
-    for address in sorted(lowest.values()):
+    for address in sorted(held):
+        if address.family not in request.families or address.family in kept:
+            continue
         verdict = _judge_address(evolve(request, pool=None), address, catalog, ledger)
         if verdict.reason is Reason.OK:
-            kept.append((address, verdict.pool))
+            kept[address.family] = (address, verdict.pool)
         elif refusal is None:
             refusal = Refusal(key=request.key, reason=verdict.reason, detail=verdict.detail)
     if not kept:
         return None, refusal
-    return _allocation(request, {address.family: (address, pool) for address, pool in kept}), refusal
+    return _allocation(request, kept), refusal
 
 
 def settle(request: Request, held: tuple[Address, ...], catalog: Catalog, ledger: Ledger) -> Outcome:
@@ -267,8 +268,9 @@ def settle(request: Request, held: tuple[Address, ...], catalog: Catalog, ledger
     what is still permitted, and the refusal says why it does not get what it asks for.
     """
     kept, _ = judge_held(request, held, catalog, ledger)
-    if kept is not None and _is_as_asked(request, kept):
-        whole = _complete(request, kept, catalog, ledger)
+    good = _as_asked(request, kept) if kept is not None else None
+    if good is not None:
+        whole = _complete(request, good, catalog, ledger)
         if not request.all_families or len(whole.addresses) == len(request.families):
             return Outcome(allocation=whole)
     granted = allocate(request, catalog, ledger)
@@ -277,10 +279,16 @@ def settle(request: Request, held: tuple[Address, ...], catalog: Catalog, ledger
     return Outcome(allocation=kept, refusal=granted)
 
 
-def _is_as_asked(request: Request, kept: Allocation) -> bool:
+def _as_asked(request: Request, kept: Allocation) -> Allocation | None:
+    """The part of it that is what is asked for now: exactly these addresses, or those of that pool."""
     if request.addresses and kept.addresses != request.addresses:
-        return False
-    return request.pool is None or set(kept.pools) == {request.pool}
+        return None
+    if request.pool is None:
+        return kept
+    pairs = [pair for pair in zip(kept.addresses, kept.pools, strict=True) if pair[1] == request.pool]
+    if not pairs or len(pairs) < len(request.addresses):
+        return None
+    return _allocation(request, {pair[0].family: pair for pair in pairs})
 
 
 def _complete(request: Request, kept: Allocation, catalog: Catalog, ledger: Ledger) -> Allocation:

@@ -106,7 +106,10 @@ def candidates(request: Request, catalog: Catalog) -> Iterator[tuple[Pool, PoolV
 
 
 def permits(pool: Pool, request: Request, namespaces: Namespaces) -> PoolVerdict:
-    """May this pool serve a Service at all: its namespace, its labels, its families?"""
+    """May this pool serve a Service at all: its namespace, its labels, at least one of its families?
+
+    One family of two is enough: another pool may have the other.
+    """
     allocation = pool.allocation
     namespace = request.key.namespace
     if allocation is not None and not _permits_namespace(pool, namespace, namespaces):
@@ -117,9 +120,8 @@ def permits(pool: Pool, request: Request, namespaces: Namespaces) -> PoolVerdict
         wanted = " or ".join(str(selector) for selector in selectors)
         text = f"the pool's serviceSelectors want labels {wanted}"
         return PoolVerdict(pool=pool.name, reason=Reason.POOL_NOT_FOR_SERVICE, detail=text)
-    missing = [family.value for family in request.families if family not in pool.families]
-    if missing and (request.all_families or len(missing) == len(request.families)):
-        text = f"the pool has no {' and no '.join(missing)} addresses"
+    if pool.families.isdisjoint(request.families):
+        text = f"the pool has no {' and no '.join(family.value for family in request.families)} addresses"
         return PoolVerdict(pool=pool.name, reason=Reason.POOL_LACKS_FAMILY, detail=text)
     return PoolVerdict(pool=pool.name, reason=Reason.OK)
 

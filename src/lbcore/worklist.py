@@ -54,6 +54,13 @@ class Fifo(Generic[K]):
             head += 1
         return Fifo(head, self._tail, items, self._places.delete(key))
 
+    def following(self, place: int) -> tuple[int, K] | None:
+        """The first key at or behind a place, with its own place: to go through the queue in portions."""
+        for candidate in range(max(place, self._head), self._tail):
+            if candidate in self._items:
+                return candidate, self._items[candidate]
+        return None
+
     def first(self) -> K | None:
         """The key that has waited longest, or None."""
         return self._items[self._head] if self._items else None

@@ -1,0 +1,532 @@
+"""The controller's brain: which Service has which address.
+
+Level-triggered: an event only says what to look at again; what a Service should have is worked out
+anew from the pools and the ledger, and only a difference becomes an intent. Nothing is decided
+before everything that exists has been told (`Listed`), and then every address that is held is
+claimed before a new one is given, so that a restart moves nobody.
+
+A step looks at no more than `slice_size` Services; the rest stays in the state, and `wake_at` asks
+for another turn, so that a pool edit under 100,000 Services keeps nothing else waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import define, evolve, field, frozen
+from immutables import Map
+
+from lbcore.addresses import Address, Family
+from lbcore.allocation import Outcome, judge_held, settle, verdicts
+from lbcore.brain import Step
+from lbcore.config import Configuration, Pool
+from lbcore.events import (
+    AddressHeard,
+    AnsweringSeen,
+    Applied,
+    ConfigGone,
+    ConfigSeen,
+    Event,
+    Failed,
+    Kind,
+    LinksSeen,
+    Listed,
+    ManifestRefused,
+    MembersSeen,
+    NamespaceGone,
+    NamespaceSeen,
+    NodeGone,
+    NodeSeen,
+    ServiceGone,
+    ServiceSeen,
+    SliceGone,
+    SliceSeen,
+    Stopping,
+    Tick,
+)
+from lbcore.intents import EventType, Intent, RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
+from lbcore.ledger import Claim, Ledger
+from lbcore.model import Labels, Service, ServiceKey
+from lbcore.pools import Catalog, candidates, capacity, is_buggy
+from lbcore.requests import Request, annotation, read_request
+from lbcore.verdicts import PoolVerdict, Reason, Refusal
+from lbcore.waiting import Chance, Waiting, WaitsFor
+from lbcore.worklist import Fifo, Worklist
+
+__all__ = ["AssignmentSettings", "AssignmentState", "PendingReason", "explain", "step"]
+
+NEEDS = frozenset({Kind.SERVICES, Kind.CONFIG, Kind.NAMESPACES})
+
+
+@frozen(kw_only=True)
+class AssignmentSettings:
+    """What the operator chose for the controller.
+
+    `load_balancer_class`: serve Services of this class only; None serves those without a class.
+    `slice_size`: Services looked at in one step. `config_quiet`: seconds without a change after
+    which changed configuration is put in force, so that a range which moves from one pool to
+    another in two documents is not missing in between.
+    """
+
+    load_balancer_class: str | None = None
+    slice_size: int = 128
+    config_quiet: float = 0.1
+
+
+@frozen(kw_only=True)
+class AssignmentState:
+    """Everything the controller knows and has decided. `AssignmentState()` is the beginning."""
+
+    settings: AssignmentSettings = field(factory=AssignmentSettings)
+    listed: frozenset[Kind] = frozenset()
+    configuration: Configuration = field(factory=Configuration)
+    config_due: float | None = None
+    namespaces: Map[str, Labels] = field(factory=Map)
+    catalog: Catalog | None = None
+    services: Map[ServiceKey, Service] = field(factory=Map)
+    ledger: Ledger = field(factory=Ledger)
+    adopting: Fifo[ServiceKey] | None = None  # None until there is a first configuration
+    work: Worklist[ServiceKey] = field(factory=Worklist)
+    waiting: Waiting = field(factory=Waiting)
+    chances: tuple[Chance, ...] = ()
+    told: Map[ServiceKey, SetAddresses] = field(factory=Map)
+    unconfirmed: Map[ServiceKey, SetAddresses] = field(factory=Map)
+    touched_pools: frozenset[str] = frozenset()
+    told_usage: Map[str, SetPoolUsage] = field(factory=Map)
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that exists has been told, and a sound configuration is in force."""
+        return self.listed >= NEEDS and self.catalog is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing left to look at."""
+        return self.ready and not self.adopting and not self.work and not self.chances and self.config_due is None
+
+
+def step(state: AssignmentState, event: Event, now: float) -> Step[AssignmentState]:
+    """One event: what is known afterwards, and what is to be written.
+
+    Intents: `SetAddresses`, `RecordEvent`, `SetPoolUsage`, `ReportConfig`. The same event twice
+    yields no second intent. Never raises for anything a cluster can contain.
+    """
+    turn = _Turn(state)
+    turn.note(event, now)
+    turn.work_on(now)
+    after = turn.state()
+    return Step(state=after, intents=tuple(turn.intents), wake_at=_wake_at(after, now))
+
+
+def _wake_at(state: AssignmentState, now: float) -> float | None:
+    if not state.listed >= NEEDS:
+        return None
+    if state.ready and (state.adopting or state.work or state.chances):
+        return now
+    return state.config_due
+
+
+@define
+class _Turn:
+    """One step in progress: the parts of the state that it changes, and the intents so far."""
+
+    before: AssignmentState
+    configuration: Configuration = field(init=False)
+    config_due: float | None = field(init=False)
+    listed: frozenset[Kind] = field(init=False)
+    namespaces: Map[str, Labels] = field(init=False)
+    catalog: Catalog | None = field(init=False)
+    services: Map[ServiceKey, Service] = field(init=False)
+    ledger: Ledger = field(init=False)
+    adopting: Fifo[ServiceKey] | None = field(init=False)
+    work: Worklist[ServiceKey] = field(init=False)
+    waiting: Waiting = field(init=False)
+    chances: list[Chance] = field(init=False)
+    told: Map[ServiceKey, SetAddresses] = field(init=False)
+    unconfirmed: Map[ServiceKey, SetAddresses] = field(init=False)
+    touched_pools: set[str] = field(init=False)
+    told_usage: Map[str, SetPoolUsage] = field(init=False)
+    intents: list[Intent] = field(init=False, factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        before = self.before
+        self.configuration, self.config_due, self.listed = before.configuration, before.config_due, before.listed
+        self.namespaces, self.catalog, self.services = before.namespaces, before.catalog, before.services
+        self.ledger, self.adopting, self.work = before.ledger, before.adopting, before.work
+        self.waiting, self.chances = before.waiting, list(before.chances)
+        self.told, self.unconfirmed = before.told, before.unconfirmed
+        self.touched_pools, self.told_usage = set(before.touched_pools), before.told_usage
+
+    def state(self) -> AssignmentState:
+        return AssignmentState(
+            settings=self.before.settings,
+            listed=self.listed,
+            configuration=self.configuration,
+            config_due=self.config_due,
+            namespaces=self.namespaces,
+            catalog=self.catalog,
+            services=self.services,
+            ledger=self.ledger,
+            adopting=self.adopting,
+            work=self.work,
+            waiting=self.waiting,
+            chances=tuple(self.chances),
+            told=self.told,
+            unconfirmed=self.unconfirmed,
+            touched_pools=frozenset(self.touched_pools),
+            told_usage=self.told_usage,
+        )
+
+    # What an event changes in what we know.
+
+    def note(self, event: Event, now: float) -> None:
+        match event:
+            case ServiceSeen(service):
+                self._see_service(service)
+            case ServiceGone(key, uid):
+                known = self.services.get(key)
+                if known is not None and uid in ("", known.uid):
+                    self._forget_service(key)
+            case ConfigSeen(document):
+                self.configuration = self.configuration.seen(document)
+                self._config_changed(now)
+            case ConfigGone(origin):
+                self.configuration = self.configuration.gone(origin)
+                self._config_changed(now)
+            case NamespaceSeen(namespace):
+                self._see_namespaces(self.namespaces.set(namespace.name, namespace.labels))
+            case NamespaceGone(name) if name in self.namespaces:
+                self._see_namespaces(self.namespaces.delete(name))
+            case Listed(kind):
+                self.listed |= {kind}
+            case Applied(SetAddresses() as intent) if self.unconfirmed.get(intent.key) == intent:
+                self.unconfirmed = self.unconfirmed.delete(intent.key)
+            case Failed(intent=SetAddresses() as intent) if self.unconfirmed.get(intent.key) == intent:
+                # Final: the object is gone or newer than we thought. What comes next about it decides anew.
+                self.unconfirmed = self.unconfirmed.delete(intent.key)
+                self.told = self.told.delete(intent.key)
+            case (
+                NamespaceGone() | Applied() | Failed() | Tick() | Stopping() | ManifestRefused()
+                | SliceSeen() | SliceGone() | NodeSeen() | NodeGone()
+                | MembersSeen() | LinksSeen() | AnsweringSeen() | AddressHeard()
+            ):  # fmt: skip
+                pass
+
+    def _see_service(self, service: Service) -> None:
+        key = service.key
+        known = self.services.get(key)
+        if known is not None and known.uid != service.uid:
+            self._forget_service(key)  # deleted and created again under its name, and we missed the end
+        self.services = self.services.set(key, service)
+        self.work = self.work.touch(key)
+
+    def _forget_service(self, key: ServiceKey) -> None:
+        self.services = self.services.delete(key)
+        self.work = self.work.strike(key)
+        self.waiting = self.waiting.remove(key)
+        self._hold(key, None)
+        for name in ("told", "unconfirmed"):
+            kept: Map[ServiceKey, SetAddresses] = getattr(self, name)
+            if key in kept:
+                setattr(self, name, kept.delete(key))
+
+    def _see_namespaces(self, namespaces: Map[str, Labels]) -> None:
+        if namespaces == self.namespaces:
+            return
+        self.namespaces = namespaces
+        if self.catalog is None:
+            return
+        self.catalog = Catalog(self.catalog.pools, namespaces)
+        if any(pool.allocation and pool.allocation.namespace_selectors for pool in self.catalog.pools):
+            self.work = self.work.sweep()
+
+    # Configuration.
+
+    def _config_changed(self, now: float) -> None:
+        self.config_due = now + (self.before.settings.config_quiet if Kind.CONFIG in self.listed else 0.0)
+
+    def _put_config_in_force(self) -> None:
+        self.config_due = None
+        before = self.configuration
+        self.configuration = before.settled()
+        current, problems = self.configuration.current, self.configuration.problems
+        if current != before.current or problems != before.problems:
+            self.intents.append(ReportConfig(config=current, problems=problems))
+        if current is None or (self.catalog is not None and current.pools == self.catalog.pools):
+            return
+        old_pools = self.catalog.pools if self.catalog is not None else ()
+        self.catalog = Catalog(current.pools, self.namespaces)
+        self.touched_pools |= {pool.name for pool in (*old_pools, *current.pools)}
+        if self.adopting is None:
+            self._begin()
+        else:
+            self.work = self.work.sweep()
+
+    def _begin(self) -> None:
+        """The first configuration: line everybody up, holders first, the older first."""
+        ours = sorted(self.services.values(), key=lambda service: (not service.held, service.created, service.key))
+        self.adopting, self.work = Fifo(), Worklist()
+        for service in ours:
+            self.work = self.work.enrol(service.key)
+            if service.held:
+                self.adopting = self.adopting.push(service.key)
+        self.work = self.work.sweep()
+
+    # The work itself.
+
+    def work_on(self, now: float) -> None:
+        if not self.listed >= NEEDS:
+            return
+        nothing_configured = self.configuration == Configuration() and self.config_due is None
+        if nothing_configured or (self.config_due is not None and now >= self.config_due):
+            self._put_config_in_force()
+        if self.catalog is None or self.adopting is None:
+            return
+        budget = self.before.settings.slice_size
+        while budget > 0 and (self.adopting or self.chances or self.work):
+            budget -= 1
+            holder = self.adopting.first()
+            if holder is not None:
+                self.adopting = self.adopting.remove(holder)
+                self._adopt(holder)
+            elif self.chances:
+                self._offer(self.chances.pop(0))
+            else:
+                key, self.work = self.work.take()
+                if key is not None:
+                    self._look_at(key)
+        if not (self.adopting or self.chances or self.work):
+            self._tell_usage()
+
+    def _is_ours(self, service: Service) -> bool:
+        return service.is_load_balancer and service.load_balancer_class == self.before.settings.load_balancer_class
+
+    def _adopt(self, key: ServiceKey) -> None:
+        """Claim what a Service holds, if it may; what it may not hold is settled when its turn comes."""
+        service = self.services.get(key)
+        if service is None or not self._is_ours(service) or self.ledger.of(key) is not None:
+            return
+        request = _request_of(service)
+        assert self.catalog is not None
+        kept, _ = judge_held(request, service.held, self.catalog, self.ledger)
+        if kept is not None:
+            self._hold(key, kept.claim(request))
+
+    def _look_at(self, key: ServiceKey) -> None:
+        """Work out what one Service should have, and write the difference."""
+        service = self.services.get(key)
+        if service is None:
+            return
+        if not self._is_ours(service):
+            self._let_be(service)
+            return
+        claim = self.ledger.of(key)
+        held = claim.addresses if claim is not None else service.held
+        request = read_request(service)
+        outcome, sound = self._settle(service, request, held)
+        self._hold(key, outcome.allocation.claim(sound) if outcome.allocation is not None else None)
+        whats = _waits_for(sound, outcome, self._catalog) if isinstance(request, Request) else ()
+        self.waiting = self.waiting.put(key, whats)
+        self._tell(service, outcome, held)
+
+    @property
+    def _catalog(self) -> Catalog:
+        assert self.catalog is not None
+        return self.catalog
+
+    def _settle(
+        self, service: Service, request: Request | Refusal, held: tuple[Address, ...]
+    ) -> tuple[Outcome, Request]:
+        if isinstance(request, Request):
+            return settle(request, held, self._catalog, self.ledger), request
+        # A request that makes no sense takes nothing away: what it has, it keeps.
+        plain = _plain_request(service)
+        kept, _ = judge_held(plain, held, self._catalog, self.ledger)
+        return Outcome(allocation=kept, refusal=request), plain
+
+    def _let_be(self, service: Service) -> None:
+        """Not, or no longer, ours: give back what it held, and clear the status that we wrote."""
+        key = service.key
+        had = self.ledger.of(key) is not None
+        left_over = bool(service.held) and not service.is_load_balancer
+        self._hold(key, None)
+        self.waiting = self.waiting.remove(key)
+        if had or left_over:
+            self._write(SetAddresses(key=key, uid=service.uid), service)
+
+    def _hold(self, key: ServiceKey, claim: Claim | None) -> None:
+        """Enter a claim (or its end) into the ledger, and give those who wait their chance."""
+        before = self.ledger.of(key)
+        if before == claim:
+            return
+        self.ledger = self.ledger.claim(claim) if claim is not None else self.ledger.release(key)
+        for each in (before, claim):
+            if each is None:
+                continue
+            self.touched_pools.update(each.pools)
+            for address in each.addresses:
+                self._give_chance(address, each)
+
+    def _give_chance(self, address: Address, claim: Claim) -> None:
+        wanted: list[WaitsFor] = [address]
+        if claim.sharing is not None:
+            wanted.append(claim.sharing)
+        pool = self.catalog.owner(address) if self.catalog is not None else None
+        # An address that a pool no longer gives out helps nobody who waits for any address of that pool.
+        if pool is not None and not self.ledger.holders(address) and not (pool.avoid_buggy_ips and is_buggy(address)):
+            wanted.append((pool.name, address.family))
+        queues = tuple(what for what in wanted if self.waiting.anyone_for(what))
+        if queues:
+            self.chances.append(Chance(address=address, queues=queues))
+
+    def _offer(self, chance: Chance) -> None:
+        """Ask the next of those who could use a chance; what is left of it stays in line."""
+        key, left = self.waiting.next(chance)
+        if key is None:
+            return
+        self._look_at(key)
+        taken = key not in self.waiting and bool(self.ledger.holders(chance.address))
+        exclusive = taken and all(
+            (claim := self.ledger.of(holder)) is not None and claim.sharing is None
+            for holder in self.ledger.holders(chance.address)[:1]
+        )
+        if left is not None and not exclusive:
+            self.chances.insert(0, left)
+
+    # What the world is told.
+
+    def _tell(self, service: Service, outcome: Outcome, held: tuple[Address, ...]) -> None:
+        allocation, refusal = outcome.allocation, outcome.refusal
+        addresses = allocation.addresses if allocation is not None else ()
+        pool = ",".join(dict.fromkeys(allocation.pools)) if allocation is not None else None
+        # The trace stays here: `explain` works it out anew, and a status that lists every pool would
+        # be written again whenever any of them changed.
+        said = evolve(refusal, pools=()) if refusal is not None else None
+        wanted = SetAddresses(key=service.key, uid=service.uid, addresses=addresses, pool=pool, refusal=said)
+        before = self.told.get(service.key)
+        self._write(wanted, service)
+        if addresses and (set(addresses) != set(held) or (before is not None and before.addresses != addresses)):
+            text = f"assigned {_listed(addresses)} from pool {pool}"
+            moved = f" in place of {_listed(held)}" if held else ""
+            self._record(service, EventType.NORMAL, "IPAllocated", text + moved)
+        elif held and not addresses:
+            self._record(service, EventType.NORMAL, "ClearAssignment", f"{_listed(held)} had to be given up")
+        if said is not None and (before is None or before.refusal != said):
+            malformed = said.reason in (Reason.BAD_REQUEST, Reason.CONFLICTING_REQUEST)
+            reason = "LoadBalancerFailed" if malformed else "AllocationFailed"
+            self._record(service, EventType.WARNING, reason, str(said))
+
+    def _write(self, wanted: SetAddresses, service: Service) -> None:
+        """Ask for a status write, unless it says so already or is about to."""
+        key = wanted.key
+        before = self.told.get(key)
+        shown = service.held == wanted.addresses and _shows_pool(service, wanted)
+        if before is None and shown and wanted.refusal is None:
+            self.told = self.told.set(key, wanted)
+            return
+        if before == wanted and (service.held == wanted.addresses or key in self.unconfirmed):
+            return
+        self.told = self.told.set(key, wanted)
+        self.unconfirmed = self.unconfirmed.set(key, wanted)
+        self.intents.append(wanted)
+
+    def _record(self, service: Service, type_: EventType, reason: str, message: str) -> None:
+        about = f"Service {service.key}"
+        self.intents.append(RecordEvent(about=about, type=type_, reason=reason, message=message))
+
+    def _tell_usage(self) -> None:
+        for name in sorted(self.touched_pools):
+            pool = self._catalog.named(name)
+            if pool is None:
+                self.told_usage = self.told_usage.delete(name) if name in self.told_usage else self.told_usage
+                continue
+            wanted = usage_of(pool, self.ledger)
+            if self.told_usage.get(name) != wanted:
+                self.told_usage = self.told_usage.set(name, wanted)
+                self.intents.append(wanted)
+        self.touched_pools = set()
+
+
+def usage_of(pool: Pool, ledger: Ledger) -> SetPoolUsage:
+    """A pool's counts. Addresses that it no longer gives out can still be held: free is never below zero."""
+    used = ledger.usage(pool.name)
+    return SetPoolUsage(
+        pool=pool.name,
+        assigned_ipv4=used.ipv4,
+        assigned_ipv6=used.ipv6,
+        available_ipv4=max(0, capacity(pool, Family.IPV4) - used.ipv4),
+        available_ipv6=max(0, capacity(pool, Family.IPV6) - used.ipv6),
+    )
+
+
+def _listed(addresses: tuple[Address, ...]) -> str:
+    return " and ".join(str(address) for address in addresses)
+
+
+def _shows_pool(service: Service, wanted: SetAddresses) -> bool:
+    shown = annotation(service, "ip-allocated-from-pool")
+    return shown is None or shown == wanted.pool
+
+
+def _plain_request(service: Service) -> Request:
+    """What a Service whose wishes make no sense may at least keep: one address of each family."""
+    return Request(
+        key=service.key,
+        families=(Family.IPV4, Family.IPV6),
+        all_families=False,
+        ports=tuple(sorted(set(service.ports))),
+        labels=service.labels,
+    )
+
+
+def _request_of(service: Service) -> Request:
+    request = read_request(service)
+    return request if isinstance(request, Request) else _plain_request(service)
+
+
+def _waits_for(request: Request, outcome: Outcome, catalog: Catalog) -> tuple[WaitsFor, ...]:
+    """What could give a Service what it does not have yet; nothing if it has all it asked for."""
+    has = {address.family for address in outcome.allocation.addresses} if outcome.allocation is not None else set()
+    missing = [family for family in request.families if family not in has]
+    if outcome.refusal is None and not missing:
+        return ()
+    if request.addresses:
+        return request.addresses
+    families = missing or list(request.families)
+    whats: list[WaitsFor] = [request.sharing] if request.sharing is not None else []
+    for pool, verdict in candidates(request, catalog):
+        if verdict.reason in (Reason.OK, Reason.POOL_LACKS_FAMILY):
+            whats += [(pool.name, family) for family in families if family in pool.families]
+    return tuple(whats)
+
+
+@frozen(kw_only=True)
+class PendingReason:
+    """Why a Service has what it has: the refusal in force, if any, and what each pool says to it now."""
+
+    key: ServiceKey
+    addresses: tuple[Address, ...]
+    refusal: Refusal | None
+    pools: tuple[PoolVerdict, ...]
+
+
+def explain(state: AssignmentState, key: ServiceKey) -> PendingReason | None:
+    """Why a Service has the addresses it has, or none, pool by pool; None for a Service that is not known."""
+    service = state.services.get(key)
+    if service is None:
+        return None
+    claim = state.ledger.of(key)
+    addresses = claim.addresses if claim is not None else ()
+    told = state.told.get(key)
+    refusal = told.refusal if told is not None else None
+    request = read_request(service)
+    if isinstance(request, Refusal):
+        return PendingReason(key=key, addresses=addresses, refusal=request, pools=())
+    pools = tuple(_pool_verdicts(request, state)) if state.catalog is not None else ()
+    return PendingReason(key=key, addresses=addresses, refusal=refusal, pools=pools)
+
+
+def _pool_verdicts(request: Request, state: AssignmentState) -> Iterator[PoolVerdict]:
+    assert state.catalog is not None
+    # Asked as if the Service held nothing, so that its own address shows as one it could have.
+    return verdicts(request, state.catalog, state.ledger.release(request.key))
