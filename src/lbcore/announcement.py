@@ -1,0 +1,546 @@
+"""The speaker's brain: what this node announces, how, and why not.
+
+Every node works out from the same facts who announces each address (`lbcore.election`), and acts
+on its own part. Level-triggered like the controller's brain, and in slices. Membership is the one
+input that must be fast: a member that is lost puts only the addresses that it announced back to
+the vote, and they come before everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import define, evolve, field, frozen
+from immutables import Map
+
+from lbcore.addresses import Address
+from lbcore.brain import Step
+from lbcore.config import Configuration, L2Advertisement
+from lbcore.election import (
+    Election,
+    Electorate,
+    electorate,
+    judge_node,
+    rank,
+    re_elect,
+    restrict_to_endpoints,
+)
+from lbcore.endpoints import Reach, reach_of
+from lbcore.events import (
+    AddressHeard,
+    AnsweringSeen,
+    Applied,
+    ConfigGone,
+    ConfigSeen,
+    Event,
+    Failed,
+    Kind,
+    LinksSeen,
+    Listed,
+    ManifestRefused,
+    MembersSeen,
+    NamespaceGone,
+    NamespaceSeen,
+    NodeGone,
+    NodeSeen,
+    ServiceGone,
+    ServiceSeen,
+    SliceGone,
+    SliceSeen,
+    Stopping,
+    Tick,
+)
+from lbcore.intents import (
+    Announce,
+    EventType,
+    Intent,
+    RecordEvent,
+    ReportConfig,
+    SetLinks,
+    SetPresence,
+    Withdraw,
+)
+from lbcore.links import Exclusions, usable_links
+from lbcore.model import EndpointSlice, Link, Node, Service, ServiceKey, SliceKey, matches_any
+from lbcore.pools import Catalog
+from lbcore.requests import annotation
+from lbcore.verdicts import NodeVerdict, Reason
+from lbcore.worklist import Worklist
+
+__all__ = ["AnnouncementSettings", "AnnouncementState", "NotAnnounced", "explain", "step"]
+
+NEEDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG, Kind.LINKS, Kind.MEMBERS})
+_ALL_BUT_MEMBERS = NEEDS - {Kind.MEMBERS}
+
+
+@frozen(kw_only=True)
+class AnnouncementSettings:
+    """What the operator chose for this speaker.
+
+    `node` is this node's name. `hand_over` is how many seconds a speaker that stops goes on
+    answering while it waits to hear its successor. `effort` bounds one step, in hashes: a node's
+    rank costs one, a look at a Service about as much as `LOOK`.
+    """
+
+    node: str
+    load_balancer_class: str | None = None
+    ignore_exclude_label: bool = False
+    exclusions: Exclusions = field(factory=Exclusions)
+    hand_over: float = 2.0
+    effort: int = 4000
+    config_quiet: float = 0.1
+
+
+LOOK = 30  # what looking at one Service costs beside its election, in hashes
+
+
+@frozen
+class NotAnnounced:
+    """Why no node at all announces a Service."""
+
+    reason: Reason
+    detail: str
+
+
+@frozen
+class _Part:
+    """One address of a Service: the advertisements for it, and who is elected among whom."""
+
+    address: Address
+    adverts: tuple[L2Advertisement, ...]
+    election: Election | None
+
+
+@frozen(kw_only=True)
+class AnnouncementState:
+    """Everything a speaker knows and has decided. Begin with `AnnouncementState(settings=...)`."""
+
+    settings: AnnouncementSettings
+    listed: frozenset[Kind] = frozenset()
+    configuration: Configuration = field(factory=Configuration)
+    config_due: float | None = None
+    catalog: Catalog | None = None
+    services: Map[ServiceKey, Service] = field(factory=Map)
+    slices: Map[ServiceKey, Map[SliceKey, EndpointSlice]] = field(factory=Map)
+    slice_owner: Map[SliceKey, ServiceKey] = field(factory=Map)
+    nodes: Map[str, Node] = field(factory=Map)
+    members: frozenset[str] = frozenset()
+    links: tuple[Link, ...] = ()
+    electorates: Map[tuple[str, ...], Electorate] = field(factory=Map)
+    work: Worklist[ServiceKey] = field(factory=Worklist)
+    parts: Map[ServiceKey, tuple[_Part, ...]] = field(factory=Map)
+    won: Map[str, Map[ServiceKey, None]] = field(factory=Map)
+    wanted: Map[Address, Map[ServiceKey, tuple[str, ...]]] = field(factory=Map)
+    announced: Map[Address, tuple[str, ...]] = field(factory=Map)
+    sent_links: tuple[Link, ...] | None = None
+    present: bool | None = None
+    orphans: bool = False
+    stop_at: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that decides has been told: only then is anything announced or withdrawn."""
+        return self.listed >= NEEDS and self.catalog is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing left to look at."""
+        return self.ready and not self.work and not self.orphans and self.config_due is None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a speaker that was asked to stop has let go of everything."""
+        return self.stop_at is not None and not self.announced
+
+
+def step(state: AnnouncementState, event: Event, now: float) -> Step[AnnouncementState]:
+    """One event: what is known afterwards, and what this node has to do.
+
+    Intents: `Announce`, `Withdraw`, `SetLinks`, `SetPresence`, `RecordEvent`, `ReportConfig`. The same
+    event twice yields no second intent. Never raises for anything a cluster can contain.
+    """
+    turn = _Turn(state, now)
+    turn.note(event)
+    turn.work_on()
+    return Step(state=turn.state, intents=tuple(turn.intents), wake_at=_wake_at(turn.state, now))
+
+
+def _wake_at(state: AnnouncementState, now: float) -> float | None:
+    if state.ready and state.work:
+        return now
+    times = [state.stop_at if not state.stopped else None]
+    if state.listed >= _ALL_BUT_MEMBERS:
+        times.append(state.config_due)
+    return min((time for time in times if time is not None), default=None)
+
+
+@define
+class _Turn:
+    """One step in progress: the state so far, and the intents so far."""
+
+    state: AnnouncementState
+    now: float
+    intents: list[Intent] = field(factory=list)
+    effort: int = 0
+
+    def change(self, **changes: object) -> None:
+        self.state = evolve(self.state, **changes)  # type: ignore[arg-type]  # attrs checks the names
+
+    # What an event changes in what we know.
+
+    def note(self, event: Event) -> None:
+        state = self.state
+        match event:
+            case ServiceSeen(service):
+                self.change(services=state.services.set(service.key, service), work=state.work.touch(service.key))
+            case ServiceGone(key, _) if key in state.services:
+                self._drop(key)
+                self.change(services=self.state.services.delete(key), work=self.state.work.strike(key))
+            case SliceSeen(slice_):
+                self._see_slice(slice_)
+            case SliceGone(key):
+                self._forget_slice(key)
+            case NodeSeen(node):
+                self._see_nodes(state.nodes.set(node.name, node))
+            case NodeGone(name) if name in state.nodes:
+                self._see_nodes(state.nodes.delete(name))
+            case ConfigSeen(document):
+                self._config_changed(state.configuration.seen(document))
+            case ConfigGone(origin):
+                self._config_changed(state.configuration.gone(origin))
+            case MembersSeen(names):
+                self._see_members(names)
+            case LinksSeen(links):
+                self.change(links=usable_links(links, state.settings.exclusions))
+            case AnsweringSeen(answering):
+                self._see_answering(answering)
+            case AddressHeard(address=address) if state.stop_at is not None and address not in state.wanted:
+                self._withdraw(address)  # the successor speaks: the hand-over is done
+            case Listed(kind):
+                self.change(listed=state.listed | {kind})
+                if not state.ready and self.state.ready:
+                    self.change(orphans=True)
+            case Stopping() if state.stop_at is None:
+                self.change(stop_at=self.now + state.settings.hand_over)
+            case (
+                ServiceGone() | NodeGone() | AddressHeard() | Stopping() | Tick() | Applied() | Failed()
+                | NamespaceSeen() | NamespaceGone() | ManifestRefused()
+            ):  # fmt: skip
+                pass
+
+    def _see_slice(self, slice_: EndpointSlice) -> None:
+        owner = self.state.slice_owner.get(slice_.key)
+        if owner is not None and owner != slice_.service_key:
+            self._forget_slice(slice_.key)
+        state, key = self.state, slice_.service_key
+        of_service = state.slices.get(key, Map[SliceKey, EndpointSlice]()).set(slice_.key, slice_)
+        self.change(slices=state.slices.set(key, of_service), slice_owner=state.slice_owner.set(slice_.key, key))
+        self._touch(key)
+
+    def _forget_slice(self, slice_key: SliceKey) -> None:
+        state = self.state
+        key = state.slice_owner.get(slice_key)
+        if key is None:
+            return
+        rest = state.slices[key].delete(slice_key)
+        slices = state.slices.set(key, rest) if rest else state.slices.delete(key)
+        self.change(slices=slices, slice_owner=state.slice_owner.delete(slice_key))
+        self._touch(key)
+
+    def _touch(self, key: ServiceKey) -> None:
+        if key in self.state.services:
+            self.change(work=self.state.work.touch(key))
+
+    def _see_nodes(self, nodes: Map[str, Node]) -> None:
+        self.change(nodes=nodes, electorates=Map(), work=self.state.work.sweep())
+
+    def _see_members(self, names: frozenset[str]) -> None:
+        """Those whose announcer is lost go first; newcomers can only take over, and that may take its turn."""
+        before = self.state.members
+        if names == before:
+            return
+        self.change(members=names, electorates=Map())
+        for lost in sorted(before - names):
+            for key in sorted(self.state.won.get(lost, ())):
+                self._touch(key)
+        if names - before:
+            self.change(work=self.state.work.sweep())
+
+    def _see_answering(self, answering: tuple[tuple[Address, tuple[str, ...]], ...]) -> None:
+        """A process that answers was taken up: what it does is what is announced, whatever we had told another."""
+        self.change(announced=Map(answering), sent_links=None, present=None, orphans=True)
+        for address in self.state.wanted:
+            self._show(address)
+
+    def _config_changed(self, configuration: Configuration) -> None:
+        quiet = self.state.settings.config_quiet if Kind.CONFIG in self.state.listed else 0.0
+        self.change(configuration=configuration, config_due=self.now + quiet)
+
+    def _put_config_in_force(self) -> None:
+        before = self.state.configuration
+        after = before.settled()
+        self.change(configuration=after, config_due=None)
+        if after.current != before.current or after.problems != before.problems:
+            self.intents.append(ReportConfig(config=after.current, problems=after.problems))
+        if after.current is None or (self.state.catalog is not None and after.current == before.current):
+            return
+        was_ready = self.state.ready
+        catalog = Catalog(after.current.pools)
+        self.change(catalog=catalog, electorates=Map(), work=self.state.work.sweep())
+        if not was_ready:
+            self.change(orphans=True)
+
+    # The work itself.
+
+    def work_on(self) -> None:
+        if not self.state.listed >= _ALL_BUT_MEMBERS:
+            return
+        due = self.state.config_due
+        nothing_configured = self.state.configuration == Configuration() and due is None
+        if nothing_configured or (due is not None and self.now >= due):
+            self._put_config_in_force()
+        self._set_links()
+        self._set_presence()
+        if not self.state.ready:
+            return
+        while self.effort < self.state.settings.effort and self.state.work:
+            key, work = self.state.work.take()
+            self.change(work=work)
+            self.effort += LOOK
+            if key is not None:
+                self._look_at(key)
+        if not self.state.work and self.state.orphans:
+            self._withdraw_orphans()
+        if self.state.stop_at is not None and self.now >= self.state.stop_at:
+            for address in sorted(self.state.announced):
+                self._withdraw(address)
+
+    def _set_links(self) -> None:
+        if self.state.sent_links != self.state.links:
+            self.change(sent_links=self.state.links)
+            self.intents.append(SetLinks(links=self.state.links))
+
+    def _set_presence(self) -> None:
+        """Be a candidate while somebody could hear us, and nobody has asked us to go."""
+        stopping, heard = self.state.stop_at is not None, bool(self.state.links)
+        present = heard and not stopping
+        if present == self.state.present:
+            return
+        self.change(present=present)
+        why = "it can be heard" if present else "it is stopping" if stopping else "no usable link has a carrier"
+        self.intents.append(SetPresence(present=present, why=why))
+
+    def _look_at(self, key: ServiceKey) -> None:
+        """Vote on one Service's addresses, and announce or withdraw the difference."""
+        service = self.state.services.get(key)
+        if service is None:
+            return
+        before = {part.address: part.election for part in self.state.parts.get(key, ())}
+        parts = tuple(self._elect(service, each, before) for each in _parts(self.state, service))
+        self._keep_parts(key, parts)
+        mine = {
+            part.address: _interfaces(part.adverts, self.state.nodes.get(self.state.settings.node))
+            for part in parts
+            if part.election is not None and part.election.winner == self.state.settings.node
+        }
+        for address in {*before, *mine}:
+            self._want(service, address, mine.get(address))
+
+    def _elect(self, service: Service, part: _Part, before: dict[Address, Election | None]) -> _Part:
+        among = self._electorate(part.adverts)
+        among = restrict_to_endpoints(among, service, _reach(self.state, service.key).nodes)
+        last = before.get(part.address)
+        election = re_elect(last, among, service.held[0])
+        if election is not last:
+            anew = last is None or last.winner not in among.candidates
+            known = frozenset[str]() if anew or last is None else last.among.candidates
+            self.effort += len(among.candidates - known)
+        return evolve(part, election=election)
+
+    def _electorate(self, adverts: tuple[L2Advertisement, ...]) -> Electorate:
+        names = tuple(advert.name for advert in adverts)
+        known = self.state.electorates.get(names)
+        if known is not None:
+            return known
+        state = self.state
+        among = electorate(
+            adverts, state.nodes, state.members, ignore_exclude_label=state.settings.ignore_exclude_label
+        )
+        self.change(electorates=state.electorates.set(names, among))
+        return among
+
+    def _keep_parts(self, key: ServiceKey, parts: tuple[_Part, ...]) -> None:
+        before = {part.election.winner for part in self.state.parts.get(key, ()) if part.election is not None}
+        after = {part.election.winner for part in parts if part.election is not None}
+        won = self.state.won
+        for winner in before - after:
+            rest = won[winner].delete(key)
+            won = won.set(winner, rest) if rest else won.delete(winner)
+        for winner in after - before:
+            won = won.set(winner, won.get(winner, Map[ServiceKey, None]()).set(key, None))
+        kept = self.state.parts
+        if parts:
+            kept = kept.set(key, parts)
+        elif key in kept:
+            kept = kept.delete(key)
+        self.change(won=won, parts=kept)
+
+    def _drop(self, key: ServiceKey) -> None:
+        service = self.state.services[key]
+        before = [part.address for part in self.state.parts.get(key, ())]
+        self._keep_parts(key, ())
+        for address in before:
+            self._want(service, address, None)
+
+    def _want(self, service: Service, address: Address, interfaces: tuple[str, ...] | None) -> None:
+        """One Service wants (or no longer wants) this node to announce an address."""
+        wanted, key = self.state.wanted, service.key
+        by = wanted.get(address, Map[ServiceKey, tuple[str, ...]]())
+        if by.get(key) == interfaces:
+            return
+        if interfaces is not None:
+            self.change(wanted=wanted.set(address, by.set(key, interfaces)))
+            self._tell(service, address, interfaces)
+        else:
+            rest = by.delete(key)
+            self.change(wanted=wanted.set(address, rest) if rest else wanted.delete(address))
+        self._show(address)
+
+    def _show(self, address: Address) -> None:
+        """Announce or withdraw, if that is a change."""
+        by = self.state.wanted.get(address)
+        if by is None:
+            if address in self.state.announced and not self._handing_over():
+                self._withdraw(address)
+            return
+        # Several Services on one address: answer wherever one of them wants it; empty means everywhere.
+        sets = list(by.values())
+        interfaces = () if not all(sets) else tuple(sorted({name for names in sets for name in names}))
+        if self.state.announced.get(address) != interfaces:
+            self.change(announced=self.state.announced.set(address, interfaces))
+            self.intents.append(Announce(address=address, interfaces=interfaces))
+
+    def _handing_over(self) -> bool:
+        """Whether to go on answering for what we no longer own, until the successor is heard."""
+        others = self.state.members - {self.state.settings.node}
+        return self.state.stop_at is not None and self.now < self.state.stop_at and bool(others)
+
+    def _withdraw(self, address: Address) -> None:
+        if address in self.state.announced:
+            self.change(announced=self.state.announced.delete(address))
+            self.intents.append(Withdraw(address=address))
+
+    def _withdraw_orphans(self) -> None:
+        """What a process that we found running answers for, though nobody wants it."""
+        self.change(orphans=False)
+        for address in sorted(self.state.announced):
+            self._show(address)
+
+    def _tell(self, service: Service, address: Address, interfaces: tuple[str, ...]) -> None:
+        about, node = f"Service {service.key}", self.state.settings.node
+        names = {link.name for link in self.state.links}
+        if interfaces and not names.intersection(interfaces):
+            text = f"node {node} is to announce {address} on {', '.join(interfaces)}, and has no such usable interface"
+            self.intents.append(RecordEvent(about=about, type=EventType.WARNING, reason="announceFailed", message=text))
+            return
+        text = f"announcing {address} from node {node} with protocol layer2"
+        self.intents.append(RecordEvent(about=about, type=EventType.NORMAL, reason="nodeAssigned", message=text))
+
+
+def _reach(state: AnnouncementState, key: ServiceKey) -> Reach:
+    return reach_of(state.slices.get(key, Map[SliceKey, EndpointSlice]()).values())
+
+
+def _parts(state: AnnouncementState, service: Service) -> tuple[_Part, ...]:
+    """A Service's addresses that may be announced, with the advertisements for each."""
+    judged = _judge_service(state, service)
+    return () if isinstance(judged, NotAnnounced) else judged
+
+
+def _judge_service(state: AnnouncementState, service: Service) -> tuple[_Part, ...] | NotAnnounced:
+    """What of a Service can be announced by anybody, or why nothing of it."""
+    if not service.is_load_balancer or service.load_balancer_class != state.settings.load_balancer_class:
+        return NotAnnounced(Reason.NOT_LOAD_BALANCER, "the Service is not of type LoadBalancer, or of another class")
+    if not service.held:
+        return NotAnnounced(Reason.NO_ADDRESS, "the Service has no address yet")
+    if state.catalog is None:
+        return NotAnnounced(Reason.NOT_READY, "there is no valid configuration yet")
+    owners = [state.catalog.owner(address) for address in service.held]
+    if None in owners:
+        foreign = service.held[owners.index(None)]
+        return NotAnnounced(Reason.ADDRESS_NOT_IN_POOL, f"{foreign} is in no address pool")
+    if not _reach(state, service.key).anywhere:
+        return NotAnnounced(Reason.NO_ENDPOINTS, "the Service has no usable endpoint; are its Pods ready?")
+    parts = tuple(
+        _Part(address, _adverts(state, service, owner.name), None)
+        for address, owner in zip(service.held, owners, strict=True)
+        if owner is not None
+    )
+    if not any(part.adverts for part in parts):
+        names = " and ".join(sorted({owner.name for owner in owners if owner is not None}))
+        text = f"no L2Advertisement announces pool {names} for this Service; create one"
+        return NotAnnounced(Reason.NO_ADVERTISEMENT, text)
+    shared = annotation(service, "allow-shared-ip") is not None
+    if shared and any(advert.service_selectors for part in parts for advert in part.adverts):
+        text = "a Service that shares its address cannot be announced by an L2Advertisement with serviceSelectors"
+        return NotAnnounced(Reason.SHARED_WITH_SERVICE_SELECTORS, text)
+    return tuple(part for part in parts if part.adverts)
+
+
+def _adverts(state: AnnouncementState, service: Service, pool_name: str) -> tuple[L2Advertisement, ...]:
+    config, catalog = state.configuration.current, state.catalog
+    pool = catalog.named(pool_name) if catalog is not None else None
+    if config is None or pool is None:
+        return ()
+    return tuple(
+        advert
+        for advert in config.l2_advertisements
+        if advert.selects_pool(pool)
+        and (not advert.service_selectors or matches_any(advert.service_selectors, service.labels))
+    )
+
+
+def _interfaces(adverts: tuple[L2Advertisement, ...], node: Node | None) -> tuple[str, ...]:
+    """The interfaces that the advertisements which include this node name; empty for all of them."""
+    labels = node.labels if node is not None else Map[str, str]()
+    mine = [ad for ad in adverts if not ad.node_selectors or matches_any(ad.node_selectors, labels)]
+    if not all(advert.interfaces for advert in mine):
+        return ()
+    return tuple(sorted({name for advert in mine for name in advert.interfaces}))
+
+
+def explain(
+    state: AnnouncementState, key: ServiceKey
+) -> tuple[tuple[Address, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None:
+    """For each address of a Service every node's verdict, the one that announces first; or why none does.
+
+    None for a Service that is not known. Nodes that could take over follow in the order in which
+    they would, then those that cannot, by name.
+    """
+    service = state.services.get(key)
+    if service is None:
+        return None
+    judged = _judge_service(state, service)
+    if isinstance(judged, NotAnnounced):
+        return judged
+    return tuple((part.address, tuple(_node_verdicts(state, service, part))) for part in judged)
+
+
+def _node_verdicts(state: AnnouncementState, service: Service, part: _Part) -> Iterator[NodeVerdict]:
+    ignore = state.settings.ignore_exclude_label
+    reach = _reach(state, service.key)
+    among = electorate(part.adverts, state.nodes, state.members, ignore_exclude_label=ignore)
+    local = restrict_to_endpoints(among, service, reach.nodes)
+    order = rank(local.candidates, service.held[0], local.scores)
+    for place, name in enumerate(order):
+        if place == 0:
+            yield NodeVerdict(node=name, reason=Reason.OK, detail="announces it")
+        else:
+            text = f"{order[0]} ranks before it; number {place + 1} of {len(order)} to take over"
+            yield NodeVerdict(node=name, reason=Reason.NOT_ELECTED, detail=text)
+    for name in sorted({*state.nodes, *state.members} - set(order)):
+        if name in among.candidates:
+            text = "externalTrafficPolicy is Local, and no usable endpoint is on this node"
+            yield NodeVerdict(node=name, reason=Reason.NO_LOCAL_ENDPOINTS, detail=text)
+        else:
+            yield judge_node(name, part.adverts, state.nodes, state.members, ignore_exclude_label=ignore)
