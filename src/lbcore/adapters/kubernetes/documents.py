@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 
+import attrs
 from attrs import frozen
 
 from lbcore.adapters.kubernetes.advertisements import read_l2_advertisement
@@ -39,10 +40,15 @@ Seen = ServiceSeen | SliceSeen | NodeSeen | NamespaceSeen | ConfigSeen
 
 @frozen
 class Ignored:
-    """An object, or a part of one, that has no effect on lbcore; `note` says why, for people."""
+    """An object, or a part of one, that has no effect on lbcore; `note` says why, for people.
+
+    `subject` is that of an object that may have had an effect before (an EndpointSlice whose
+    Service label was taken off): whoever told of it then, tells now that it is gone.
+    """
 
     about: str
     note: str
+    subject: tuple[str, str] | None = None
 
 
 Decoded = Seen | Ignored
@@ -213,6 +219,12 @@ class _Reader:
     def is_config(self) -> bool:
         return self.subject == "config"
 
+    def subject_of(self, origin: Origin) -> tuple[str, str]:
+        """The subject of the events about an object of this kind."""
+        if self.is_config:
+            return (self.subject, str(origin))
+        return (self.subject, f"{origin.namespace}/{origin.name}" if self.namespaced else origin.name)
+
 
 def _service(document: Fields, origin: Origin, _faults: Faults) -> Decoded:
     return ServiceSeen(read_service(document, ServiceKey(origin.namespace, origin.name)))
@@ -277,7 +289,9 @@ def _read_known(
     if api_version != wanted:
         fields.fault("apiVersion", f"must be {wanted}, not {api_version[:80]!r}; other versions have other fields")
     decoded = reader.event(fields, origin, faults)
-    if not faults.problems or isinstance(decoded, Ignored):
+    if isinstance(decoded, Ignored):
+        return attrs.evolve(decoded, subject=reader.subject_of(origin))
+    if not faults.problems:
         return decoded
     if reader.is_config:
         return _config(origin, (), faults)
@@ -321,8 +335,7 @@ def _subject_of(document: object, source: str) -> tuple[str, str] | None:
         return None
     for (_, known), reader in _READERS.items():
         if known == kind and not reader.is_config:
-            origin = _identify(document, source, kind, reader.namespaced)
-            return (reader.subject, f"{origin.namespace}/{origin.name}" if reader.namespaced else origin.name)
+            return reader.subject_of(_identify(document, source, kind, reader.namespaced))
     return None
 
 

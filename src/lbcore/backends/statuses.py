@@ -1,0 +1,208 @@
+"""The status that lies beside a folder's manifests: `FOLDER/.lbcore/`, read and written.
+
+    services/NAMESPACE/NAME.json   the addresses of a Service, or why it has none
+    pools/NAME.json                how much of a pool is in use
+    config.json                    the configuration in force, and what is wrong with a newer one
+    events.jsonl                   what happened to which object, the newest last
+
+The users' own files are never written. Every file is written aside and renamed, so a reader sees
+the old or the new one, whole. Nothing is synced to the disk: a status lost with the power is worked
+out again from the manifests, and a sync for each of 10,000 Services would take minutes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+import time
+from collections.abc import Collection, Iterator
+from itertools import count
+from pathlib import Path
+
+import attrs
+
+from lbcore.adapters.kubernetes.status import (
+    ServiceStatus,
+    config_status,
+    event_line,
+    pool_status,
+    read_service_status,
+    service_status,
+)
+from lbcore.backends.manifests import Signature, signature_of
+from lbcore.errors import ManifestError
+from lbcore.events import ManifestRefused
+from lbcore.intents import RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
+from lbcore.model import Service, ServiceKey
+
+__all__ = ["STATUS_FOLDER", "StatusReader", "StatusWriter", "UnsafeNameError"]
+
+STATUS_FOLDER = ".lbcore"
+MOST_EVENT_BYTES = 1 << 20  # then events.jsonl becomes events.jsonl.1: some 5,000 events are kept at least
+BREATH = 200  # statuses between two chances for the caller to do something else: about 5 ms
+
+_SAFE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,252}")
+
+
+class UnsafeNameError(ValueError):
+    """A name that may not become part of a path."""
+
+
+def status_path(root: Path, key: ServiceKey) -> Path:
+    """Where a Service's status lies. Raises `UnsafeNameError` for a name that could lead elsewhere."""
+    return root / STATUS_FOLDER / "services" / _safe(key.namespace) / f"{_safe(key.name)}.json"
+
+
+def _safe(name: str) -> str:
+    if not _SAFE.fullmatch(name):
+        raise UnsafeNameError(f"{name[:80]!r} cannot be the name of a file")
+    return name
+
+
+class StatusReader:
+    """The statuses of Services as they were at the last look."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = str(root / STATUS_FOLDER / "services")
+        self._known: dict[str, tuple[Signature, ServiceStatus | None]] = {}
+
+    @property
+    def names(self) -> Collection[str]:
+        """The Services (`namespace/name`) that have a status."""
+        return self._known.keys()
+
+    def covers(self, path: str) -> bool:
+        """Whether a path lies among the statuses of Services."""
+        return path.startswith(self._folder + os.sep)
+
+    def look(self, changed: Collection[str] | None) -> Iterator[str | ManifestRefused | None]:
+        """The Services whose status changed, in all the folder or in the files named.
+
+        A file that is no status counts as none, and is told. Yields None where the caller may
+        stop to do something else.
+        """
+        if changed is None:
+            present = set(self._walk())
+            names = present | self._known.keys()
+        else:
+            names = {name for path in changed if self.covers(path) and (name := self._name_of(path))}
+        for index, name in enumerate(sorted(names)):
+            yield from self._look_at(name, again=changed is not None)
+            if index % BREATH == BREATH - 1:
+                yield None
+
+    def held_by(self, service: Service) -> Service:
+        """The Service with the addresses that its status says, if it has one of this incarnation."""
+        entry = self._known.get(str(service.key))
+        if entry is None or (status := entry[1]) is None:
+            return service
+        if service.uid and status.uid and service.uid != status.uid:
+            return service
+        return attrs.evolve(service, held=status.addresses)
+
+    def _look_at(self, name: str, *, again: bool) -> Iterator[str | ManifestRefused]:
+        path = f"{self._folder}/{name}.json"
+        signature = signature_of(path)
+        known = self._known.get(name)
+        if signature is None:
+            if self._known.pop(name, None) is not None:
+                yield name
+            return
+        if known is not None and known[0] == signature and not again:
+            return
+        try:
+            status = read_service_status(Path(path).read_bytes(), f"{STATUS_FOLDER}/services/{name}.json")
+        except ManifestError as error:
+            status = None
+            yield ManifestRefused(error.problem)
+        except OSError:
+            return  # gone or replaced since it was looked for: a notification is on its way
+        self._known[name] = (signature, status)
+        if known is None or known[1] != status:
+            yield name
+
+    def _walk(self) -> Iterator[str]:
+        for namespace in _entries(self._folder):
+            for entry in _entries(namespace.path):
+                if name := self._name_of(entry.path):
+                    yield name
+
+    def _name_of(self, path: str) -> str | None:
+        namespace, _, file = os.path.relpath(path, self._folder).partition(os.sep)
+        name = file.removesuffix(".json")
+        sound = name != file and _SAFE.fullmatch(namespace) and _SAFE.fullmatch(name)
+        return f"{namespace}/{name}" if sound else None
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+class StatusWriter:
+    """Writes statuses; may be called from several threads at once, for one subject from one at a time.
+
+    Everything raises `OSError` when the disk does, and `UnsafeNameError`. What is there already is
+    not written again.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = root / STATUS_FOLDER
+        self._numbers = count()
+        self._events = threading.Lock()
+
+    def set_addresses(self, intent: SetAddresses) -> None:
+        """The status of a Service."""
+        self._write(status_path(self._root, intent.key), service_status(intent))
+
+    def set_pool_usage(self, intent: SetPoolUsage) -> None:
+        """The status of a pool."""
+        self._write(self._folder / "pools" / f"{_safe(intent.pool)}.json", pool_status(intent))
+
+    def report_config(self, intent: ReportConfig) -> None:
+        """The configuration in force; statuses of pools that it has not are removed."""
+        self._write(self._folder / "config.json", config_status(intent))
+        names = {f"{pool.name}.json" for pool in intent.config.pools} if intent.config else set()
+        for entry in _entries(str(self._folder / "pools")):
+            if entry.name not in names:
+                Path(entry.path).unlink(missing_ok=True)
+
+    def record_event(self, intent: RecordEvent) -> None:
+        """One more line of `events.jsonl`."""
+        line = event_line(intent, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        path = self._folder / "events.jsonl"
+        with self._events:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if path.exists() and path.stat().st_size + len(line) > MOST_EVENT_BYTES:
+                path.replace(path.with_name("events.jsonl.1"))
+            with path.open("ab") as file:
+                file.write(line)
+
+    def remove(self, key: ServiceKey) -> None:
+        """Take away the status of a Service that is gone."""
+        status_path(self._root, key).unlink(missing_ok=True)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            if path.read_bytes() == data:
+                return
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.parent / f".{os.getpid()}-{next(self._numbers)}.tmp"
+        try:
+            aside.write_bytes(data)
+            aside.replace(path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+def is_lasting(error: OSError) -> bool:
+    """Whether doing it again cannot help."""
+    return error.errno == errno.ENAMETOOLONG
