@@ -248,9 +248,10 @@ def test_an_interface_that_is_made_anew_is_answered_on_when_the_speaker_says_so(
         assert answers(again, VIP4)
 
 
-def _plug_in(on: Cable) -> Cable:
+def _plug_in(on: Cable, **details: object) -> Cable:
+    """A new cable in place of one that was cut; `details` as pyroute2 has them."""
     peer = {"ifname": "eth0", "net_ns_fd": on.client.descriptor}
-    on.node.netlink(lambda ip: ip.link("add", ifname="wire", kind="veth", peer=peer))
+    on.node.netlink(lambda ip: ip.link("add", ifname="wire", kind="veth", peer=peer, **details))
     on.node.set_link("wire", "up")
     on.client.set_link("eth0", "up")
     on.client.add_address("eth0", "192.0.2.2", 24)
@@ -273,15 +274,20 @@ def test_an_interface_that_went_down_and_up_is_answered_on_again(tmp_path: Path)
         until(lambda: answers(on, VIP4))
 
 
+@pytest.mark.slow
 @isolated
 def test_an_interface_that_is_not_there_is_told_and_taken_up_when_it_comes(tmp_path: Path) -> None:
     with cable() as on, speaker(on, settings_in(tmp_path)) as one:
-        missing = Link(index=4711, name="nowhere", mac=on.link.mac)
-        (result, *_) = one.do(SetLinks(links=(on.link, missing)), *BOTH)
+        on.cut()
+        missing = Link(index=4711, name="wire", mac=bytes.fromhex("020000000007"))
+        (result, *_) = one.do(SetLinks(links=(missing,)), *BOTH)
         assert isinstance(result, Failed)
         assert result.retry
-        assert "nowhere" in result.message
-        assert answers(on, VIP6)
+        assert "wire: the interface no longer exists" in result.message
+        again = _plug_in(on, index=4711, address="02:00:00:00:00:07")
+        assert missing == again.link
+        until(lambda: answers(again, VIP6))
+        until(lambda: answers(again, VIP4))
 
 
 @isolated

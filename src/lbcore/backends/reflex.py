@@ -185,6 +185,11 @@ class Reflex:
         self._disconnected.set()
         self.statistics = Statistics()
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the child that is connected; None while there is none."""
+        return None if self._channel is None else self._channel.pid
+
     async def events(self) -> AsyncIterator[Event]:
         """`AnsweringSeen` at every connection, then what the child reports; `Listed(Kind.MEMBERS)`
         follows the first membership. Ends after `close`.

@@ -104,9 +104,9 @@ class ReflexLoop:
         finally:
             self.close()
 
-    def turn(self) -> None:
-        """Wait for the next thing to do, at most until the next deadline, and do it."""
-        timeout = max(0.0, self._deadline() - self._clock())
+    def turn(self, patience: float = _NEVER) -> None:
+        """Wait for the next thing to do, at most until the next deadline or `patience` seconds, and do it."""
+        timeout = max(0.0, min(patience, self._deadline() - self._clock()))
         for key, events in self._selector.select(timeout):
             key.data(events)
         self._tick()
@@ -147,6 +147,7 @@ class ReflexLoop:
             self._groups_changed |= self._links.retry(now)
         if now - self._heard_at >= self._silence and not self._ending:
             self._say(f"no speaker was heard for {self._silence:g} s: leaving")
+            self._ending = True
             self._end_at = now
 
     def _beat(self, now: float) -> None:
