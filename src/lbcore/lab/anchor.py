@@ -103,7 +103,7 @@ def main(name: str, folder: str = "") -> None:
     """Hold this process's namespace until standard input ends, then leave nothing behind."""
     lab = os.getppid()
     namespace = namespace_of("self")
-    if namespace == namespace_of(lab):
+    if namespace == namespace_of(lab) or _is_in(1, namespace):
         sys.exit("the anchor must have a network namespace of its own")  # or it would kill the lab's neighbours
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)

@@ -112,7 +112,11 @@ def measure_outage(
     argv = [sys.executable, "-I", "-S", probe.__file__, str(address), str(port), str(interval), str(timeout)]
     samples = _Samples(client.spawn(argv, stdout=subprocess.PIPE))
     try:
-        _wait(lambda: len(samples.answered) >= _STEADY, _FIRST_ANSWER, f"{address} does not answer, before any fault")
+        _wait(
+            lambda: len(samples.answered) >= _STEADY,
+            min(limit, _FIRST_ANSWER),
+            f"{address} does not answer, before any fault",
+        )
         start = time.monotonic()
         during()
         _wait(

@@ -75,8 +75,8 @@ class Namespace:
             self._anchor.kill()
             said = self._anchor.stderr.read().decode(errors="replace").strip()
             raise LabUnavailable(
-                f"no network namespace for {self.name}: {said or 'unshare gave no answer'}; run as root, "
-                "or through `python -m lbcore.lab COMMAND...`"
+                f"no network namespace for {self.name}: {said or 'unshare gave no answer'}; "
+                "run as root, or call lbcore.lab.ensure_privileges() first"
             )
         self._id = anchor.namespace_of(self._anchor.pid)
 

@@ -221,6 +221,8 @@ class Network:
         if cable is not Cable.PLUGGED:
             station.cable = cable  # first: nobody shall count on it any more
         self.switch.call(_set_port, _port(station), cable)
+        if cable is Cable.PLUGGED:
+            station.namespace.call(_await_plugged)  # its kernel hears of it a moment after the switch
         station.cable = cable
 
     def neighbours(self, name: str = "client") -> dict[Address, Neighbour]:
@@ -348,12 +350,17 @@ def _set_port(port: str, cable: Cable) -> None:
         ip.link("set", index=index, master=0 if cable is Cable.MUTE else _index(ip, "bridge"))
 
 
+def _await_plugged() -> None:
+    with IPRoute() as ip:
+        _await_carrier(ip, _index(ip, "eth0"))
+
+
 def _await_carrier(ip: Any, index: int) -> None:
     """The kernel tells an interface of a carrier a moment later than it passes frames."""
     deadline = time.monotonic() + _CARRIER_WAIT
     while ip.get_links(index)[0].get("operstate") != "UP":
         if time.monotonic() > deadline:
-            raise LabError(f"the switch's port {index} got no carrier within {_CARRIER_WAIT:g} s")
+            raise LabError(f"interface {index} has got no carrier within {_CARRIER_WAIT:g} s")
         time.sleep(0.002)
 
 

@@ -96,6 +96,11 @@ class Pod:
         """Whether its process lives."""
         return self._process.poll() is None
 
+    def last_words(self) -> str:
+        """The last line that its program printed."""
+        lines = (self._folder / "output.log").read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line), "nothing")
+
     def ready(self) -> bool:
         """Whether a GET from the node is answered on every address and port now, as a readiness probe asks."""
         return self.running and self._station.namespace.call(_answers, self.plan)
@@ -132,8 +137,8 @@ def _answer(address: Address, port: int) -> bool:
 def nginx_configuration(plan: PodPlan) -> str:
     """nginx.conf for a pod. All paths are relative to the pod's folder (`nginx -p`).
 
-    One process and no master: it needs no second user (a user namespace has only one), and one
-    signal ends it.
+    One process, without a master, so that one signal ends it, and no user but root: a user
+    namespace has no other, and nginx gives its folders to that user.
     """
     listens = [
         f"    listen {f'[{address}]' if address.version == 6 else address}:{port};"
@@ -143,6 +148,7 @@ def nginx_configuration(plan: PodPlan) -> str:
     temporary = [f"  {kind}_temp_path temp_{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
     return "\n".join(
         [
+            "user root;",
             "daemon off;",
             "master_process off;",
             "pid nginx.pid;",

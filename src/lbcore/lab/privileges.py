@@ -1,8 +1,7 @@
 """May this process make network namespaces, and if not, how it gets to.
 
 Root may. Everybody else may inside a user namespace, where the kernel allows one: the whole process
-then runs again under `unshare --user`, as the root of a namespace that ends with it. From a shell:
-`python -m lbcore.lab COMMAND...`, for instance for a test runner.
+then runs again under `unshare --user`, as the root of a namespace that ends with it.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from lbcore.lab.errors import LabUnavailable
 
-__all__ = ["become", "ensure_privileges", "privileged"]
+__all__ = ["ensure_privileges", "privileged"]
 
 _MARK = "LBCORE_LAB_USER_NAMESPACE"
 _USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--")
@@ -54,13 +52,8 @@ def ensure_privileges() -> None:
     own = [sys.executable, *sys.orig_argv[1:]]
     argv = privileged(own)
     if argv != own:
-        become(argv)
-
-
-def become(argv: Sequence[str]) -> NoReturn:
-    """Run a command made by `privileged` in place of this process."""
-    sys.stdout.flush()
-    os.execvpe(argv[0], list(argv), os.environ | {_MARK: "1"})  # noqa: S606 - an argument list, no shell
+        sys.stdout.flush()
+        os.execvpe(argv[0], argv, os.environ | {_MARK: "1"})  # noqa: S606 - an argument list, no shell
 
 
 def _refusal(prefix: Sequence[str]) -> str | None:
