@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from lbcore.adapters.kubernetes.changes import OBJECT_KINDS, only_objects
@@ -73,7 +73,7 @@ class FilesSource:
         self._cluster = cluster
         self._kinds = kinds
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """What is there, `Listed` for each kind, then every change.
 
         Reading and parsing happen in a thread, in pieces, so that the event loop stays free.

@@ -7,7 +7,7 @@ sources list and then follow, and what a sink writes is kept and comes back. It 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 
 import attrs
 
@@ -182,7 +182,7 @@ class MemorySource:
         self._cluster = cluster
         self._kinds = kinds
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """What is there, `Listed` for each kind, then every change from the moment of listing."""
         feed = _Feed(self._kinds)
         listing = self._cluster._listing(self._kinds)

@@ -41,6 +41,7 @@ __all__ = ["STATUS_FOLDER", "StatusReader", "StatusWriter", "UnsafeNameError"]
 
 STATUS_FOLDER = ".lbcore"
 MOST_EVENT_BYTES = 1 << 20  # then events.jsonl becomes events.jsonl.1: some 5,000 events are kept at least
+MOST_STATUS_BYTES = 1 << 20  # of one Service; what we write has a few hundred
 BREATH = 200  # statuses between two chances for the caller to do something else: about 5 ms
 
 _SAFE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,252}")
@@ -113,7 +114,7 @@ class StatusReader:
         if known is not None and known[0] == signature and not again:
             return
         try:
-            status = read_service_status(Path(path).read_bytes(), f"{STATUS_FOLDER}/services/{name}.json")
+            status = read_service_status(_bytes_of(path), f"{STATUS_FOLDER}/services/{name}.json")
         except ManifestError as error:
             status = None
             yield ManifestRefused(error.problem)
@@ -130,10 +131,19 @@ class StatusReader:
                     yield name
 
     def _name_of(self, path: str) -> str | None:
-        namespace, _, file = os.path.relpath(path, self._folder).partition(os.sep)
+        namespace, _, file = path[len(self._folder) + 1 :].partition(os.sep)
         name = file.removesuffix(".json")
         sound = name != file and _SAFE.fullmatch(namespace) and _SAFE.fullmatch(name)
         return f"{namespace}/{name}" if sound else None
+
+
+def _bytes_of(path: str) -> bytes:
+    """The bytes of a small file. Path.read_bytes takes three times as long, mostly to make the Path."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, MOST_STATUS_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

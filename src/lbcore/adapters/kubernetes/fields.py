@@ -160,11 +160,10 @@ class Fields:
         value = self._values.get(key)
         if value is None or value == "":
             return default
-        kind = type(default)
-        for member in kind:
-            if member.value == value:
-                return member
-        allowed = [str(member.value) for member in kind]
+        known: dict[object, Choice] = type(default)._value2member_map_  # type: ignore[assignment]
+        if isinstance(value, str) and value in known:
+            return known[value]
+        allowed = [str(name) for name in known]
         self.fault(key, f"must be {_or(allowed)}, not {show(value)}{_did_you_mean(value, allowed)}")
         return default
 
@@ -174,7 +173,7 @@ class Fields:
         if value is not None and not isinstance(value, dict):
             self.fault(key, f"must be a mapping, not {show(value)}")
             value = None
-        return Fields(value or {}, self.at(key), self._faults)
+        return Fields(value or {}, f"{self.path}.{key}" if self.path else key, self._faults)
 
     def items(self, key: str) -> Iterator[tuple[str, object]]:
         """The path and value of each item of a list; nothing when absent."""
