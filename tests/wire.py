@@ -159,7 +159,7 @@ class Namespace:
     def close(self) -> None:
         """Let the namespace go."""
         os.close(self.descriptor)
-        self._thread.shutdown()
+        self._thread.shutdown(wait=False)  # work that hangs would hang the test
 
 
 @frozen(kw_only=True)

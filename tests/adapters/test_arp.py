@@ -165,6 +165,7 @@ def test_each_broken_rule_is_told(frame: bytes, words: str) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         arp.decode(frame)
     assert words in str(caught.value)
+    assert not arp.is_plain_request(frame)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def ns_body(target: Address = VIP, options: bytes = b"", code: int = 0) -> bytes
 def test_what_is_encoded_decodes_to_itself(packet: NeighborSolicitation | NeighborAdvertisement) -> None:
     frame = ndp.encode(packet)
     assert packet == ndp.decode(frame)
-    assert packet == ndp.decode(frame + b"\x00\x00\x00")  # padding is not part of the message
+    assert packet == ndp.decode(frame + b"pad")  # padding is not part of the message
 
 
 @given(packets)
@@ -210,6 +210,11 @@ def test_a_question_is_answered_to_the_asker_solicited_and_overriding(option: by
     } == read_by_scapy(answer)
 
 
+def test_an_answer_goes_to_the_mac_that_the_asker_names() -> None:
+    answer = ndp.advertisement_for(a_question(link_layer=b"\x02\x00\x00\x00\x00\x99"), OURS)
+    assert b"\x02\x00\x00\x00\x00\x99" == answer.destination_mac
+
+
 def test_a_duplicate_check_and_an_announcement_go_to_everybody_unsolicited_and_overriding() -> None:
     check = a_question(source=UNSPECIFIED, link_layer=None)
     told = {
@@ -252,6 +257,7 @@ OPTION = b"\x01\x01" + THEIRS
         (with_body(ns_body(options=b"\x01\x00" + THEIRS)), "option claims 0 of the 8"),
         (with_body(ns_body(options=b"\x0e\x02" + THEIRS)), "option claims 16 of the 8"),
         (with_body(ns_body(options=OPTION + b"\x0e")), "option claims 0 of the 1"),
+        (with_body(ns_body(options=OPTION + b"\x0e"))[:-1] + b"\x0f", "checksum"),
         (with_body(ns_body(options=b"\x01\x02" + bytes(14))), "no station's Ethernet address"),
         (with_body(ns_body(options=b"\x01\x01\x01" + bytes(5))), "no station's Ethernet address"),
         (with_body(ns_body(), source=UNSPECIFIED, destination=VIP), "no solicited-node group"),

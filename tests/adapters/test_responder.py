@@ -353,6 +353,21 @@ def test_our_own_frames_on_another_link_are_no_rivals(vip: Address) -> None:
     assert [] == responder.receive(question(vip, mac=ETH1.mac), 2, 1.0)
 
 
+def test_our_own_mac_in_a_frame_that_somebody_passes_on_is_no_rival() -> None:
+    responder = claiming(VIP4)
+    passed_on = evolve(arp.gratuitous_reply(VIP4, ETH0.mac), source=RIVAL)
+    assert [] == responder.receive(arp.encode(passed_on), 2, 5.0)
+
+
+def test_a_question_in_our_addresses_name_for_an_address_of_somebody_else_is_reported() -> None:
+    responder = claiming(VIP4, VIP6)
+    asked6 = evolve(ndp.decode(question(OTHER6, mac=RIVAL)), source=VIP6)
+    asked4 = evolve(arp.decode(question(OTHER4, mac=RIVAL)), sender=VIP4)
+    for frame, vip in ((ndp.encode(asked6), VIP6), (arp.encode(asked4), VIP4)):
+        (output,) = responder.receive(frame, 2, 1.0)
+        assert [AddressHeard(address=vip, mac=RIVAL, link="eth0")] == heard([output])
+
+
 @BOTH
 def test_a_rival_where_we_do_not_answer_is_none(vip: Address) -> None:
     responder = claiming(links=(ETH0, ETH1))

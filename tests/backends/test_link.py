@@ -19,6 +19,7 @@ from lbcore.addresses import Address
 from lbcore.backends.base import FrameLink, LinkFault
 from lbcore.backends.link import CapabilityError, PacketLink
 from lbcore.backends.scapy import ScapyLink
+from lbcore.events import AddressHeard
 from lbcore.intents import Announce, SetLinks
 from lbcore.model import Link
 from wire import Cable, Namespace, Served, cable, isolated
@@ -127,6 +128,20 @@ def test_frames_of_another_vlan_and_for_other_stations_are_not_answered(opener: 
         client.send(request(on))  # frames keep their order: when this one is answered, the others were seen
         served.until(lambda: served.responder.statistics.arp_answered > 0)
         assert 1 == served.responder.statistics.arp_answered
+
+
+@MANNERS
+@BOTH
+@isolated
+def test_a_rival_on_the_wire_is_heard(opener: Opener, address: Address) -> None:
+    with cable() as on, raw_socket(on.client, "eth0") as client:
+        served = serve(on, opener, address)
+        if address.version == 4:
+            client.send(arp.encode(arp.gratuitous_reply(address, on.client_mac)))
+        else:
+            client.send(ndp.encode(ndp.unsolicited(address, on.client_mac)))
+        served.until(lambda: bool(served.events))
+        assert [AddressHeard(address=address, mac=on.client_mac, link="wire")] == served.events
 
 
 @MANNERS

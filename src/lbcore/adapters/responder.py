@@ -56,10 +56,10 @@ class Statistics:
 
 @define(eq=False)
 class _Round:
-    """The announcements of one address on one link, from `began` on; the heap holds the next one."""
+    """The announcements of one address on the link `index`, from `began` on; the heap holds the next one."""
 
     claim: _Claim
-    port: _Port
+    index: int
     began: float
     step: int = 0
     cancelled: bool = False
@@ -173,7 +173,7 @@ class Responder:
             if due.cancelled:
                 continue
             self._live -= 1
-            outputs += self._tell(due.claim, due.port)
+            outputs += self._tell(due.claim, self._ports[due.index])
             self._plan(due, now)
         return outputs
 
@@ -186,21 +186,15 @@ class Responder:
         outputs: list[Output[int]] = []
         for claim in self._claims.values():
             claim.grouped = ()
-            for index, pending in claim.rounds.items():
-                if index in self._ports:
-                    pending.port = self._ports[index]
             outputs += self._reconcile(claim, now, renewed)
         return outputs
 
     def _announce(self, intent: Announce, now: float) -> list[Output[int]]:
         key = intent.address.packed
         claim = self._claims.get(key)
-        names = tuple(sorted(set(intent.interfaces)))
         if claim is None:
             claim = self._claims[key] = _Claim(intent.address, now)
-        elif claim.names == names:
-            return []
-        claim.names = names
+        claim.names = tuple(sorted(set(intent.interfaces)))
         return self._reconcile(claim, now, set())
 
     def _withdraw(self, address: Address) -> None:
@@ -215,8 +209,7 @@ class Responder:
         """Let exactly the links speak that should; one that starts to, or was `renewed`, tells the segment."""
         version = claim.address.version
         allowed = [index for index, port in self._ports.items() if _allows(claim, port)]
-        if version == 6:
-            self._group(claim, tuple(allowed))
+        self._group(claim, tuple(allowed))
         wanted = [index for index in allowed if self._ports[index].speaks(version)]
         for index in [index for index in claim.rounds if index not in wanted or index in renewed]:
             self._cancel(claim, index)
@@ -228,7 +221,7 @@ class Responder:
 
     def _group(self, claim: _Claim, links: tuple[int, ...]) -> None:
         """Count the claim in its solicited-node group on these links, and no longer on others."""
-        if claim.address.version == 4 or claim.grouped == links:
+        if claim.address.version == 4:
             return
         group = ndp.solicited_node(claim.address)
         for index in claim.grouped:
@@ -244,8 +237,8 @@ class Responder:
     # The schedule
 
     def _begin(self, claim: _Claim, index: int, now: float) -> list[Output[int]]:
-        begun = claim.rounds[index] = _Round(claim, self._ports[index], now)
-        first = self._tell(claim, begun.port) if self._schedule and self._schedule[0] <= 0 else []
+        begun = claim.rounds[index] = _Round(claim, index, now)
+        first = self._tell(claim, self._ports[index]) if self._schedule and self._schedule[0] <= 0 else []
         self._plan(begun, now)
         return first
 
