@@ -132,6 +132,7 @@ class AnnouncementState:
     won: Map[str, Map[ServiceKey, None]] = field(factory=Map)
     wanted: Map[Address, Map[ServiceKey, tuple[str, ...]]] = field(factory=Map)
     announced: Map[Address, tuple[str, ...]] = field(factory=Map)
+    taken_up: bool = False
     sent_links: tuple[Link, ...] | None = None
     present: bool | None = None
     orphans: bool = False
@@ -268,7 +269,7 @@ class _Turn:
 
     def _see_answering(self, answering: tuple[tuple[Address, tuple[str, ...]], ...]) -> None:
         """A process that answers was taken up: what it does is what is announced, whatever we had told another."""
-        self.change(announced=Map(answering), sent_links=None, present=None, orphans=True)
+        self.change(announced=Map(answering), taken_up=True, sent_links=None, present=None, orphans=True)
         for address in self.state.wanted:
             self._show(address)
 
@@ -299,8 +300,9 @@ class _Turn:
         nothing_configured = self.state.configuration == Configuration() and due is None
         if nothing_configured or (due is not None and self.now >= due):
             self._put_config_in_force()
-        self._set_links()
-        self._set_presence()
+        if self.state.taken_up:
+            self._set_links()
+            self._set_presence()
         if not self.state.ready:
             return
         while self.effort < self.state.settings.effort and self.state.work:

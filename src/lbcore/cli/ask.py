@@ -1,0 +1,212 @@
+"""`lbcore get` and `lbcore explain`: what there is, and why. They read the folder and write nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lbcore import announcement, assignment
+from lbcore.announcement import NotAnnounced
+from lbcore.assignment import PendingReason, usage_of
+from lbcore.cli.options import class_option, cluster_option, output_option
+from lbcore.cli.show import Column, print_structure, print_table
+from lbcore.config import Pool
+from lbcore.daemons.snapshot import Snapshot, take
+from lbcore.errors import LbcoreError
+from lbcore.model import Service, ServiceKey
+from lbcore.verdicts import NodeVerdict, PoolVerdict, Reason
+
+__all__ = ["explain_command", "get_group"]
+
+
+@click.group("get")
+def get_group() -> None:
+    """Show services or pools, in the columns of kubectl."""
+
+
+@get_group.command("services")
+@cluster_option
+@class_option
+@click.option("-n", "--namespace", metavar="NAME", help="Only this namespace [default: all].")
+@output_option
+def get_services(folder: Path, load_balancer_class: str | None, namespace: str | None, output: str) -> None:
+    """Services and the addresses they have.
+
+    EXTERNAL-IP is <pending> for a Service of type LoadBalancer that waits: `lbcore explain` says why.
+    """
+    snapshot = _look(folder, load_balancer_class)
+    services = [
+        service
+        for key, service in sorted(snapshot.assignment.services.items())
+        if namespace is None or key.namespace == namespace
+    ]
+    if output in ("json", "yaml"):
+        print_structure({"services": [_service_structure(snapshot, service) for service in services]}, output)
+        return
+    columns = [Column("NAMESPACE"), Column("NAME"), Column("TYPE"), Column("CLUSTER-IP"), Column("EXTERNAL-IP")]
+    columns += [Column("PORT(S)")] + ([Column("POOL"), Column("SELECTOR")] if output == "wide" else [])
+    print_table(columns, [_service_row(snapshot, service, wide=output == "wide") for service in services])
+
+
+def _service_row(snapshot: Snapshot, service: Service, *, wide: bool) -> list[str]:
+    ports = ",".join(f"{port.number}/{port.protocol}" for port in service.ports) or "<none>"
+    addresses = ",".join(str(address) for address in service.held)
+    waiting = "<pending>" if service.is_load_balancer else "<none>"
+    row = [service.key.namespace, service.key.name, service.type, ",".join(service.cluster_ips) or "<none>"]
+    row += [addresses or waiting, ports]
+    if wide:
+        selector = ",".join(f"{name}={value}" for name, value in sorted(service.selector.items()))
+        row += [_pool_of(snapshot, service) or "<none>", selector or "<none>"]
+    return row
+
+
+def _pool_of(snapshot: Snapshot, service: Service) -> str | None:
+    catalog = snapshot.assignment.catalog
+    owners = [catalog.owner(address) for address in service.held] if catalog is not None else []
+    return ",".join(dict.fromkeys(owner.name for owner in owners if owner is not None)) or None
+
+
+def _service_structure(snapshot: Snapshot, service: Service) -> dict[str, Any]:
+    why = assignment.explain(snapshot.assignment, service.key)
+    return {
+        "namespace": service.key.namespace,
+        "name": service.key.name,
+        "type": service.type,
+        "addresses": [str(address) for address in service.held],
+        "pool": _pool_of(snapshot, service),
+        "ports": [{"port": port.number, "protocol": port.protocol} for port in service.ports],
+        "reason": why.refusal.reason.value if why is not None and why.refusal is not None else None,
+        "message": why.refusal.detail if why is not None and why.refusal is not None else None,
+    }
+
+
+@get_group.command("pools")
+@cluster_option
+@output_option
+def get_pools(folder: Path, output: str) -> None:
+    """Address pools: what they may give out, and how much of it is in use."""
+    snapshot = _look(folder, None)
+    pools = snapshot.assignment.catalog.pools if snapshot.assignment.catalog is not None else ()
+    if output in ("json", "yaml"):
+        print_structure({"pools": [_pool_structure(snapshot, pool) for pool in pools]}, output)
+        return
+    columns = [Column("NAME"), Column("AUTO ASSIGN"), Column("AVOID BUGGY IPS"), Column("ADDRESSES")]
+    columns += [Column("ASSIGNED", right=True), Column("AVAILABLE", right=True)]
+    print_table(columns, [_pool_row(snapshot, pool) for pool in pools])
+
+
+def _pool_row(snapshot: Snapshot, pool: Pool) -> list[str]:
+    usage = usage_of(pool, snapshot.assignment.ledger)
+    return [
+        pool.name,
+        str(pool.auto_assign).lower(),
+        str(pool.avoid_buggy_ips).lower(),
+        ",".join(str(each) for each in pool.ranges),
+        str(usage.assigned_ipv4 + usage.assigned_ipv6),
+        str(usage.available_ipv4 + usage.available_ipv6),
+    ]
+
+
+def _pool_structure(snapshot: Snapshot, pool: Pool) -> dict[str, Any]:
+    usage = usage_of(pool, snapshot.assignment.ledger)
+    return {
+        "name": pool.name,
+        "autoAssign": pool.auto_assign,
+        "avoidBuggyIPs": pool.avoid_buggy_ips,
+        "addresses": [str(each) for each in pool.ranges],
+        "assignedIPv4": usage.assigned_ipv4,
+        "assignedIPv6": usage.assigned_ipv6,
+        "availableIPv4": usage.available_ipv4,
+        "availableIPv6": usage.available_ipv6,
+    }
+
+
+@click.command("explain")
+@click.argument("service", metavar="[NAMESPACE/]NAME")
+@cluster_option
+@class_option
+@output_option
+def explain_command(service: str, folder: Path, load_balancer_class: str | None, output: str) -> None:
+    """Why a Service has its address or waits, and which node announces it and why each other does not.
+
+    The answer is the decision itself: the functions that the controller and the speakers use, asked
+    for every pool and every node. NAMESPACE is "default" when left out.
+    """
+    key = ServiceKey.parse(service)
+    snapshot = _look(folder, load_balancer_class)
+    why = assignment.explain(snapshot.assignment, key)
+    if why is None:
+        known = ", ".join(str(each) for each in sorted(snapshot.assignment.services)[:5]) or "none"
+        raise LbcoreError(f"there is no Service {key} in {folder}; Services: {known}")
+    who = announcement.explain(snapshot.announcement, key)
+    if output in ("json", "yaml"):
+        print_structure(_explanation(why, who), output)
+        return
+    _print_assignment(why)
+    _print_announcement(who)
+
+
+Announcers = tuple[tuple[Any, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None
+
+
+def _print_assignment(why: PendingReason) -> None:
+    addresses = ", ".join(str(address) for address in why.addresses)
+    click.echo(f"Service {why.key}: {addresses or 'no address'}")
+    if why.refusal is not None:
+        click.echo(f"  {why.refusal.reason.value}: {why.refusal.detail}")
+    if why.pools:
+        click.echo()
+        rows = [[verdict.pool or "<none>", _verdict(verdict), verdict.detail] for verdict in why.pools]
+        print_table([Column("POOL"), Column("VERDICT"), Column("WHY", fold=True)], rows)
+
+
+def _print_announcement(who: Announcers) -> None:
+    click.echo()
+    if who is None:
+        return
+    if isinstance(who, NotAnnounced):
+        click.echo(f"Announced by nobody. {who.reason.value}: {who.detail}")
+        return
+    rows = [
+        [str(address), verdict.node, _verdict(verdict), verdict.detail] for address, nodes in who for verdict in nodes
+    ]
+    print_table([Column("ADDRESS"), Column("NODE"), Column("VERDICT"), Column("WHY", fold=True)], rows)
+
+
+def _verdict(verdict: NodeVerdict | PoolVerdict) -> str:
+    if verdict.reason is not Reason.OK:
+        return verdict.reason.value
+    return "announces" if isinstance(verdict, NodeVerdict) else "OK"
+
+
+def _explanation(why: PendingReason, who: Announcers) -> dict[str, Any]:
+    nobody = isinstance(who, NotAnnounced)
+    return {
+        "namespace": why.key.namespace,
+        "name": why.key.name,
+        "addresses": [str(address) for address in why.addresses],
+        "reason": why.refusal.reason.value if why.refusal is not None else None,
+        "message": why.refusal.detail if why.refusal is not None else None,
+        "pools": [{"pool": each.pool, "reason": each.reason.value, "message": each.detail} for each in why.pools],
+        "notAnnounced": {"reason": who.reason.value, "message": who.detail} if isinstance(who, NotAnnounced) else None,
+        "announcers": {}
+        if nobody or who is None
+        else {
+            str(address): [{"node": each.node, "reason": each.reason.value, "message": each.detail} for each in nodes]
+            for address, nodes in who
+        },
+    }
+
+
+def _look(folder: Path, load_balancer_class: str | None) -> Snapshot:
+    if not folder.is_dir():
+        raise LbcoreError(f"there is no folder {folder}; name the folder of manifests with --cluster")
+    snapshot = asyncio.run(take(folder, load_balancer_class))
+    for refused in snapshot.refused:
+        click.echo(f"warning: {refused.problem}", err=True)
+    for problem in snapshot.assignment.configuration.problems:
+        click.echo(f"configuration refused: {problem}", err=True)
+    return snapshot

@@ -1,0 +1,59 @@
+"""The command line. Each command teaches itself with `--help`; errors are one line on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import lbcore
+from lbcore.cli.ask import explain_command, get_group
+from lbcore.cli.play import demo_command, lab_command
+from lbcore.cli.serve import controller_command, run_command, speaker_command
+from lbcore.errors import LbcoreError
+
+__all__ = ["cli", "main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(lbcore.__version__, message="lbcore %(version)s")
+def cli() -> None:
+    r"""Addresses and their announcement for Services of type LoadBalancer, on your own machines.
+
+    A cluster is a folder of manifests, as one gives them to `kubectl apply`. The controller gives
+    Services addresses from IPAddressPools; a speaker on every node makes them reachable on the
+    Ethernet segment (ARP, NDP), with another node taking over when one dies.
+
+    \b
+    Try it:            lbcore demo        (a cluster in network namespaces, about a minute)
+    One machine:       lbcore run --cluster FOLDER
+    Several machines:  lbcore controller --cluster FOLDER     on one of them
+                       lbcore speaker --cluster FOLDER        on each, FOLDER shared
+    Look:              lbcore get services --cluster FOLDER
+                       lbcore explain NAMESPACE/NAME --cluster FOLDER
+    """
+
+
+for command in (
+    controller_command,
+    speaker_command,
+    run_command,
+    get_group,
+    explain_command,
+    lab_command,
+    demo_command,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line and exit status 1, never a traceback."""
+    try:
+        cli(prog_name="lbcore")
+    except LbcoreError as error:
+        click.echo(f"lbcore: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["class_option", "cluster_option", "default_node", "default_runtime_dir", "log_options", "output_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def cluster_option(command: F) -> F:
+    """`--cluster FOLDER`."""
+    return click.option(
+        "--cluster",
+        "folder",
+        envvar="LBCORE_CLUSTER",
+        required=True,
+        show_envvar=True,
+        metavar="FOLDER",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of YAML or JSON manifests; status is written beside them, in FOLDER/.lbcore.",
+    )(command)
+
+
+def class_option(command: F) -> F:
+    """`--lb-class CLASS`."""
+    return click.option(
+        "--lb-class",
+        "load_balancer_class",
+        metavar="CLASS",
+        help="Serve Services with this spec.loadBalancerClass only [default: those without a class].",
+    )(command)
+
+
+def log_options(command: F) -> F:
+    """`--log-level` and `--log-format`."""
+    level = click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        help="What to log on standard error.",
+    )
+    form = click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How: lines for people, or one JSON object a line.",
+    )
+    return level(form(command))
+
+
+def output_option(command: F) -> F:
+    """`-o table|wide|json|yaml`."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "wide", "json", "yaml"]),
+        default="table",
+        show_default=True,
+        help="table and wide are for people; json and yaml for scripts.",
+    )(command)
+
+
+def default_node() -> str:
+    """The name of this machine, as a Node would be named."""
+    return socket.gethostname().lower()
+
+
+def default_runtime_dir() -> Path:
+    """Where a process keeps its sockets: /run/lbcore for root, else the user's own runtime directory."""
+    if os.geteuid() == 0:
+        return Path("/run/lbcore")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "lbcore" if runtime else Path(f"/tmp/lbcore-{os.geteuid()}")  # noqa: S108 - made 0700

@@ -1,0 +1,227 @@
+"""`lbcore controller`, `lbcore speaker`, `lbcore run`: the daemons."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from lbcore.announcement import AnnouncementSettings
+from lbcore.assignment import AssignmentSettings, AssignmentState
+from lbcore.backends.lock import lock_folder
+from lbcore.backends.members import check_node_name
+from lbcore.backends.reflex import ReflexSettings
+from lbcore.backends.statuses import STATUS_FOLDER
+from lbcore.cli.options import class_option, cluster_option, default_node, default_runtime_dir, log_options
+from lbcore.daemons import assembly
+from lbcore.daemons.carrier import Carrier
+from lbcore.daemons.observe import configure_logging
+from lbcore.daemons.snapshot import member_folder
+from lbcore.links import DEFAULT_EXCLUSIONS, Exclusions
+
+__all__ = ["controller_command", "run_command", "speaker_command"]
+
+
+def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
+    options = (
+        click.option(
+            "--node",
+            envvar=["LBCORE_NODE", "METALLB_NODE_NAME"],
+            show_envvar=True,
+            metavar="NAME",
+            help="This node's name, as its Node object has it [default: the host name].",
+        ),
+        click.option(
+            "--runtime-dir",
+            type=click.Path(path_type=Path, file_okay=False),
+            metavar="DIR",
+            help="Where the socket of the answering process is [default: /run/lbcore, or the user's own].",
+        ),
+        click.option(
+            "--exclude-interface",
+            "exclude",
+            multiple=True,
+            metavar="REGEX",
+            help="Never answer on interfaces whose name matches; may be given several times, and then replaces "
+            "the default list (docker, veth, cni, ... and lo).",
+        ),
+        click.option(
+            "--link-backend",
+            type=click.Choice(["packet", "scapy"]),
+            default="packet",
+            show_default=True,
+            help="How frames are sent and heard: the kernel's packet sockets, or scapy (portable, slow).",
+        ),
+        click.option(
+            "--refresh",
+            type=click.FloatRange(min=0),
+            default=60.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Announce every address again this often, for switches that forget; 0: never.",
+        ),
+        click.option(
+            "--ignore-exclude-lb",
+            is_flag=True,
+            help="Announce from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers too.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command("controller")
+@cluster_option
+@class_option
+@log_options
+def controller_command(folder: Path, load_balancer_class: str | None, log_level: str, log_format: str) -> None:
+    """Give Services of type LoadBalancer their addresses.
+
+    Reads Services, IPAddressPools and Namespaces (and MetalLB's old ConfigMap "config") in FOLDER,
+    and writes each Service's addresses to FOLDER/.lbcore/services. Needs no privileges. One
+    controller serves a folder; a second one refuses to start.
+    """
+    configure_logging(json=log_format == "json", level=log_level)
+    _run([_controller(folder, load_balancer_class)])
+
+
+@click.command("speaker")
+@cluster_option
+@_speaker_options
+@class_option
+@log_options
+def speaker_command(
+    folder: Path,
+    node: str | None,
+    runtime_dir: Path | None,
+    exclude: tuple[str, ...],
+    link_backend: str,
+    refresh: float,
+    ignore_exclude_lb: bool,
+    load_balancer_class: str | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Make addresses reachable from this node's Ethernet segments (ARP, NDP).
+
+    Run one on every node, all on the same FOLDER. For each address one node answers; when it is
+    gone, another takes over. Needs CAP_NET_RAW and nothing else. An L2Advertisement in FOLDER
+    says which pools are announced.
+    """
+    configure_logging(json=log_format == "json", level=log_level)
+    settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
+    parts = _speaker(folder, settings, runtime_dir, link_backend, refresh)
+    _run([parts.carrier], parts)
+
+
+@click.command("run")
+@cluster_option
+@_speaker_options
+@class_option
+@log_options
+def run_command(
+    folder: Path,
+    node: str | None,
+    runtime_dir: Path | None,
+    exclude: tuple[str, ...],
+    link_backend: str,
+    refresh: float,
+    ignore_exclude_lb: bool,
+    load_balancer_class: str | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Controller and speaker in one, for a single machine."""
+    configure_logging(json=log_format == "json", level=log_level)
+    settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
+    parts = _speaker(folder, settings, runtime_dir, link_backend, refresh)
+    _run([_controller(folder, load_balancer_class), parts.carrier], parts)
+
+
+def _announcement_settings(
+    node: str | None, exclude: tuple[str, ...], ignore_exclude_lb: bool, load_balancer_class: str | None
+) -> AnnouncementSettings:
+    for pattern in exclude:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise click.BadParameter(
+                f"{pattern!r} is no regular expression: {error}", param_hint="--exclude-interface"
+            ) from None
+    return AnnouncementSettings(
+        node=check_node_name(node or default_node()),
+        load_balancer_class=load_balancer_class,
+        ignore_exclude_label=ignore_exclude_lb,
+        exclusions=Exclusions(exclude or DEFAULT_EXCLUSIONS),
+    )
+
+
+def _controller(folder: Path, load_balancer_class: str | None) -> Carrier[AssignmentState]:
+    _require_folder(folder)
+    lock_folder(folder / STATUS_FOLDER / "controller.lock")
+    log = structlog.get_logger(component="controller")
+    settings = AssignmentSettings(load_balancer_class=load_balancer_class)
+    return assembly.controller(assembly.open_cluster(folder, log), settings, log)
+
+
+def _speaker(
+    folder: Path, settings: AnnouncementSettings, runtime_dir: Path | None, link_backend: str, refresh: float
+) -> assembly.SpeakerParts:
+    _require_folder(folder)
+    runtime = runtime_dir or default_runtime_dir()
+    runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = structlog.get_logger(component="speaker", node=settings.node)
+    reflex = ReflexSettings(
+        socket=runtime / f"reflex-{settings.node}.sock",
+        node=settings.node,
+        members=member_folder(folder.absolute()),
+        link_backend=link_backend,
+        refresh=refresh,
+    )
+    return assembly.speaker(assembly.open_cluster(folder, log), settings, reflex, log)
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise click.BadParameter(
+            f"there is no folder {folder}; make it, and put your manifests there", param_hint="--cluster"
+        )
+
+
+def _run(
+    carriers: Sequence[Carrier[Any]],
+    parts: assembly.SpeakerParts | None = None,
+) -> None:
+    asyncio.run(_serve(carriers, parts))
+
+
+async def _serve(
+    carriers: Sequence[Carrier[Any]],
+    parts: assembly.SpeakerParts | None,
+) -> None:
+    """Run until a signal, then hand over; an error of one part ends all."""
+
+    def stop() -> None:
+        for carrier in carriers:
+            carrier.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    try:
+        running = {asyncio.create_task(carrier.run()) for carrier in carriers}
+        finished, others = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for task in finished:
+            task.result()
+    finally:
+        if parts is not None:
+            await parts.reflex.close(leave=True)

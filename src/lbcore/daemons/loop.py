@@ -1,0 +1,185 @@
+"""The loop, without I/O: one inbox, one brain, and who carries out which intent when.
+
+It holds the one state variable. `receive` takes events in, `tick` does one step and says what to
+carry out now, `done` takes the outcome back; asyncio (`carrier`) or a virtual clock drives it.
+
+- The inbox keeps the newest event per subject, in the place of the one it replaces, and never
+  merges a deleted Service with one created anew under its name. What failover depends on
+  overtakes the rest.
+- Each intent type has one sink. For one subject, intents are carried out one at a time and in
+  order; one that still waits is replaced by a newer. What failed is tried again later, at growing
+  and jittered intervals, unless something newer has come.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from attrs import define, field, frozen
+
+from lbcore.brain import Brain, Step
+from lbcore.events import (
+    AddressHeard,
+    AnsweringSeen,
+    Applied,
+    Event,
+    Failed,
+    LinksSeen,
+    MembersSeen,
+    ServiceGone,
+    ServiceSeen,
+    Stopping,
+    Tick,
+)
+from lbcore.intents import Intent
+
+__all__ = ["Dispatch", "Lane", "Loop", "Turn"]
+
+S = TypeVar("S")
+
+_URGENT = (MembersSeen, LinksSeen, AddressHeard, AnsweringSeen, Stopping)
+_FIRST_RETRY, _LAST_RETRY = 0.1, 30.0  # seconds, doubling in between, each +-25 %
+
+
+@frozen(kw_only=True)
+class Lane:
+    """A way out: the intent types that go there, and how many may be under way at once."""
+
+    name: str
+    handles: tuple[type[Intent], ...]
+    concurrency: int = 16
+
+
+@frozen
+class Dispatch:
+    """Carry out this intent now, in that lane; report with `done`."""
+
+    lane: str
+    intent: Intent
+
+
+@frozen(kw_only=True)
+class Turn:
+    """What one tick did: the event that the brain saw (None: none was due), what it wants, what to start."""
+
+    event: Event | None = None
+    intents: tuple[Intent, ...] = ()
+    dispatches: tuple[Dispatch, ...] = ()
+
+
+@define
+class _LaneState:
+    lane: Lane
+    waiting: dict[Hashable, Intent] = field(factory=dict)
+    running: dict[Hashable, Intent] = field(factory=dict)
+    attempts: dict[Hashable, int] = field(factory=dict)
+
+
+def _identity(event: Event) -> Hashable:
+    """What an event is about, for merging: a Service's uid keeps its incarnations apart."""
+    match event:
+        case ServiceSeen(service):
+            return (*event.subject, service.uid)
+        case ServiceGone(_, uid):
+            return (*event.subject, uid)
+        case _:
+            return event.subject
+
+
+class Loop(Generic[S]):
+    """One brain at work. `state` is the brain's, `deadline` when `tick` is due (None: after an event only)."""
+
+    def __init__(self, brain: Brain[S], state: S, lanes: Sequence[Lane], rng: random.Random) -> None:
+        self.state = state
+        self._brain = brain
+        self._rng = rng
+        self._urgent: dict[Hashable, Event] = {}
+        self._inbox: dict[Hashable, Event] = {}
+        self._lanes = {lane.name: _LaneState(lane) for lane in lanes}
+        self._lane_of: Mapping[type[Intent], _LaneState] = {
+            intent: self._lanes[lane.name] for lane in lanes for intent in lane.handles
+        }
+        self._wake_at: float | None = None
+        self._retries: list[tuple[float, int, Intent]] = []
+        self._retry_count = 0
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` should be called next, on the clock of `now`; in the past when there is work now."""
+        if self._urgent or self._inbox:
+            return 0.0
+        times = [time for time in (self._wake_at, self._retries[0][0] if self._retries else None) if time is not None]
+        return min(times, default=None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits: no event, no intent on its way or waiting for another try."""
+        lanes_idle = not any(lane.waiting or lane.running for lane in self._lanes.values())
+        return lanes_idle and not (self._urgent or self._inbox or self._retries)
+
+    def receive(self, event: Event) -> None:
+        """Take an event in; it replaces one about the same thing that has not been looked at yet."""
+        lane = self._urgent if isinstance(event, _URGENT) else self._inbox
+        lane[_identity(event)] = event
+
+    def tick(self, now: float) -> Turn:
+        """One step of the brain, if one is due, and every intent that may start now."""
+        self._collect_retries(now)
+        event = self._next_event(now)
+        if event is None:
+            return Turn(dispatches=self._start())
+        step: Step[S] = self._brain(self.state, event, now)
+        self.state, self._wake_at = step.state, step.wake_at
+        for intent in step.intents:
+            lane = self._lane_of[type(intent)]
+            lane.waiting[intent.subject] = intent
+            lane.attempts.pop(intent.subject, None)
+        return Turn(event=event, intents=step.intents, dispatches=self._start())
+
+    def done(self, lane_name: str, outcome: Applied | Failed, now: float) -> None:
+        """A dispatched intent has been carried out, or has failed."""
+        lane, subject = self._lanes[lane_name], outcome.intent.subject
+        lane.running.pop(subject, None)
+        if isinstance(outcome, Failed) and outcome.retry:
+            if subject not in lane.waiting:
+                self._try_again(lane, outcome.intent, now)
+            return
+        lane.attempts.pop(subject, None)
+        self.receive(outcome)
+
+    def _next_event(self, now: float) -> Event | None:
+        for lane in (self._urgent, self._inbox):
+            if lane:
+                return lane.pop(next(iter(lane)))
+        if self._wake_at is not None and self._wake_at <= now:
+            return Tick()
+        return None
+
+    def _start(self) -> tuple[Dispatch, ...]:
+        dispatches = []
+        for name, state in self._lanes.items():
+            room = state.lane.concurrency - len(state.running)
+            if room <= 0 or not state.waiting:
+                continue
+            free = [subject for subject in state.waiting if subject not in state.running][:room]
+            for subject in free:
+                intent = state.running[subject] = state.waiting.pop(subject)
+                dispatches.append(Dispatch(name, intent))
+        return tuple(dispatches)
+
+    def _try_again(self, lane: _LaneState, intent: Intent, now: float) -> None:
+        attempt = lane.attempts.get(intent.subject, 0)
+        lane.attempts[intent.subject] = attempt + 1
+        pause = min(_FIRST_RETRY * 2 ** min(attempt, 16), _LAST_RETRY) * self._rng.uniform(0.75, 1.25)
+        self._retry_count += 1
+        heapq.heappush(self._retries, (now + pause, self._retry_count, intent))
+
+    def _collect_retries(self, now: float) -> None:
+        while self._retries and self._retries[0][0] <= now:
+            _, _, intent = heapq.heappop(self._retries)
+            lane = self._lane_of[type(intent)]
+            if intent.subject not in lane.waiting and intent.subject not in lane.running:
+                lane.waiting[intent.subject] = intent
