@@ -99,17 +99,19 @@ def _answers(request: Request, catalog: Catalog, ledger: Ledger) -> Iterator[_An
 def _grant_any(request: Request, catalog: Catalog, ledger: Ledger) -> Allocation | Refusal:
     trace: list[PoolVerdict] = []
     found: dict[Family, tuple[Address, str]] = {}
-    settled_for_less = False
+    in_general = False
+    only_adds = False
     for answer in _answers(request, catalog, ledger):
         trace.append(answer.verdict)
-        if answer.pool.allocation is None and found and not request.all_families:
+        if not in_general and answer.pool.allocation is None:
+            in_general = True
             # Pools pinned to this Service gave something: general pools may only add what is missing.
-            settled_for_less = True
+            only_adds = bool(found) and not request.all_families
         granted = {family: (address, answer.pool.name) for family, address in answer.offers.items()}
-        if len(granted) == len(request.families) and not settled_for_less:
+        if len(granted) == len(request.families) and not only_adds:
             return _allocation(request, granted)
         found = {**granted, **found}  # kept for the case that no single pool has it all
-        if settled_for_less and len(found) == len(request.families):
+        if only_adds and len(found) == len(request.families):
             break
     if len(found) == len(request.families):
         return _allocation(request, found)
@@ -271,8 +273,10 @@ def settle(request: Request, held: tuple[Address, ...], catalog: Catalog, ledger
     good = _as_asked(request, kept) if kept is not None else None
     if good is not None:
         whole = _complete(request, good, catalog, ledger)
-        if not request.all_families or len(whole.addresses) == len(request.families):
+        if isinstance(whole, Allocation):
             return Outcome(allocation=whole)
+        # No pool has the family it lacks, so `allocate` could not grant both afresh either.
+        return Outcome(allocation=kept, refusal=whole) if request.all_families else Outcome(allocation=good)
     granted = allocate(request, catalog, ledger)
     if isinstance(granted, Allocation):
         return Outcome(allocation=granted)
@@ -291,8 +295,8 @@ def _as_asked(request: Request, kept: Allocation) -> Allocation | None:
     return _allocation(request, {pair[0].family: pair for pair in pairs})
 
 
-def _complete(request: Request, kept: Allocation, catalog: Catalog, ledger: Ledger) -> Allocation:
-    """Add the family that a dual-stack Service lacks, if a pool has one now; first from the pool it is in."""
+def _complete(request: Request, kept: Allocation, catalog: Catalog, ledger: Ledger) -> Allocation | Refusal:
+    """Add the family that a dual-stack Service lacks, or why no pool has one; first from the pool it is in."""
     missing = tuple(family for family in request.families if family not in {each.family for each in kept.addresses})
     if not missing:
         return kept
@@ -301,7 +305,7 @@ def _complete(request: Request, kept: Allocation, catalog: Catalog, ledger: Ledg
     if isinstance(added, Refusal) and request.pool is None:
         added = allocate(evolve(lacking, pool=None), catalog, ledger)
     if isinstance(added, Refusal):
-        return kept
+        return added
     pairs = zip(kept.addresses + added.addresses, kept.pools + added.pools, strict=True)
     return _allocation(request, {address.family: (address, pool) for address, pool in pairs})
 

@@ -99,7 +99,8 @@ def _families_of_cluster_ips(service: Service) -> tuple[Family, ...] | Refusal:
     except AddressError as error:
         return _refuse(service, Reason.BAD_REQUEST, f"spec.clusterIPs: {error}")
     if len(families) > 2 or len(set(families)) != len(families):
-        text = f"spec.clusterIPs {', '.join(service.cluster_ips)} are not one address of each family; give one of each, or leave the field out"
+        given = ", ".join(service.cluster_ips)
+        text = f"spec.clusterIPs {given} are not one address of each family; give one of each, or leave the field out"
         return _refuse(service, Reason.BAD_REQUEST, text)
     if service.ip_family_policy is IPFamilyPolicy.REQUIRE_DUAL_STACK and len(families) < 2:
         text = (
