@@ -122,7 +122,7 @@ requirements = st.builds(
 )
 label_selectors = st.lists(requirements, max_size=2).map(lambda found: LabelSelector(tuple(found)))
 
-allocations = st.none() | st.builds(
+allocations = st.builds(
     ServiceAllocation,
     priority=st.integers(0, 3),
     namespaces=st.lists(st.sampled_from(["red", "blue"]), max_size=1).map(tuple),
@@ -143,7 +143,7 @@ def pools(draw: st.DrawFn, max_pools: int = 4) -> tuple[Pool, ...]:
             ranges=tuple(each for each in chopped if owners[each] == name),
             auto_assign=draw(st.sampled_from([True, True, True, False])),
             avoid_buggy_ips=draw(st.booleans()),
-            allocation=draw(allocations),
+            allocation=draw(st.sampled_from([st.none(), st.none(), allocations]).flatmap(lambda found: found)),
         )
         for name in names
         if name in owners.values()
