@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lbcore import announcement, assignment
+from lbcore.addresses import Address
 from lbcore.announcement import NotAnnounced
 from lbcore.assignment import PendingReason, usage_of
 from lbcore.cli.options import class_option, cluster_option, output_option
@@ -149,7 +150,7 @@ def explain_command(service: str, folder: Path, load_balancer_class: str | None,
     _print_announcement(who)
 
 
-Announcers = tuple[tuple[Any, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None
+Announcers = tuple[tuple[Address, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None
 
 
 def _print_assignment(why: PendingReason) -> None:
@@ -178,12 +179,12 @@ def _print_announcement(who: Announcers) -> None:
 
 def _verdict(verdict: NodeVerdict | PoolVerdict) -> str:
     if verdict.reason is not Reason.OK:
-        return verdict.reason.value
+        return str(verdict.reason.value)
     return "announces" if isinstance(verdict, NodeVerdict) else "OK"
 
 
 def _explanation(why: PendingReason, who: Announcers) -> dict[str, Any]:
-    nobody = isinstance(who, NotAnnounced)
+    parts = () if who is None or isinstance(who, NotAnnounced) else who
     return {
         "namespace": why.key.namespace,
         "name": why.key.name,
@@ -192,11 +193,9 @@ def _explanation(why: PendingReason, who: Announcers) -> dict[str, Any]:
         "message": why.refusal.detail if why.refusal is not None else None,
         "pools": [{"pool": each.pool, "reason": each.reason.value, "message": each.detail} for each in why.pools],
         "notAnnounced": {"reason": who.reason.value, "message": who.detail} if isinstance(who, NotAnnounced) else None,
-        "announcers": {}
-        if nobody or who is None
-        else {
+        "announcers": {
             str(address): [{"node": each.node, "reason": each.reason.value, "message": each.detail} for each in nodes]
-            for address, nodes in who
+            for address, nodes in parts
         },
     }
 

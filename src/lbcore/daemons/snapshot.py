@@ -85,7 +85,7 @@ async def _list(cluster: FilesCluster) -> list[Event]:
             if not missing:
                 break
     finally:
-        await source.aclose()  # type: ignore[attr-defined]  # an async generator
+        await source.aclose()
     return events
 
 
