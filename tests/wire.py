@@ -175,6 +175,14 @@ class Cable:
         """Take the node's interface `up` or `down`."""
         self.node.set_link(self.link.name, state)
 
+    def wait_for_carrier(self) -> None:
+        """Return when the node's kernel has noticed the carrier, which it looks for about once a second."""
+        end = time.monotonic() + _PATIENCE
+        while self.node.netlink(lambda ip: ip.get_links(self.link.index)[0].get("operstate")) != "UP":
+            if time.monotonic() > end:
+                raise TimeoutError(f"no carrier in {_PATIENCE} s")
+            time.sleep(0.01)
+
     def cut(self) -> None:
         """Delete the cable."""
         self.node.netlink(lambda ip: ip.link("del", index=self.link.index))

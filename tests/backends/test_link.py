@@ -229,13 +229,8 @@ def kernel_addresses(on: Cable) -> list[Address]:
 def test_the_kernel_is_in_exactly_the_groups_that_were_set(opener: Opener) -> None:
     with cable() as on:
         link = opened(on.node, opener, on.link)
-        first, second, third = (Address(6, ndp.solicited_node(Address(6, n)).value) for n in (1, 2, 3))
-        for wanted in (
-            frozenset({first, second}),
-            frozenset({second, third}),
-            frozenset({first}),
-            frozenset[Address](),
-        ):
+        for numbers in ((1, 2), (2, 3), (), (1,)):
+            wanted = frozenset(ndp.solicited_node(Address(6, number)) for number in numbers)
             assert on.node.run(link.set_groups, wanted) is None
             assert wanted == joined(on)
         link.close()
@@ -258,6 +253,14 @@ def test_a_thousand_groups_are_joined_though_one_socket_has_no_room_for_them(ope
 @isolated
 def test_rejoining_tells_the_switch_of_the_groups_anew(opener: Opener) -> None:
     with cable() as on, raw_socket(on.client, "eth0", 0x86DD) as switch:
+        # One report for one join: the repetition, in case that is lost, comes tomorrow; there is no
+        # link-local address whose check would end with reports; and the carrier has been noticed.
+        settings = Path("/proc/sys/net/ipv6/conf/wire")
+        on.set_node("down")
+        on.node.run((settings / "mldv2_unsolicited_report_interval").write_text, "100000000")
+        on.node.run((settings / "addr_gen_mode").write_text, "1")
+        on.set_node("up")
+        on.wait_for_carrier()
         group = ndp.solicited_node(VIP6)
         link = opened(on.node, opener, on.link)
         assert on.node.run(link.set_groups, frozenset({group})) is None
