@@ -194,7 +194,7 @@ def build(documents: Iterable[ConfigDocument]) -> Config | InvalidConfig:
     Refused as a whole when any document is broken, when two pools or two advertisements have one
     name, or when one address lies in two ranges (MetalLB: poolsFor).
     """
-    ordered = sorted(documents, key=lambda document: document.origin)
+    ordered = sorted(documents, key=lambda document: (document.origin, document.origin.source))
     problems = [problem for document in ordered for problem in document.problems]
     located = [(document.origin, resource) for document in ordered for resource in document.resources]
     pools = [(resource.origin or origin, resource) for origin, resource in located if isinstance(resource, Pool)]
