@@ -282,6 +282,13 @@ def test_a_record_under_another_nodes_name_counts_for_nobody() -> None:
     assert 2 == engine.ignored
 
 
+def test_our_own_name_is_no_member_while_we_are_absent_whoever_beats_under_it() -> None:
+    engine = Heartbeat("a", 1, rng=Random(1))
+    for tick in range(300):
+        engine.observe({"a": encode_record(Record("a", 7, tick))}, tick * STEP)
+    assert frozenset() == engine.members
+
+
 def test_an_expiry_shorter_than_two_intervals_is_refused() -> None:
     with pytest.raises(ValueError, match="twice the interval"):
         Heartbeat("a", 1, rng=Random(1), interval=0.3, expiry=0.5)

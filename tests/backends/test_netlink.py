@@ -145,15 +145,27 @@ def test_an_address_held_twice_stays_until_it_is_taken_away_twice() -> None:
 
 
 @isolated
+def test_of_a_point_to_point_address_ours_is_told_and_not_the_other_ends() -> None:
+    with watched() as (namespace, watch):
+        index = namespace.index("one")
+        ends = {"local": "192.0.2.7", "address": "192.0.2.99", "prefixlen": 32}
+        namespace.netlink(lambda ip: ip.addr("add", index=index, **ends))
+        watch.until(lambda links: (Address.parse("192.0.2.7"),) == links["one"].addresses)
+
+
+@isolated
 def test_a_port_of_a_bridge_is_enslaved_and_leaving_the_bridge_is_no_deletion() -> None:
     with watched() as (namespace, watch):
         namespace.netlink(lambda ip: ip.link("add", ifname="bridge", kind="bridge"))
         one, bridge = namespace.index("one"), namespace.index("bridge")
+        namespace.add_address("one", "192.0.2.7", 24)
         namespace.netlink(lambda ip: ip.link("set", index=one, master=bridge))
         watch.until(lambda links: links["one"].enslaved)
         assert not watch.links["bridge"].enslaved
         namespace.netlink(lambda ip: ip.link("set", index=one, master=0))
         watch.until(lambda links: "one" in links and not links["one"].enslaved)
+        assert (Address.parse("192.0.2.7"),) == watch.links["one"].addresses
+        assert all("one" in {link.name for link in event.links} for event in watch.told if isinstance(event, LinksSeen))
 
 
 @isolated

@@ -369,6 +369,8 @@ def test_a_link_that_is_down_is_kept_and_frames_are_counted_as_lost(house: House
     house.wires[0].fault = LinkFault.DOWN
     parent.send(Command(2, Announce(address=VIP4)))
     assert 2 == house.loop.statistics.frames_refused
+    house.wires[0].outside.send(b"anything")
+    house.turn(0.1)
     assert [False] == [wire.closed for wire in house.wires]
 
 

@@ -76,8 +76,7 @@ class _Picture:
         elif notice.link is not None:
             self._links[notice.index] = notice.link
         else:
-            self._links.pop(notice.index, None)
-            self._addresses.pop(notice.index, None)
+            self._links.pop(notice.index, None)  # its addresses were taken away one by one before
 
     @property
     def links(self) -> tuple[Link, ...]:
