@@ -23,7 +23,7 @@ __all__ = ["MOST_BYTES", "SUFFIXES", "Manifest", "Signature", "signature_of"]
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MOST_BYTES = 64 << 20  # of one file: 100,000 Services as people write them are about 40 MB
-BREATH = 50  # documents between two chances for the caller to do something else: about 5 ms
+BREATH = 200  # documents between two chances for the caller to do something else: about 20 ms
 
 Signature = tuple[int, int, int]
 

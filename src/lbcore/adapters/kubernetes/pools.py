@@ -20,6 +20,7 @@ def read_pool(document: Fields, origin: Origin) -> Pool:
     """The pool in a document; unknown fields of `spec` are problems, for a typo would go unseen."""
     if not document.has("spec"):
         document.fault("spec", "is missing; a pool needs spec.addresses")
+        return Pool(name=origin.name, ranges=())
     spec = document.child("spec")
     spec.only("addresses", "autoAssign", "avoidBuggyIPs", "serviceAllocation")
     return Pool(

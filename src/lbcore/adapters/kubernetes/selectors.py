@@ -55,11 +55,16 @@ def _requirement(expression: Fields) -> LabelRequirement:
         expression.fault("operator", "is missing; write In, NotIn, Exists or DoesNotExist")
     operator = expression.choice("operator", Operator.EXISTS)
     values = expression.unique_texts("values", empty_allowed=True)
-    if operator in (Operator.IN, Operator.NOT_IN) and not expression.raw("values"):
-        expression.fault("values", f"is empty; {operator.value} needs at least one value")
-    if operator in (Operator.EXISTS, Operator.DOES_NOT_EXIST) and values and expression.has("operator"):
-        expression.fault("values", f"must be empty; {operator.value} takes no values")
+    if expression.raw("operator") == operator.value:  # else that was told already
+        _check_values(expression, operator, values)
     return LabelRequirement(name, operator, tuple(sorted(values)))
+
+
+def _check_values(expression: Fields, operator: Operator, values: tuple[str, ...]) -> None:
+    if operator in (Operator.IN, Operator.NOT_IN) and expression.raw("values") in (None, []):
+        expression.fault("values", f"is empty; {operator.value} needs at least one value")
+    if operator in (Operator.EXISTS, Operator.DOES_NOT_EXIST) and values:
+        expression.fault("values", f"must be empty; {operator.value} takes no values")
 
 
 def _check_name(fields: Fields, key: str, name: str) -> None:
