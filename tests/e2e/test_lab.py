@@ -1,6 +1,6 @@
 """The lab itself: its segment, its forwarding, its faults, and that it leaves nothing behind.
 
-No speaker and no controller runs here. Addresses come from status files as a controller writes them,
+But for one test, no daemon runs here. Addresses come from status files as a controller writes them,
 and where a client must find one, its neighbour entry is put in by hand.
 """
 
@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import yaml
 
 from lbcore.addresses import Address
 from lbcore.errors import ManifestError
 from lbcore.lab import Lab, LabError, anchor
+from lbcore.lab.manifests import ObjectKey, ServiceWish
 from lbcore.lab.namespaces import Namespace
+from lbcore.lab.workloads import forwardings
 
 pytestmark = pytest.mark.needs("netns", "nft", "curl", "nginx", "ping")
 
@@ -226,6 +231,70 @@ def test_the_address_goes_when_the_status_or_the_service_does(web: Lab) -> None:
     web.wait_until(lambda: not web.curl(V4, timeout=0.3).ok, "the address to go")
 
 
+def test_endpoints_that_end_are_used_only_while_there_is_no_ready_one() -> None:
+    def answer(*conditions: str) -> list[str]:
+        endpoints = [
+            {
+                "addresses": [f"fd00:244:1::{number}"],
+                "conditions": dict.fromkeys(each.split(), True) | {"ready": "ready" in each},
+            }
+            for number, each in enumerate(conditions)
+        ]
+        ports = [{"name": None, "port": 8080}]
+        about = {"name": "s", "labels": {"kubernetes.io/service-name": "web"}}
+        document = {
+            "kind": "EndpointSlice",
+            "metadata": about,
+            "addressType": "IPv6",
+            "endpoints": endpoints,
+            "ports": ports,
+        }
+        wish = ServiceWish.read(yaml.safe_load(service().replace("http", "8080")))
+        (found,) = forwardings([wish], {ObjectKey.of(document): document}, {wish.key: (V6,)})
+        return [str(target.address) for target in found.targets]
+
+    assert ["fd00:244:1::1"] == answer("serving terminating", "ready", "terminating")
+    assert ["fd00:244:1::"] == answer("serving terminating", "terminating")
+    assert [] == answer("terminating")
+
+
+# lbcore's daemons in the lab
+
+
+def answers(lab: Lab, address: Address) -> bool:
+    return lab.curl(address).ok
+
+
+POOL = """
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool, namespace: metallb-system}
+spec: {addresses: ["192.168.20.20/32", "fd00:20::20/128"]}
+---
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata: {name: l2, namespace: metallb-system}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.needs("packet")
+def test_daemons_make_the_address_answer_and_without_them_it_is_silent_again(lab: Lab) -> None:
+    dual = service().replace("spec:", "spec:\n  ipFamilyPolicy: RequireDualStack")
+    lab.apply(POOL + "---" + deployment() + "---" + dual)
+    daemons = [lab.start_controller(), *(lab.start_speaker(node) for node in lab.nodes)]
+    assert (V4, V6) == lab.wait_for_address("web", timeout=20)
+    lab.wait_for_pods()
+    for address in (V4, V6):
+        lab.wait_until(partial(answers, lab, address), f"{address} to answer", timeout=20)
+        assert lab.announcer(address) in lab.nodes
+    assert all(daemon.running for daemon in daemons)
+    assert [0, 0, 0, 0] == [daemon.stop() for daemon in daemons]
+    lab.flush_neighbours()
+    assert not lab.curl(V4, timeout=1).ok
+    assert not lab.curl(V6, timeout=1).ok
+
+
 # Pods and the folder
 
 
@@ -347,6 +416,8 @@ def test_a_killed_node_has_no_process_left_and_its_pods_start_again_when_healed(
     web.wait_until(lambda: not processes(node.namespace), "all to be gone")
     web.wait_until(lambda: not web.pods[1].ready, "the pod to be counted out")
     assert {"n1", "n3"} == servers(web, V6)
+    time.sleep(1.2)  # longer than a kubelet waits before it starts a pod again: a dead one must not
+    assert [] == processes(node.namespace)
     web.heal("n2")
     web.wait_for_pods()
     assert {"n1", "n2", "n3"} == servers(web, V6)
@@ -385,6 +456,11 @@ def test_an_outage_is_measured_as_long_as_it_is(web: Lab, address: Address) -> N
         web.heal("n1")
 
     assert 0.4 <= web.outage(address, blink, settle=0.3) < 0.9
+
+
+def test_a_measurement_goes_on_while_some_requests_are_lost(web: Lab) -> None:
+    web.outage(V4, lambda: web.freeze("n2"), settle=0.3)
+    assert not web.pods[1].ready  # a third was lost until it was counted out, later than 0.3 s after the fault
 
 
 def test_an_outage_of_what_never_answered_is_an_error(lab: Lab) -> None:
@@ -457,6 +533,26 @@ def test_a_lab_that_is_killed_leaves_no_namespace_no_process_and_no_file(
     assert not Path(directory).exists()
 
 
+def test_without_nginx_a_small_server_answers_and_the_lab_says_so(tmp_path: Path) -> None:
+    script = """
+        import sys
+        from lbcore.lab import Lab
+        with Lab(nodes=1) as lab:
+            lab.apply(sys.stdin.read())
+            (pod,) = lab.wait_for_pods()
+            url = f"http://[{pod.plan.addresses[1]}]:8080/"
+            print(lab.notes[0], lab.nodes["n1"].namespace.run(["curl", "-sS", "-i", "-m2", url]).stdout)
+    """
+    for tool in ("unshare", "nsenter", "nft", "curl"):
+        (tmp_path / tool).symlink_to(shutil.which(tool) or "")
+    argv = [sys.executable, "-c", dedent(script)]
+    paths = os.environ | {"PATH": str(tmp_path)}
+    done = subprocess.run(argv, env=paths, input=deployment(1), capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("nginx is not installed"), done.stderr
+    assert "X-Served-By: web-0/n1" in done.stdout
+    assert "Hello from web-0/n1" in done.stdout
+
+
 def test_a_forked_copy_of_the_lab_does_not_keep_it_alive(tmp_path: Path) -> None:
     process, (directory, _, copy, *spaces) = start_lab_process(tmp_path, "fork")
     try:
@@ -482,6 +578,16 @@ def test_a_lab_works_without_the_privilege_to_make_one(tmp_path: Path) -> None:
     wait_until_gone(spaces, Path(directory))
     assert [] == left_of(spaces)
     assert not Path(directory).exists()
+
+
+def test_without_any_way_to_a_namespace_one_line_names_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "play.py").write_text("from lbcore.lab import ensure_privileges; ensure_privileges()", encoding="utf-8")
+    powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--")
+    argv = [*powerless, sys.executable, str(tmp_path / "play.py")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert 1 == done.returncode
+    assert "LabUnavailable" in done.stderr.splitlines()[-1]
+    assert "run as root" in done.stderr.splitlines()[-1]
 
 
 def test_an_anchor_without_a_namespace_of_its_own_kills_nobody() -> None:

@@ -165,7 +165,8 @@ class ControlPlane:
         elif not self._pods[key].running:
             self._ready.discard(key)
             if now - self._started[key] >= _RESTART_AFTER:
-                self._note(f"pod {plan.name} on {plan.node} has ended: {self._pods[key].last_words()}")
+                words = self._pods[key].last_words()
+                self._note(f"pod {plan.name} on {plan.node} had ended and starts again" + f": {words}" * bool(words))
                 self._started[key] = now
                 self._pods[key].restart()
         elif key not in self._ready and self._pods[key].ready():

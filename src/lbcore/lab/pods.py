@@ -97,9 +97,9 @@ class Pod:
         return self._process.poll() is None
 
     def last_words(self) -> str:
-        """The last line that its program printed."""
+        """The last line that its program printed, empty if it printed nothing."""
         lines = (self._folder / "output.log").read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line), "nothing")
+        return next((line for line in reversed(lines) if line), "")
 
     def ready(self) -> bool:
         """Whether a GET from the node is answered on every address and port now, as a readiness probe asks."""
