@@ -29,6 +29,7 @@ pytestmark = pytest.mark.needs("netns", "packet")
 Opener = Callable[[Link], FrameLink | LinkFault]
 
 VIP4, VIP6 = Address.parse("192.0.2.20"), Address.parse("2001:db8::20")
+IPV6 = b"\x86\xdd"
 BOTH = pytest.mark.parametrize("address", [VIP6, VIP4], ids=["IPv6", "IPv4"])
 MANNERS = pytest.mark.parametrize("opener", [PacketLink.open, ScapyLink.open], ids=["packet", "scapy"])
 
@@ -151,13 +152,16 @@ def test_own_frames_and_other_protocols_are_not_received(opener: Opener) -> None
         link = opened(on.node, opener, on.link)
         assert link.send(arp.encode(arp.gratuitous_request(VIP4, on.link.mac))) is None
         client.send(on.link.mac + on.client_mac + b"\x08\x00" + bytes(46))
+        advertisement = ndp.encode(ndp.unsolicited(VIP6, on.client_mac))
+        client.send(advertisement[:54] + b"\x80" + advertisement[55:])  # an echo request
         client.send(request(on))
         frames: list[bytes] = []
         deadline = time.monotonic() + 5
         while not frames and time.monotonic() < deadline:
             got = link.receive()
             assert not isinstance(got, LinkFault)
-            frames += [frame for frame in got if frame[12:14] != b"\x86\xdd"]  # the kernels' own chatter
+            assert {135, 136} >= {frame[54] for frame in got if frame[12:14] == IPV6}
+            frames += [frame for frame in got if frame[12:14] != IPV6]  # the kernels ask each other, too
         assert [request(on)] == frames
 
 
