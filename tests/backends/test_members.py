@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
@@ -15,6 +17,7 @@ from lbcore.adapters.base import Report
 from lbcore.adapters.heartbeat import Heartbeat, RemoveRecord, WriteRecord
 from lbcore.backends.members import (
     MAX_RECORD,
+    BackgroundRecords,
     MemberFolder,
     MemoryRecords,
     NodeNameError,
@@ -67,6 +70,69 @@ def test_two_speakers_see_each_other_through_a_folder(tmp_path: Path) -> None:
             carry_out(name, engine.observe(folders[name].read(), now))
             carry_out(name, engine.tick(now))
     assert {"a": frozenset("ab"), "b": frozenset("ab")} == seen
+
+
+def found_by(records: BackgroundRecords, wanted: Mapping[str, bytes]) -> bool:
+    """Whether the thread finds what is wanted within a few seconds."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        if records.read() == wanted:
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def test_a_thread_writes_reads_and_removes_what_it_is_asked_to(tmp_path: Path) -> None:
+    folder, records = MemberFolder(tmp_path), BackgroundRecords(MemberFolder(tmp_path))
+    folder.write("other", b"x")
+    records.write("node", b"1")
+    records.write("node", b"2")
+    assert found_by(records, {"node": b"2", "other": b"x"})
+    records.remove("node")
+    records.close()
+    assert {"other": b"x"} == folder.read()
+
+
+class Hanging(MemoryRecords):
+    """Records on a file system that does not answer until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = threading.Event()
+
+    def read(self) -> Mapping[str, bytes]:
+        self.answers.wait(10)
+        return super().read()
+
+
+def test_a_file_system_that_hangs_makes_nobody_wait_and_is_not_read_as_empty() -> None:
+    hanging = Hanging()
+    records = BackgroundRecords(hanging)
+    began = time.monotonic()
+    for turn in range(100):
+        assert records.read() is None
+        records.write("node", b"%d" % turn)
+    assert time.monotonic() - began < 1
+    hanging.answers.set()
+    assert found_by(records, {"node": b"99"})
+    records.close()
+
+
+def test_what_the_thread_could_not_do_is_raised_by_the_next_call(tmp_path: Path) -> None:
+    records = BackgroundRecords(MemberFolder(tmp_path))
+    (tmp_path / "node").mkdir()
+    with pytest.raises(IsADirectoryError):
+        for _ in range(500):
+            records.write("node", b"1")
+            time.sleep(0.01)
+    (tmp_path / "node").rmdir()
+    tmp_path.rename(tmp_path.with_name("elsewhere"))
+    records.read()
+    with pytest.raises(FileNotFoundError):
+        for _ in range(500):
+            records.read()
+            time.sleep(0.01)
+    records.close()
 
 
 names = st.text(st.sampled_from("ab9-._/\\\x00A é"), max_size=6) | st.sampled_from(["..", ".", "", "a/../b", "a" * 254])

@@ -14,14 +14,28 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from lbcore.errors import LbcoreError
 
-__all__ = ["MAX_RECORD", "MAX_RECORDS", "MemberFolder", "MemoryRecords", "NodeNameError", "Records", "check_node_name"]
+__all__ = [
+    "MAX_RECORD",
+    "MAX_RECORDS",
+    "BackgroundRecords",
+    "MemberFolder",
+    "MemoryRecords",
+    "NodeNameError",
+    "Records",
+    "check_node_name",
+]
 
+T = TypeVar("T")
+
+CLOSING = 1.0  # seconds; removing a file takes microseconds, or for ever
 MAX_RECORD = 1024  # bytes; a record takes about 100 and a node's name at most 253
 MAX_RECORDS = 10_000  # files; Kubernetes itself is tested to 5,000 nodes
 
@@ -54,7 +68,10 @@ def _is_node_name(name: str) -> bool:
 class Records(Protocol):
     """Where records of members are kept: by name, each a few bytes. Failures are `OSError`."""
 
-    ignored: int  # entries stepped over at the last `read`
+    @property
+    def ignored(self) -> int:
+        """Entries stepped over at the last read."""
+        ...
 
     def write(self, name: str, data: bytes) -> None:
         """Put a record in place of the former one of that name."""
@@ -64,8 +81,12 @@ class Records(Protocol):
         """Take a record away; one that is not there is no error."""
         ...
 
-    def read(self) -> Mapping[str, bytes]:
-        """Every record there is."""
+    def read(self) -> Mapping[str, bytes] | None:
+        """Every record there is, or None when nothing has been read since the last call."""
+        ...
+
+    def close(self) -> None:
+        """Have done what was asked for, and end."""
         ...
 
 
@@ -87,6 +108,9 @@ class MemoryRecords:
     def read(self) -> Mapping[str, bytes]:
         """Every record there is."""
         return dict(self._records)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
 
 
 class MemberFolder:
@@ -126,6 +150,9 @@ class MemberFolder:
         self.ignored = ignored
         return records
 
+    def close(self) -> None:
+        """Nothing is left to do."""
+
     def _path(self, name: str) -> str:
         return f"{self._folder}/{check_node_name(name)}"
 
@@ -138,6 +165,92 @@ class MemberFolder:
         finally:
             os.close(handle)
         Path(aside).replace(path)
+
+
+class BackgroundRecords:
+    """Records kept by a thread, so that a folder that hangs (a network file system does) stops nothing else.
+
+    No call waits, `close` aside: `write` and `remove` are carried out soon, the newest alone, and
+    what they raised is raised by the next; `read` returns what was found since the last call, or
+    None, and asks for more. The thread gives up the interpreter at each of its system calls, so
+    that a folder of many records costs the caller microseconds.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._changed = threading.Condition()
+        self._wish: tuple[str, bytes | None] | None = None
+        self._to_read = True
+        self._ending = False
+        self._found: Mapping[str, bytes] | OSError | None = None
+        self._failure: OSError | None = None
+        self._thread = threading.Thread(target=self._work, name="member records", daemon=True)
+        self._thread.start()
+
+    @property
+    def ignored(self) -> int:
+        """Entries stepped over at the last read."""
+        return self._records.ignored
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a record in place of the former one, soon."""
+        self._ask(name, data)
+
+    def remove(self, name: str) -> None:
+        """Take a record away, soon."""
+        self._ask(name, None)
+
+    def read(self) -> Mapping[str, bytes] | None:
+        """What was found since the last call; None when the thread is not done yet."""
+        with self._changed:
+            found, self._found = self._found, None
+            self._to_read = True
+            self._changed.notify()
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    def close(self) -> None:
+        """Wait for what was asked for, but no longer than `CLOSING` seconds for a folder that hangs."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._thread.join(CLOSING)
+
+    def _ask(self, name: str, data: bytes | None) -> None:
+        with self._changed:
+            self._wish = (name, data)
+            failure, self._failure = self._failure, None
+            self._changed.notify()
+        if failure is not None:
+            raise failure
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wish or self._to_read or self._ending)
+                wish, self._wish = self._wish, None
+                to_read, self._to_read = self._to_read, False
+                if self._ending and wish is None:
+                    return
+            failure = None if wish is None else _attempt(partial(self._keep, *wish))
+            found = _attempt(self._records.read) if to_read else None
+            with self._changed:
+                self._failure = failure if isinstance(failure, OSError) else self._failure
+                self._found = self._found if found is None else found
+
+    def _keep(self, name: str, data: bytes | None) -> None:
+        if data is None:
+            self._records.remove(name)
+        else:
+            self._records.write(name, data)
+
+
+def _attempt(action: Callable[[], T]) -> T | OSError:
+    try:
+        return action()
+    except OSError as error:
+        return error
 
 
 def _content(path: str) -> bytes | None:

@@ -2,7 +2,8 @@
 
 `python -m lbcore.daemons.reflex --socket PATH --node NAME` answers ARP and NDP for the addresses
 that its parent, the speaker, commands over a named Unix socket, and renews the node's member
-record. It has one thread and one selector; no asyncio, no pyroute2 and no click are imported, so
+record (in a second thread, since a shared folder may hang). Everything else is one thread with one
+selector; no asyncio, no pyroute2 and no click are imported, so
 that it stays small and its garbage collector has nothing to do.
 
 A parent that goes away is no outage: a new one finds the socket, is told what is answered for, and
@@ -28,7 +29,7 @@ from lbcore.adapters.responder import Responder
 from lbcore.backends.base import FrameLink, LinkFault
 from lbcore.backends.link import CapabilityError, PacketLink
 from lbcore.backends.local import Listener, SocketTakenError
-from lbcore.backends.members import MemberFolder, MemoryRecords, NodeNameError, check_node_name
+from lbcore.backends.members import BackgroundRecords, MemberFolder, MemoryRecords, NodeNameError, check_node_name
 from lbcore.daemons.reflex_loop import ReflexLoop
 from lbcore.model import Link
 
@@ -84,7 +85,7 @@ def _build(arguments: argparse.Namespace, argv: Sequence[str]) -> ReflexLoop:
             interval=arguments.interval,
             expiry=arguments.expiry,
         ),
-        records=MemoryRecords() if arguments.members is None else MemberFolder(arguments.members),
+        records=MemoryRecords() if arguments.members is None else BackgroundRecords(MemberFolder(arguments.members)),
         open_link=_link_opener(arguments.link_backend),
         listener=Listener(arguments.socket),
         clock=time.monotonic,

@@ -29,6 +29,7 @@ from lbcore.model import Link
 __all__ = ["ReflexLoop"]
 
 _NEVER = float("inf")
+_UNREAD = 2.0  # seconds without an answer from where the member records lie, before it is said
 _MAX_UNHEARD = 256 << 10  # bytes waiting for the parent beyond which reports are dropped, not queued
 
 
@@ -69,7 +70,7 @@ class ReflexLoop:
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._parent: Connection | None = None
-        self._heard_at = clock()
+        self._heard_at = self._records_at = clock()
         self._troubles = Troubles(say)
         self._links = LinkSet(open_link, selector=self._selector, hear=self._hear_frames, troubles=self._troubles)
         self._groups_changed = False
@@ -119,6 +120,7 @@ class ReflexLoop:
         """Leave membership, let go of every address, hang up and give the name back."""
         self._carry_out(self._heartbeat.command(SetPresence(present=False, why="the end"), self._clock()))
         self._links.close()
+        self._records.close()
         self._flush()
         self._hang_up()
         self._listener.close()
@@ -156,8 +158,11 @@ class ReflexLoop:
         except OSError as error:
             self._troubles.note("member records cannot be read", error)
         else:
-            self._troubles.note("member records cannot be read", None)
-            self._carry_out(self._heartbeat.observe(records, now))
+            if records is not None:
+                self._records_at = now
+                self._carry_out(self._heartbeat.observe(records, now))
+            silent = now - self._records_at
+            self._troubles.note("member records cannot be read", "no answer" if silent > _UNREAD else None)
         self._carry_out(self._heartbeat.tick(now))
 
     # Outputs
