@@ -175,6 +175,10 @@ class Cable:
         """Take the node's interface `up` or `down`."""
         self.node.set_link(self.link.name, state)
 
+    def set_mtu(self, size: int) -> None:
+        """Set the longest packet of the node's interface; IPv6 leaves it below 1280 bytes (RFC 8200 section 5)."""
+        self.node.netlink(lambda ip: ip.link("set", index=self.link.index, mtu=size))
+
     def wait_for_carrier(self) -> None:
         """Return when the node's kernel has noticed the carrier, which it looks for about once a second."""
         end = time.monotonic() + _PATIENCE

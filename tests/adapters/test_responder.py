@@ -15,7 +15,7 @@ from frames import damaged
 from lbcore.adapters import arp, ndp
 from lbcore.adapters.arp import ArpPacket, Operation
 from lbcore.adapters.ndp import NeighborAdvertisement
-from lbcore.adapters.responder import SCHEDULE, Responder
+from lbcore.adapters.responder import SCHEDULE, SLICE, Responder
 from lbcore.addresses import Address
 from lbcore.events import AddressHeard
 from lbcore.intents import Announce, SetLinks, Withdraw
@@ -273,7 +273,20 @@ def test_an_address_announced_anew_after_a_withdrawal_begins_the_schedule_anew()
 def test_a_thousand_addresses_are_all_told_at_once_when_their_link_comes() -> None:
     responder = claiming(*(Address(6, VIP6.value + number) for number in range(1000)), links=())
     assert 1000 == len(announced(responder.command(SetLinks(links=(ETH0,)), 5.0)))
-    assert 1000 == len(announced(responder.tick(5.1)))
+
+
+def test_a_tick_tells_so_many_and_no_more_and_the_next_ones_tell_the_rest() -> None:
+    addresses = {Address(6, VIP6.value + number) for number in range(1000)}
+    responder = claiming(*addresses)
+    told: list[Address] = []
+    ticks = 0
+    while responder.deadline is not None and responder.deadline <= 0.1:
+        outputs = announced(responder.tick(0.1))
+        assert len(outputs) <= SLICE
+        told += [address for address, _ in outputs]
+        ticks += 1
+    assert sorted(addresses) == sorted(told)
+    assert 1000 / SLICE == ticks
 
 
 def test_a_flapping_link_does_not_fill_the_memory() -> None:

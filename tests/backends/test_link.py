@@ -255,6 +255,34 @@ def test_a_thousand_groups_are_joined_though_one_socket_has_no_room_for_them(ope
 
 @MANNERS
 @isolated
+def test_groups_that_an_interface_has_lost_are_joined_again_by_rejoining(opener: Opener) -> None:
+    with cable() as on:
+        link = opened(on.node, opener, on.link)
+        wanted = frozenset({ndp.solicited_node(VIP6)})
+        assert on.node.run(link.set_groups, wanted) is None
+        for size in (1000, 1500):
+            on.set_mtu(size)
+        assert frozenset() == joined(on)
+        assert on.node.run(link.rejoin) is None
+        assert wanted == joined(on)
+
+
+@MANNERS
+@isolated
+def test_an_interface_without_ipv6_joins_no_group_and_says_so(opener: Opener) -> None:
+    with cable() as on:
+        on.set_mtu(1000)
+        link = opened(on.node, opener, on.link)
+        wanted = frozenset({ndp.solicited_node(VIP6)})
+        assert LinkFault.NO_GROUPS is on.node.run(link.set_groups, wanted)
+        assert LinkFault.NO_GROUPS is on.node.run(link.rejoin)
+        on.set_mtu(1500)
+        assert on.node.run(link.rejoin) is None
+        assert wanted == joined(on)
+
+
+@MANNERS
+@isolated
 def test_rejoining_tells_the_switch_of_the_groups_anew(opener: Opener) -> None:
     with cable() as on, raw_socket(on.client, "eth0", 0x86DD) as switch:
         # One report for one join: the repetition, in case that is lost, comes tomorrow; there is no

@@ -27,10 +27,12 @@ class Memberships:
     def __init__(self, index: int) -> None:
         self._index = index
         self._sockets: list[socket.socket] = []
+        self._wanted: frozenset[Address] = frozenset()
         self._joined: dict[Address, socket.socket] = {}
 
     def set(self, groups: frozenset[Address]) -> LinkFault | None:
         """Leave those not in `groups`, join those missing; one that cannot be joined is tried again next time."""
+        self._wanted = groups
         for group in sorted(self._joined.keys() - groups):
             self._leave(group)
         faults = [self._join(group) for group in sorted(groups - self._joined.keys())]
@@ -38,9 +40,9 @@ class Memberships:
 
     def renew(self) -> LinkFault | None:
         """Leave and join every group: only a first join is told to the switches."""
-        groups = frozenset(self._joined)
-        self.set(frozenset())
-        return self.set(groups)
+        for group in sorted(self._joined):
+            self._leave(group)
+        return self.set(self._wanted)
 
     def close(self) -> None:
         """Leave all groups."""
