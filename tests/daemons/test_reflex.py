@@ -309,13 +309,14 @@ def _claim(on: Cable) -> None:
         sender.send(arp.encode(arp.gratuitous_request(VIP4, on.client_mac)))
 
 
+@pytest.mark.parametrize("change", [{"refresh": 30.0}, {"release": "9.9.9"}], ids=["arguments", "release"])
 @isolated
-def test_a_child_that_was_started_otherwise_is_replaced(tmp_path: Path) -> None:
+def test_a_child_that_was_started_otherwise_is_replaced(tmp_path: Path, change: dict[str, object]) -> None:
     with cable() as on:
         with speaker(on, settings_in(tmp_path), leave=False) as first:
             first.do(SetLinks(links=(on.link,)), *BOTH)
             old = first.pid
-        with speaker(on, settings_in(tmp_path, refresh=30.0)) as second:
+        with speaker(on, settings_in(tmp_path, **change)) as second:
             assert old != second.pid
             assert not lives(old)
             assert [AnsweringSeen(())] == second.answering

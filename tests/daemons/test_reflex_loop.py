@@ -112,6 +112,7 @@ class House:
             open_link=self.open_link,
             clock=lambda: self.now,
             say=self.said.append,
+            release="0.1.0",
             arguments=("--node", "n1"),
         )
 

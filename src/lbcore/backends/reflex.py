@@ -17,11 +17,11 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from importlib import metadata
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
-import lbcore
 from lbcore.adapters.base import Report
 from lbcore.adapters.reflex import (
     MAX_LINE,
@@ -69,13 +69,20 @@ class _LostError(Exception):
     """The connection is over; the message is for the log."""
 
 
+def _installed_release() -> str:
+    try:
+        return metadata.version("lbcore")
+    except metadata.PackageNotFoundError:  # run from a source tree that nobody installed
+        return "unknown"
+
+
 @frozen(kw_only=True)
 class ReflexSettings:
     """How to find the reflex process and how to start it; times in seconds.
 
     `members` is the folder of member records (None: this node is alone), `link_backend` is `packet`
     or `scapy`, `silence` how long the child goes on without us, `refresh` the time between
-    repeated announcements (0: none). See `python -m lbcore.daemons.reflex --help`.
+    repeated announcements (0: none). A child of another `release` is replaced.
     """
 
     socket: Path
@@ -86,6 +93,7 @@ class ReflexSettings:
     interval: float = 0.1
     expiry: float = 0.5
     refresh: float = 60.0
+    release: str = field(factory=_installed_release)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -93,6 +101,7 @@ class ReflexSettings:
         members = () if self.members is None else ("--members", str(self.members))
         return (
             *("--socket", str(self.socket), "--node", self.node, *members),
+            *("--release", self.release),
             *("--link-backend", self.link_backend, "--silence", f"{self.silence:g}"),
             *("--interval", f"{self.interval:g}", "--expiry", f"{self.expiry:g}", "--refresh", f"{self.refresh:g}"),
         )
@@ -312,7 +321,7 @@ class Reflex:
         hello = await channel.receive(_HUNG)
         if not isinstance(hello, Hello):
             raise _LostError(f"it began with {type(hello).__name__}")
-        if (hello.version, hello.arguments) == (lbcore.__version__, self._settings.arguments):
+        if (hello.version, hello.arguments) == (self._settings.release, self._settings.arguments):
             return hello
         self._say(f"found a reflex process of version {hello.version} with {' '.join(hello.arguments)}: replacing it")
         channel.send(Bye())

@@ -27,7 +27,7 @@ from pathlib import Path
 from lbcore.adapters.heartbeat import Heartbeat
 from lbcore.adapters.responder import Responder
 from lbcore.backends.base import FrameLink, LinkFault
-from lbcore.backends.link import CapabilityError, PacketLink
+from lbcore.backends.link import CapabilityError, PacketLink, require_packet_sockets
 from lbcore.backends.local import Listener, SocketTakenError
 from lbcore.backends.members import BackgroundRecords, MemberFolder, MemoryRecords, NodeNameError, check_node_name
 from lbcore.daemons.reflex_loop import ReflexLoop
@@ -56,6 +56,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--socket", required=True, type=Path, help="the Unix socket to listen at")
     parser.add_argument("--node", required=True, help="this node's name")
     parser.add_argument("--members", type=Path, help="the folder of member records (default: alone)")
+    parser.add_argument("--release", default="", help="what to tell the speaker, which replaces another release")
     parser.add_argument("--link-backend", choices=("packet", "scapy"), default="packet", help="how frames are sent")
     parser.add_argument("--silence", type=float, default=5.0, help="seconds without a speaker before leaving")
     parser.add_argument("--linger", type=float, default=2.0, help="seconds to go on answering after SIGTERM")
@@ -90,6 +91,7 @@ def _build(arguments: argparse.Namespace, argv: Sequence[str]) -> ReflexLoop:
         listener=Listener(arguments.socket),
         clock=time.monotonic,
         say=_say,
+        release=arguments.release,
         arguments=tuple(argv),
         silence=arguments.silence,
         linger=arguments.linger,
@@ -126,12 +128,11 @@ def main(argv: Sequence[str]) -> int:
     """Run until told to end; returns the exit status (75 taken, 77 no permission, 78 bad argument)."""
     arguments = _arguments(argv)
     try:
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
-    except PermissionError:
-        _say("packet sockets are not permitted: give the process the capability CAP_NET_RAW")
-        return EXIT_NO_PERMISSION
-    try:
+        require_packet_sockets("reflex process")
         loop = _build(arguments, argv)
+    except CapabilityError as error:
+        _say(str(error))
+        return EXIT_NO_PERMISSION
     except SocketTakenError as error:
         _say(str(error))
         return EXIT_TAKEN

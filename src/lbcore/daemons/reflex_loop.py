@@ -11,7 +11,6 @@ import selectors
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import lbcore
 from lbcore.adapters.base import Hangup, Report, Send
 from lbcore.adapters.heartbeat import Heartbeat, HeartbeatOutput, RemoveRecord, WriteRecord
 from lbcore.adapters.reflex import Ack, Bye, Command, Hello, Message, Nack, Ping, Pong, Replaced, Statistics
@@ -36,9 +35,10 @@ _MAX_UNHEARD = 256 << 10  # bytes waiting for the parent beyond which reports ar
 class ReflexLoop:
     """Carries the engines with sockets and a clock: one `turn` waits for something to do and does it.
 
-    `open_link` opens an interface, `say` takes a line for the operator, and
-    times are in seconds on `clock`. `silence` is how long a parent may say nothing; `linger` is for
-    how long addresses are answered after `ask_to_end`, so that a successor can be heard first.
+    `open_link` opens an interface, `say` takes a line for the operator, and times are in seconds on
+    `clock`; `release` and `arguments` are told to every parent. `silence` is how long a parent may
+    say nothing; `linger` is for how long addresses are answered after `ask_to_end`, so that a
+    successor can be heard first.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class ReflexLoop:
         open_link: Callable[[Link], FrameLink | LinkFault],
         clock: Callable[[], float],
         say: Callable[[str], None],
+        release: str,
         arguments: tuple[str, ...] = (),
         silence: float = 5.0,
         linger: float = 2.0,
@@ -64,6 +65,7 @@ class ReflexLoop:
         self._open_link = open_link
         self._clock = clock
         self._say = say
+        self._release = release
         self._arguments = arguments
         self._silence = silence
         self._linger = linger
@@ -211,7 +213,7 @@ class ReflexLoop:
         self._selector.register(connection, selectors.EVENT_READ, self._hear_parent)
         connection.send(
             Hello(
-                version=lbcore.__version__,
+                version=self._release,
                 arguments=self._arguments,
                 answering=self._responder.answering,
                 present=self._heartbeat.present,
