@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ __all__ = ["Cable", "Neighbour", "Network", "Plan", "Station"]
 _CLIENT_HOST = 10  # the client is the tenth host of the network, node N the (10 + N)th
 _MOST_NODES = 100
 _CARRIER_WAIT = 3.0  # seconds; the kernel may gather such news for one second
+_PORT_FORWARDING = 3  # if_bridge.h: BR_STATE_FORWARDING
 _IFA_F_NODAD = 0x02  # if_addr.h: use the address at once
 _NUD = {
     1: "INCOMPLETE",
@@ -177,6 +178,7 @@ class Network:
         for station in self.stations:
             others = [node for node in self.nodes.values() if node is not station] if station.number else []
             station.namespace.call(_configure, station, lengths, others)
+        self.switch.call(_await_ports, [_port(station) for station in self.stations])
 
     def station(self, name: str) -> Station:
         """A node or the client by name; raises `LabError` with the names there are."""
@@ -222,7 +224,7 @@ class Network:
             station.cable = cable  # first: nobody shall count on it any more
         self.switch.call(_set_port, _port(station), cable)
         if cable is Cable.PLUGGED:
-            station.namespace.call(_await_plugged)  # its kernel hears of it a moment after the switch
+            station.namespace.call(_await_plugged)
         station.cable = cable
 
     def neighbours(self, name: str = "client") -> dict[Address, Neighbour]:
@@ -309,7 +311,7 @@ def _configure(station: Station, lengths: Mapping[int, int], others: Iterable[St
         ip.link("set", index=_index(ip, "lo"), state="up")
         eth0 = _index(ip, "eth0")
         ip.link("set", index=eth0, state="up")
-        _await_carrier(ip, eth0)
+        _await(ip, eth0, _has_carrier)
         for address in station.addresses:
             _add_address(ip, eth0, address, lengths[address.version])
         for other in others:
@@ -345,23 +347,38 @@ def _set_port(port: str, cable: Cable) -> None:
         ip.link("set", index=index, state="down" if cable is Cable.PULLED else "up")
         if cable is Cable.PULLED:
             return
-        _await_carrier(ip, index)
         # Out of the bridge, frames of the port reach nobody: the switch's own kernel has no address.
         ip.link("set", index=index, master=0 if cable is Cable.MUTE else _index(ip, "bridge"))
+        _await(ip, index, _has_carrier if cable is Cable.MUTE else _forwards)
+
+
+def _await_ports(ports: Iterable[str]) -> None:
+    with IPRoute() as ip:
+        for port in ports:
+            _await(ip, _index(ip, port), _forwards)
 
 
 def _await_plugged() -> None:
     with IPRoute() as ip:
-        _await_carrier(ip, _index(ip, "eth0"))
+        _await(ip, _index(ip, "eth0"), _has_carrier)
 
 
-def _await_carrier(ip: Any, index: int) -> None:
-    """The kernel tells an interface of a carrier a moment later than it passes frames."""
+def _await(ip: Any, index: int, condition: Callable[[Any], bool]) -> None:
+    """Both ends of a cable, and then the bridge, hear of it a moment later: a frame before that is lost."""
     deadline = time.monotonic() + _CARRIER_WAIT
-    while ip.get_links(index)[0].get("operstate") != "UP":
+    while not condition(ip.get_links(index)[0]):
         if time.monotonic() > deadline:
-            raise LabError(f"interface {index} has got no carrier within {_CARRIER_WAIT:g} s")
+            raise LabError(f"interface {index} did not come up within {_CARRIER_WAIT:g} s")
         time.sleep(0.002)
+
+
+def _has_carrier(link: Any) -> bool:
+    return bool(link.get("operstate") == "UP")
+
+
+def _forwards(link: Any) -> bool:
+    data = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA")
+    return data is not None and bool(data.get("IFLA_BRPORT_STATE") == _PORT_FORWARDING)
 
 
 def _neighbour_entries(ip: Any) -> Iterator[tuple[Address, Neighbour]]:

@@ -101,13 +101,19 @@ def _refusals(forwardings: Iterable[Forwarding], node: str) -> Iterator[str]:
     """As kube-proxy: without any endpoint refuse at once, without one here (Local) drop, so that it is retried."""
     for each in forwardings:
         if not each.targets:
-            yield f"{each.match()} reject"
+            yield _refusal(each)
         elif not each.targets_on(node):
             yield f"{each.match()} drop"
 
 
 def _own_refusals(forwardings: Iterable[Forwarding]) -> Iterator[str]:
-    return (f"{each.match()} reject" for each in forwardings if not each.targets)
+    return (_refusal(each) for each in forwardings if not each.targets)
+
+
+def _refusal(forwarding: Forwarding) -> str:
+    # kube-proxy refuses TCP by ICMP, too. That is limited to a few a second, and a client that is only a veth
+    # pair away misses it while it is still inside connect(2); a reset always arrives.
+    return f"{forwarding.match()} reject" + (" with tcp reset" if forwarding.port.protocol == "TCP" else "")
 
 
 def _rewrites(forwardings: Iterable[Forwarding], node: str) -> Iterator[str]:
