@@ -1,0 +1,1 @@
+"""What lbcore costs, measured: `python -m benchmarks [NAME ...]` prints the table."""
