@@ -20,7 +20,7 @@ from lbcore.backends.groups import Memberships
 from lbcore.errors import LbcoreError
 from lbcore.model import Link
 
-__all__ = ["BATCH", "CapabilityError", "PacketLink", "fault_of", "is_there", "told"]
+__all__ = ["BATCH", "CapabilityError", "PacketLink", "fault_of", "is_there", "require_packet_sockets", "told"]
 
 BATCH: Final = 64  # frames a call: enough to drain a burst, few enough that nothing else waits over 1 ms
 _FRAME: Final = 2048  # no ARP or Neighbor Discovery packet is longer than an Ethernet frame
@@ -76,11 +76,19 @@ _FAULTS: Final = {
 class CapabilityError(LbcoreError):
     """The process may not open the sockets that Layer 2 needs; the message says the cure in one line."""
 
-    def __init__(self, interface: str) -> None:
+    def __init__(self, where: str) -> None:
         super().__init__(
-            f"{interface}: not allowed to open a packet socket; grant CAP_NET_RAW "
+            f"{where}: not allowed to open a packet socket; grant CAP_NET_RAW "
             f"(run as root, or give the container the capability NET_RAW)"
         )
+
+
+def require_packet_sockets(who: str) -> None:
+    """Raise `CapabilityError` where `who`, this process, may not open packet sockets at all."""
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+    except PermissionError:
+        raise CapabilityError(who) from None
 
 
 def fault_of(error: OSError) -> LinkFault:

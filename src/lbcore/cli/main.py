@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import click
 
@@ -18,7 +19,7 @@ __all__ = ["cli", "main"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(lbcore.__version__, message="lbcore %(version)s")
 def cli() -> None:
-    r"""Addresses and their announcement for Services of type LoadBalancer, on your own machines.
+    """Addresses and their announcement for Services of type LoadBalancer, on your own machines.
 
     A cluster is a folder of manifests, as one gives them to `kubectl apply`. The controller gives
     Services addresses from IPAddressPools; a speaker on every node makes them reachable on the
@@ -31,7 +32,7 @@ def cli() -> None:
                        lbcore speaker --cluster FOLDER        on each, FOLDER shared
     Look:              lbcore get services --cluster FOLDER
                        lbcore explain NAMESPACE/NAME --cluster FOLDER
-    """
+    """  # noqa: D301 - \b keeps click from folding the lines
 
 
 for command in (
@@ -47,12 +48,18 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line and exit status 1, never a traceback."""
+    """Run the command line; an error of ours or of the system is one line and exit status 1, never a traceback."""
     try:
         cli(prog_name="lbcore")
     except LbcoreError as error:
-        click.echo(f"lbcore: {error}", err=True)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"lbcore: {message}", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

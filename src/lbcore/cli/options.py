@@ -10,7 +10,17 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["class_option", "cluster_option", "default_node", "default_runtime_dir", "log_options", "output_option"]
+from lbcore.errors import LbcoreError
+
+__all__ = [
+    "class_option",
+    "cluster_option",
+    "default_node",
+    "default_runtime_dir",
+    "log_options",
+    "output_option",
+    "require_folder",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +37,12 @@ def cluster_option(command: F) -> F:
         type=click.Path(path_type=Path, file_okay=False),
         help="Folder of YAML or JSON manifests; status is written beside them, in FOLDER/.lbcore.",
     )(command)
+
+
+def require_folder(folder: Path) -> None:
+    """Raise `LbcoreError` where the folder of manifests is not there: it is never made by a mistyped name."""
+    if not folder.is_dir():
+        raise LbcoreError(f"there is no folder {folder}; make it and put your manifests there, or correct --cluster")
 
 
 def class_option(command: F) -> F:

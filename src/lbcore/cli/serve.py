@@ -12,13 +12,22 @@ from typing import Any
 import click
 import structlog
 
+import lbcore
 from lbcore.announcement import AnnouncementSettings
 from lbcore.assignment import AssignmentSettings, AssignmentState
+from lbcore.backends.link import require_packet_sockets
 from lbcore.backends.lock import lock_folder
 from lbcore.backends.members import check_node_name
 from lbcore.backends.reflex import ReflexSettings
 from lbcore.backends.statuses import STATUS_FOLDER
-from lbcore.cli.options import class_option, cluster_option, default_node, default_runtime_dir, log_options
+from lbcore.cli.options import (
+    class_option,
+    cluster_option,
+    default_node,
+    default_runtime_dir,
+    log_options,
+    require_folder,
+)
 from lbcore.daemons import assembly
 from lbcore.daemons.carrier import Carrier
 from lbcore.daemons.observe import configure_logging
@@ -92,7 +101,7 @@ def controller_command(folder: Path, load_balancer_class: str | None, log_level:
     _run([_controller(folder, load_balancer_class)])
 
 
-@click.command("speaker")
+@click.command("speaker", short_help="Make addresses reachable from this node (ARP, NDP).")
 @cluster_option
 @_speaker_options
 @class_option
@@ -164,9 +173,10 @@ def _announcement_settings(
 
 
 def _controller(folder: Path, load_balancer_class: str | None) -> Carrier[AssignmentState]:
-    _require_folder(folder)
+    require_folder(folder)
     lock_folder(folder / STATUS_FOLDER / "controller.lock")
     log = structlog.get_logger(component="controller")
+    log.info("started", version=lbcore.__version__, cluster=str(folder))
     settings = AssignmentSettings(load_balancer_class=load_balancer_class)
     return assembly.controller(assembly.open_cluster(folder, log), settings, log)
 
@@ -174,10 +184,12 @@ def _controller(folder: Path, load_balancer_class: str | None) -> Carrier[Assign
 def _speaker(
     folder: Path, settings: AnnouncementSettings, runtime_dir: Path | None, link_backend: str, refresh: float
 ) -> assembly.SpeakerParts:
-    _require_folder(folder)
+    require_folder(folder)
+    require_packet_sockets("speaker")
     runtime = runtime_dir or default_runtime_dir()
     runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = structlog.get_logger(component="speaker", node=settings.node)
+    log.info("started", version=lbcore.__version__, cluster=str(folder))
     reflex = ReflexSettings(
         socket=runtime / f"reflex-{settings.node}.sock",
         node=settings.node,
@@ -186,13 +198,6 @@ def _speaker(
         refresh=refresh,
     )
     return assembly.speaker(assembly.open_cluster(folder, log), settings, reflex, log)
-
-
-def _require_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise click.BadParameter(
-            f"there is no folder {folder}; make it, and put your manifests there", param_hint="--cluster"
-        )
 
 
 def _run(
@@ -207,13 +212,15 @@ async def _serve(
     parts: assembly.SpeakerParts | None,
 ) -> None:
     """Run until a signal, then hand over; an error of one part ends all."""
+    log = structlog.get_logger()
 
-    def stop() -> None:
+    def stop(number: signal.Signals) -> None:
+        log.info("stopping", signal=number.name)
         for carrier in carriers:
             carrier.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
     try:
         running = {asyncio.create_task(carrier.run()) for carrier in carriers}
         finished, others = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
@@ -225,3 +232,4 @@ async def _serve(
     finally:
         if parts is not None:
             await parts.reflex.close(leave=True)
+    log.info("stopped")
