@@ -12,9 +12,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
+from attrs import define, field
 
+from lbcore.addresses import Address
+from lbcore.config import Config
 from lbcore.daemons.carrier import Observer
-from lbcore.events import AddressHeard, AnsweringSeen, Event, Failed, LinksSeen, ManifestRefused, MembersSeen
+from lbcore.events import (
+    AddressHeard,
+    AnsweringSeen,
+    Event,
+    Failed,
+    LinksSeen,
+    ManifestRefused,
+    MembersSeen,
+    Stopping,
+)
 from lbcore.intents import (
     Announce,
     EventType,
@@ -34,7 +46,9 @@ Log = Any  # structlog's bound logger: its methods are made at run time
 
 def configure_logging(*, json: bool, level: str) -> None:
     """Set up log lines on standard error. `level`: debug, info, warning, error."""
-    renderer: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=_is_a_tty())
+    # Fields in the order given, not sorted: what a line is about comes first.
+    text: Any = structlog.dev.ConsoleRenderer(colors=_is_a_tty(), sort_keys=False)
+    renderer: Any = structlog.processors.JSONRenderer() if json else text
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -54,64 +68,113 @@ def _is_a_tty() -> bool:
 
 def log_observer(log: Log) -> Observer:
     """An observer that says what a brain saw that is out of the ordinary, and everything that it wants done."""
+    return _Narrator(log).observe
 
-    def observe(event: Event | None, intents: Sequence[Intent]) -> None:
-        _say_event(log, event)
+
+@define
+class _Narrator:
+    """What must be remembered so that one line says one thing in full."""
+
+    log: Log
+    holders: dict[Address, str] = field(factory=dict)  # for which Service we announce an address
+    heard: dict[tuple[Address, bytes], int] = field(factory=dict)  # how often a stranger spoke for an address
+    stopping: bool = False
+
+    def observe(self, event: Event | None, intents: Sequence[Intent]) -> None:
+        self._say_event(event)
+        waiting = {f"Service {intent.key}" for intent in intents if isinstance(intent, SetAddresses) and intent.refusal}
+        # The brain says for whom it announces an address in an event of the same turn, and only there.
+        records = [intent for intent in intents if isinstance(intent, RecordEvent)]
+        about = {word: record.about.removeprefix("Service ") for record in records for word in record.message.split()}
         for intent in intents:
-            _say_intent(log, intent)
+            match intent:
+                case RecordEvent():
+                    self._say_record(intent, said_already=intent.about in waiting)
+                case Announce(address=address):
+                    holder = about.get(str(address)) or self.holders.get(address, "")
+                    self.holders[address] = holder
+                    where = ",".join(intent.interfaces) or "all"
+                    self.log.info("announcing", service=holder, ip=str(address), interfaces=where, protocol="layer2")
+                case Withdraw(address=address):
+                    holder = self.holders.pop(address, "")
+                    self.log.info("withdrawing", service=holder, ip=str(address), protocol="layer2")
+                    self.heard = {pair: times for pair, times in self.heard.items() if pair[0] != address}
+                case _:
+                    self._say_intent(intent)
 
-    return observe
+    def _say_event(self, event: Event | None) -> None:
+        log = self.log
+        match event:
+            case Stopping():
+                self.stopping = True
+            case ManifestRefused(problem):
+                log.warning("manifest refused", problem=str(problem))
+            case MembersSeen(names):
+                log.info("members", names=",".join(sorted(names)))
+            case LinksSeen(links):
+                log.debug("links", names=",".join(link.name for link in links))
+            case AnsweringSeen(answering):
+                log.info("reflex process taken up", answering=len(answering))
+            case AddressHeard():
+                self._say_heard(event)
+            case Failed(intent=intent, message=message, retry=retry):
+                log.warning("not carried out", what="/".join(intent.subject), why=message, retry=retry)
+            case _:
+                pass
 
+    def _say_heard(self, event: AddressHeard) -> None:
+        """A node that takes over speaks once, and we withdraw; who speaks on while we answer is a rival."""
+        fields = {"ip": str(event.address), "mac": event.mac.hex(":"), "interface": event.link}
+        times = self.heard[event.address, event.mac] = self.heard.get((event.address, event.mac), 0) + 1
+        if self.stopping:
+            self.log.info("successor heard", **fields)
+        elif times == 1:
+            self.log.info("another station spoke for an address", **fields)
+        elif times == 2:
+            why = "two stations answer for it; find the one with this MAC"
+            self.log.warning("another station keeps speaking for an address", **fields, why=why)
 
-def _say_event(log: Log, event: Event | None) -> None:
-    match event:
-        case ManifestRefused(problem):
-            log.warning("manifest refused", problem=str(problem))
-        case MembersSeen(names):
-            log.info("members", names=",".join(sorted(names)))
-        case LinksSeen(links):
-            log.debug("links", names=",".join(link.name for link in links))
-        case AnsweringSeen(answering):
-            log.info("reflex process taken up", answering=len(answering))
-        case AddressHeard(address=address, mac=mac, link=link):
-            log.warning("another station speaks for an address", ip=str(address), mac=mac.hex(":"), interface=link)
-        case Failed(intent=intent, message=message, retry=retry):
-            log.warning("not carried out", what="/".join(intent.subject), why=message, retry=retry)
-        case _:
-            pass
+    def _say_intent(self, intent: Intent) -> None:
+        log = self.log
+        match intent:
+            case SetAddresses():
+                self._say_addresses(intent)
+            case ReportConfig(config=config, problems=problems) if problems:
+                for problem in problems:
+                    log.error("configuration refused, the last good one stays in force", problem=str(problem))
+                if config is None:
+                    log.error("there is no configuration in force yet: nothing is assigned or announced")
+            case ReportConfig(config=config) if config is not None:
+                self._say_config(config)
+            case SetPresence(present=present, why=why):
+                log.info("candidate" if present else "no candidate", why=why)
+            case SetLinks(links=links):
+                log.info("answering on", interfaces=",".join(link.name for link in links) or "none")
+            case _:
+                pass
 
+    def _say_addresses(self, intent: SetAddresses) -> None:
+        fields = {"service": str(intent.key)}
+        if intent.addresses:
+            fields["ip"] = ",".join(str(address) for address in intent.addresses)
+        if intent.refusal is not None:
+            why = {"reason": intent.refusal.reason.value, "why": intent.refusal.detail}
+            self.log.warning("service keeps its address" if intent.addresses else "service waits", **fields, **why)
+        elif intent.addresses:
+            self.log.info("service addresses", **fields, pool=intent.pool)
+        else:
+            self.log.info("service has no address any more", **fields)
 
-def _say_intent(log: Log, intent: Intent) -> None:
-    match intent:
-        case SetAddresses(key=key, addresses=addresses, pool=pool_name, refusal=refusal):
-            ips = ",".join(str(address) for address in addresses)
-            if refusal is not None:
-                log.warning("service waits", service=str(key), ip=ips, reason=refusal.reason.value, why=refusal.detail)
-            else:
-                log.info("service addresses", service=str(key), ip=ips, pool=pool_name)
-        case ReportConfig(config=config, problems=problems) if problems:
-            for problem in problems:
-                log.error("configuration refused, the last good one stays in force", problem=str(problem))
-            if config is None:
-                log.error("there is no configuration in force yet: nothing is assigned or announced")
-        case ReportConfig(config=config) if config is not None:
-            for pool in config.pools:
-                ranges = ",".join(str(each) for each in pool.ranges)
-                log.info("configuration in force", object=str(pool.origin or pool.name), addresses=ranges)
-            for advert in config.l2_advertisements:
-                log.info("configuration in force", object=str(advert.origin or advert.name))
-            if not config.pools:
-                log.warning("configuration in force has no address pools")
-        case Announce(address=address, interfaces=interfaces):
-            log.info("announcing", ip=str(address), interfaces=",".join(interfaces) or "all", protocol="layer2")
-        case Withdraw(address=address):
-            log.info("withdrawing", ip=str(address), protocol="layer2")
-        case SetPresence(present=present, why=why):
-            log.info("candidate" if present else "no candidate", why=why)
-        case SetLinks(links=links):
-            log.info("answering on", interfaces=",".join(link.name for link in links) or "none")
-        case RecordEvent(about=about, type=type_, reason=reason, message=message):
-            say = log.warning if type_ is EventType.WARNING else log.debug
-            say("event", object=about, reason=reason, message=message)
-        case _:
-            pass
+    def _say_config(self, config: Config) -> None:
+        for pool in config.pools:
+            ranges = ",".join(str(each) for each in pool.ranges)
+            self.log.info("configuration in force", object=str(pool.origin or pool.name), addresses=ranges)
+        for advert in config.l2_advertisements:
+            self.log.info("configuration in force", object=str(advert.origin or advert.name))
+        if not config.pools:
+            self.log.warning("configuration in force has no address pools")
+
+    def _say_record(self, intent: RecordEvent, *, said_already: bool) -> None:
+        loud = intent.type is EventType.WARNING and not said_already
+        say = self.log.warning if loud else self.log.debug
+        say("event", object=intent.about, reason=intent.reason, message=intent.message)
