@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+from attrs import evolve
 
 from lbcore import announcement, assignment
 from lbcore.addresses import Address
 from lbcore.announcement import NotAnnounced
 from lbcore.assignment import PendingReason, usage_of
-from lbcore.cli.options import class_option, cluster_option, output_option
-from lbcore.cli.show import Column, print_structure, print_table
+from lbcore.cli.options import class_option, cluster_option, output_option, require_folder
+from lbcore.cli.show import Column, age, print_structure, print_table
 from lbcore.config import Pool
 from lbcore.daemons.snapshot import Snapshot, take
 from lbcore.errors import LbcoreError
+from lbcore.ledger import Ledger
 from lbcore.model import Service, ServiceKey
 from lbcore.verdicts import NodeVerdict, PoolVerdict, Reason
 
@@ -48,7 +52,7 @@ def get_services(folder: Path, load_balancer_class: str | None, namespace: str |
         print_structure({"services": [_service_structure(snapshot, service) for service in services]}, output)
         return
     columns = [Column("NAMESPACE"), Column("NAME"), Column("TYPE"), Column("CLUSTER-IP"), Column("EXTERNAL-IP")]
-    columns += [Column("PORT(S)")] + ([Column("POOL"), Column("SELECTOR")] if output == "wide" else [])
+    columns += [Column("PORT(S)"), Column("AGE")] + ([Column("SELECTOR"), Column("POOL")] if output == "wide" else [])
     print_table(columns, [_service_row(snapshot, service, wide=output == "wide") for service in services])
 
 
@@ -57,10 +61,10 @@ def _service_row(snapshot: Snapshot, service: Service, *, wide: bool) -> list[st
     addresses = ",".join(str(address) for address in service.held)
     waiting = "<pending>" if service.is_load_balancer else "<none>"
     row = [service.key.namespace, service.key.name, service.type, ",".join(service.cluster_ips) or "<none>"]
-    row += [addresses or waiting, ports]
+    row += [addresses or waiting, ports, age(service.created, datetime.now(UTC))]
     if wide:
         selector = ",".join(f"{name}={value}" for name, value in sorted(service.selector.items()))
-        row += [_pool_of(snapshot, service) or "<none>", selector or "<none>"]
+        row += [selector or "<none>", _pool_of(snapshot, service) or "<none>"]
     return row
 
 
@@ -84,7 +88,7 @@ def _service_structure(snapshot: Snapshot, service: Service) -> dict[str, Any]:
     }
 
 
-@get_group.command("pools")
+@get_group.command("pools", short_help="Address pools, and how much of each is in use.")
 @cluster_option
 @output_option
 def get_pools(folder: Path, output: str) -> None:
@@ -100,7 +104,7 @@ def get_pools(folder: Path, output: str) -> None:
 
 
 def _pool_row(snapshot: Snapshot, pool: Pool) -> list[str]:
-    usage = usage_of(pool, snapshot.assignment.ledger)
+    usage = usage_of(pool, _in_effect(snapshot))
     return [
         pool.name,
         str(pool.auto_assign).lower(),
@@ -112,7 +116,7 @@ def _pool_row(snapshot: Snapshot, pool: Pool) -> list[str]:
 
 
 def _pool_structure(snapshot: Snapshot, pool: Pool) -> dict[str, Any]:
-    usage = usage_of(pool, snapshot.assignment.ledger)
+    usage = usage_of(pool, _in_effect(snapshot))
     return {
         "name": pool.name,
         "autoAssign": pool.auto_assign,
@@ -125,7 +129,14 @@ def _pool_structure(snapshot: Snapshot, pool: Pool) -> dict[str, Any]:
     }
 
 
-@click.command("explain")
+def _in_effect(snapshot: Snapshot) -> Ledger:
+    """Who holds what, without what a controller would give to those that wait."""
+    services, ledger = snapshot.assignment.services, snapshot.assignment.ledger
+    waiting = (key for key, service in services.items() if not service.held and ledger.of(key) is not None)
+    return functools.reduce(Ledger.release, waiting, ledger)
+
+
+@click.command("explain", short_help="Why a Service has its address or waits, and who announces it.")
 @click.argument("service", metavar="[NAMESPACE/]NAME")
 @cluster_option
 @class_option
@@ -143,19 +154,29 @@ def explain_command(service: str, folder: Path, load_balancer_class: str | None,
         known = ", ".join(str(each) for each in sorted(snapshot.assignment.services)[:5]) or "none"
         raise LbcoreError(f"there is no Service {key} in {folder}; Services: {known}")
     who = announcement.explain(snapshot.announcement, key)
+    why = evolve(why, pools=_pools_to_show(why, who))
+    held = snapshot.assignment.services[key].held
     if output in ("json", "yaml"):
-        print_structure(_explanation(why, who), output)
+        print_structure(_explanation(why, who, held), output)
         return
-    _print_assignment(why)
+    _print_assignment(why, held)
     _print_announcement(who)
 
 
 Announcers = tuple[tuple[Address, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None
 
 
-def _print_assignment(why: PendingReason) -> None:
-    addresses = ", ".join(str(address) for address in why.addresses)
-    click.echo(f"Service {why.key}: {addresses or 'no address'}")
+def _pools_to_show(why: PendingReason, who: Announcers) -> tuple[PoolVerdict, ...]:
+    """What pools say to it: nothing to a Service that asks for no address, and an address in no pool is no pool."""
+    if isinstance(who, NotAnnounced) and who.reason is Reason.NOT_LOAD_BALANCER:
+        return ()
+    return tuple(verdict for verdict in why.pools if verdict.pool)
+
+
+def _print_assignment(why: PendingReason, held: tuple[Address, ...]) -> None:
+    click.echo(f"Service {why.key}: {_listed(held) or 'no address'}")
+    if why.addresses and set(why.addresses) != set(held):
+        click.echo(f"  A controller would give it {_listed(why.addresses)} now; is one running on this folder?")
     if why.refusal is not None:
         click.echo(f"  {why.refusal.reason.value}: {why.refusal.detail}")
     if why.pools:
@@ -183,12 +204,17 @@ def _verdict(verdict: NodeVerdict | PoolVerdict) -> str:
     return "announces" if isinstance(verdict, NodeVerdict) else "OK"
 
 
-def _explanation(why: PendingReason, who: Announcers) -> dict[str, Any]:
+def _listed(addresses: tuple[Address, ...]) -> str:
+    return ", ".join(str(address) for address in addresses)
+
+
+def _explanation(why: PendingReason, who: Announcers, held: tuple[Address, ...]) -> dict[str, Any]:
     parts = () if who is None or isinstance(who, NotAnnounced) else who
     return {
         "namespace": why.key.namespace,
         "name": why.key.name,
-        "addresses": [str(address) for address in why.addresses],
+        "addresses": [str(address) for address in held],
+        "decided": [str(address) for address in why.addresses],
         "reason": why.refusal.reason.value if why.refusal is not None else None,
         "message": why.refusal.detail if why.refusal is not None else None,
         "pools": [{"pool": each.pool, "reason": each.reason.value, "message": each.detail} for each in why.pools],
@@ -201,8 +227,7 @@ def _explanation(why: PendingReason, who: Announcers) -> dict[str, Any]:
 
 
 def _look(folder: Path, load_balancer_class: str | None) -> Snapshot:
-    if not folder.is_dir():
-        raise LbcoreError(f"there is no folder {folder}; name the folder of manifests with --cluster")
+    require_folder(folder)
     snapshot = asyncio.run(take(folder, load_balancer_class))
     for refused in snapshot.refused:
         click.echo(f"warning: {refused.problem}", err=True)
