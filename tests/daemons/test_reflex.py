@@ -233,9 +233,13 @@ def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
     with cable() as on, speaker(on, settings_in(tmp_path)) as one:
         hung = one.pid
         os.kill(hung, signal.SIGSTOP)
-        until(lambda: len(one.answering) == 2, one.said)
-        assert not lives(hung)
-        assert hung != one.pid
+        try:
+            until(lambda: len(one.answering) == 2, one.said)
+            assert not lives(hung)
+            assert hung != one.pid
+        finally:
+            with suppress(ProcessLookupError):  # a stopped process would wait for ever
+                os.kill(hung, signal.SIGKILL)
 
 
 @isolated
