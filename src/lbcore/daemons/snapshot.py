@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from attrs import frozen
 
@@ -15,12 +13,10 @@ from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.files import FilesCluster
 from lbcore.backends.members import MemberFolder
 from lbcore.backends.statuses import STATUS_FOLDER
-from lbcore.brain import Brain
-from lbcore.events import Event, Kind, LinksSeen, Listed, ManifestRefused, MembersSeen, Tick
+from lbcore.daemons.planning import settle
+from lbcore.events import Event, Kind, LinksSeen, Listed, ManifestRefused, MembersSeen
 
-__all__ = ["Snapshot", "member_folder", "take"]
-
-S = TypeVar("S")
+__all__ = ["Snapshot", "list_folder", "member_folder", "take"]
 
 _WATCH = 0.25  # seconds between two looks at the member records: a living speaker writes every 0.1 s
 _KINDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.NAMESPACES, Kind.CONFIG})
@@ -42,41 +38,31 @@ def member_folder(folder: Path) -> Path:
 
 async def take(folder: Path, load_balancer_class: str | None = None) -> Snapshot:
     """Read a folder once, see which speakers live, and let both brains think it through."""
-    members, events = await asyncio.gather(_living(folder), _list(FilesCluster(folder)))
+    members, events = await asyncio.gather(_living(folder), list_folder(folder))
     chosen = AnnouncementSettings(node="", load_balancer_class=load_balancer_class)
     others: list[Event] = [LinksSeen(()), MembersSeen(members), Listed(Kind.LINKS), Listed(Kind.MEMBERS)]
     return Snapshot(
-        assignment=_think(
+        assignment=settle(
             assignment.step,
             AssignmentState(settings=AssignmentSettings(load_balancer_class=load_balancer_class)),
             events,
             lambda state: state.settled,
-        ),
-        announcement=_think(
+        )[0],
+        announcement=settle(
             announcement.step,
             AnnouncementState(settings=chosen),
             [*others, *events],
             lambda state: state.settled,
-        ),
+        )[0],
         refused=tuple(event for event in events if isinstance(event, ManifestRefused)),
     )
 
 
-def _think(brain: Brain[S], state: S, events: list[Event], is_settled: Callable[[S], bool]) -> S:
-    now = 0.0
-    for event in events:
-        state = brain(state, event, now).state
-    step = brain(state, Tick(), now)
-    while step.wake_at is not None and not is_settled(step.state):
-        now = max(now, step.wake_at)
-        step = brain(step.state, Tick(), now)
-    return step.state
-
-
-async def _list(cluster: FilesCluster) -> list[Event]:
+async def list_folder(folder: Path) -> list[Event]:
+    """Every event of a folder's first list, statuses beside the manifests included."""
     events: list[Event] = []
     missing = set(_KINDS)
-    source = cluster.source(_KINDS).events()
+    source = FilesCluster(folder).source(_KINDS).events()
     try:
         async for event in source:
             events.append(event)
