@@ -9,6 +9,7 @@ import click
 
 import lbcore
 from lbcore.cli.ask import explain_command, get_group
+from lbcore.cli.plan import plan_command
 from lbcore.cli.play import demo_command, lab_command
 from lbcore.cli.serve import controller_command, run_command, speaker_command
 from lbcore.errors import LbcoreError
@@ -41,6 +42,7 @@ for command in (
     run_command,
     get_group,
     explain_command,
+    plan_command,
     lab_command,
     demo_command,
 ):
