@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from lbcore.lab.errors import LabUnavailable
 
-__all__ = ["ensure_privileges", "privileged"]
+__all__ = ["ensure_privileges", "entering", "privileged"]
 
 _MARK = "LBCORE_LAB_USER_NAMESPACE"
 _USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--")
@@ -54,6 +54,14 @@ def ensure_privileges() -> None:
     if argv != own:
         sys.stdout.flush()
         os.execvpe(argv[0], argv, os.environ | {_MARK: "1"})  # noqa: S606 - an argument list, no shell
+
+
+def entering(pid: int) -> list[str]:
+    """The command in front of another that runs it in the network namespace which `pid` holds, from another
+    terminal of the same user.
+    """
+    inside = ["--user", "--preserve-credentials"] if _MARK in os.environ else []
+    return ["nsenter", "--target", str(pid), *inside, "--net", "--uts", "--"]
 
 
 def _refusal(prefix: Sequence[str]) -> str | None:
