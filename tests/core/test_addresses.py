@@ -27,6 +27,7 @@ def is_mapped(address: Address) -> bool:
 @given(addresses())
 @example(Address(6, 0))
 @example(Address(6, 1))
+@example(Address(6, 0xFFFF))
 @example(Address(6, 0x1_0000))
 @example(Address(6, 0x01020304))
 @example(Address(6, 0xFFFF_FFFF))

@@ -122,7 +122,7 @@ def cases(draw: st.DrawFn) -> Case:
     catalog = Catalog.of(draw(pools()), known)
     ledger = Ledger()
     newcomer = draw(keys)
-    for key in draw(st.lists(keys.filter(lambda key: key != newcomer), max_size=12, unique=True)):
+    for key in draw(st.lists(keys.filter(lambda key: key != newcomer), max_size=8, unique=True)):
         other = draw(requests(catalog, key))
         granted = allocate(other, catalog, ledger)
         if isinstance(granted, Allocation):
@@ -133,14 +133,14 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @given(cases())
-@settings(max_examples=400)
+@settings(max_examples=2 * settings().max_examples)
 def test_allocate_grants_what_an_exhaustive_scan_grants(case: Case) -> None:
     answer = allocate(case.request, case.catalog, case.ledger)
     assert model.allocate(case.world, case.wish) == grant_of(answer)
 
 
 @given(cases())
-@settings(max_examples=400)
+@settings(max_examples=2 * settings().max_examples)
 def test_settle_keeps_and_grants_what_an_exhaustive_scan_does(case: Case) -> None:
     expected = model.settle(case.world, case.wish, [plain(address) for address in case.held])
     outcome = settle(case.request, case.held, case.catalog, case.ledger)
@@ -154,7 +154,6 @@ def enter(case: Case, outcome: Outcome) -> Ledger:
 
 
 @given(cases())
-@settings(max_examples=200)
 def test_what_is_granted_enters_the_ledger_and_stays_when_asked_again(case: Case) -> None:
     granted = allocate(case.request, case.catalog, case.ledger)
     if isinstance(granted, Refusal):
@@ -165,7 +164,6 @@ def test_what_is_granted_enters_the_ledger_and_stays_when_asked_again(case: Case
 
 
 @given(cases(), st.data())
-@settings(max_examples=200)
 def test_settling_twice_is_settling_once(case: Case, data: st.DataObject) -> None:
     """Also when the wish has changed since, and whether or not the ledger knows what is held."""
     once = settle(case.request, case.held, case.catalog, case.ledger)
@@ -185,7 +183,6 @@ def test_settling_twice_is_settling_once(case: Case, data: st.DataObject) -> Non
 
 
 @given(cases())
-@settings(max_examples=200)
 def test_no_permitted_address_is_dropped_but_for_one_that_was_asked_for(case: Case) -> None:
     request = case.request
     kept, _ = judge_held(request, case.held, case.catalog, case.ledger)
@@ -198,7 +195,6 @@ def test_no_permitted_address_is_dropped_but_for_one_that_was_asked_for(case: Ca
 
 
 @given(cases())
-@settings(max_examples=200)
 def test_judging_what_is_held_agrees_with_a_scan_and_names_what_may_not_stay(case: Case) -> None:
     kept, refusal = judge_held(case.request, case.held, case.catalog, case.ledger)
     expected = model.keep(case.world, case.wish, [plain(address) for address in case.held])
@@ -213,7 +209,6 @@ def test_judging_what_is_held_agrees_with_a_scan_and_names_what_may_not_stay(cas
 
 
 @given(cases())
-@settings(max_examples=200)
 def test_verdicts_are_the_decision_read_to_the_end(case: Case) -> None:
     answer = allocate(case.request, case.catalog, case.ledger)
     said = list(verdicts(case.request, case.catalog, case.ledger))
@@ -356,6 +351,36 @@ def test_a_refusal_tells_what_each_pool_said_and_counts_the_rest() -> None:
     assert [f"p{number}" for number in range(7)] == [verdict.pool for verdict in answer.pools]
     assert "pool 'p3': the pool has no IPv6 addresses; and 3 more pools. To change that, add" in answer.detail
     assert "pool 'p4'" not in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("wish", "ledger", "expected"),
+    [
+        ({}, holding("2001:db8::", "2001:db8::1"), "no IPv6 address of the pool is free"),
+        ({"sharing": Sharing("k")}, holding("2001:db8::", "2001:db8::1"),
+         "no IPv6 address of the pool is free or may be shared on these ports"),
+        ({"families": (V4, V6)}, None, "the pool has no IPv4 addresses, only 2001:db8::"),
+        ({"families": (V4, V6)}, holding("2001:db8::", "2001:db8::1"), "the pool has no IPv4 addresses"),
+        ({"families": (V4,)}, None, "the pool has no IPv4 addresses"),
+        ({"families": (V6,)}, None, "would give 2001:db8::"),
+    ],
+)  # fmt: skip
+def test_what_a_pool_says(wish: dict[str, object], ledger: Ledger | None, expected: str) -> None:
+    request = Request(**{"key": WEB, "families": (V6,), **wish})  # type: ignore[arg-type]
+    (said,) = verdicts(request, Catalog.of([SIX]), ledger or Ledger())
+    assert ("six", expected) == (said.pool, said.detail)
+
+
+def test_a_full_dual_stack_pool_says_which_family_is_gone() -> None:
+    both = Pool.parse("both", "192.0.2.7/32", "2001:db8::/128")
+    request = Request(key=WEB, families=(V6, V4))
+    full, half = holding("2001:db8::", "192.0.2.7"), holding("2001:db8::")
+    assert ["no IPv6 and IPv4 address of the pool is free"] == [
+        v.detail for v in verdicts(request, Catalog.of([both]), full)
+    ]
+    assert ["no IPv6 address of the pool is free, only 192.0.2.7"] == [
+        v.detail for v in verdicts(request, Catalog.of([both]), half)
+    ]
 
 
 def test_an_address_in_use_names_its_holder() -> None:

@@ -187,7 +187,7 @@ def _held_in(model: Model, pool: str) -> tuple[set[Address], set[Address]]:
 
 
 TestLedger = LedgerAgainstADictionary.TestCase
-TestLedger.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestLedger.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 V6, V4 = Address.parse("2001:db8::7"), Address.parse("192.0.2.7")
