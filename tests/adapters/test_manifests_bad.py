@@ -249,6 +249,14 @@ def test_merge_keys_give_way_to_what_is_written_out() -> None:
     assert [{"base": {"a": 1, "b": 2}, "more": {"b": 3, "a": 1}}] == parse(Chunk(1, 1, text))
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["%YAML 1.1\n---\na: 1\n", "# note\n\n---\na: 1\n...\n", "---\n---\na: 1\n---\n# end\n", "--- {a: 1}\r\n---\r\n"],
+)
+def test_directives_comments_and_empty_documents_are_no_documents(text: str) -> None:
+    assert [{"a": 1}] == [document for chunk in split(text) for document in parse(chunk)]
+
+
 def test_a_line_number_counts_from_the_start_of_the_file() -> None:
     chunks = list(split("# first\na: 1\n---\nb: 2\n---\nc: [\n"))
     with pytest.raises(TextError, match=r"^line [67]: "):

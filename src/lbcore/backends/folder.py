@@ -196,11 +196,11 @@ class FolderReader:
         for subject in set(self._defined_in.pop(path, ())):
             self._definitions[subject] = [entry for entry in self._definitions[subject] if entry[0] != path]
             self._touched.add(subject)
-        wanted = [each for each in seen if kind_of(each.subject) in self.kinds]
-        for each in wanted:
-            self._definitions.setdefault(each.subject, []).append((path, each))
-            self._touched.add(each.subject)
-        self._defined_in[path] = [each.subject for each in wanted]
+        wanted = [(subject, each) for each in seen if kind_of(subject := each.subject) in self.kinds]
+        for subject, each in wanted:
+            self._definitions.setdefault(subject, []).append((path, each))
+            self._touched.add(subject)
+        self._defined_in[path] = [subject for subject, _ in wanted]
 
     def _let_go(self, now: float) -> None:
         for path in [path for path, until in self._fading.items() if until <= now]:
@@ -223,7 +223,7 @@ class FolderReader:
         self._touched = set()
         ended = []
         for subject in touched:
-            definitions = sorted(self._definitions.get(subject, ()), key=lambda entry: entry[0])
+            definitions = self._definitions.get(subject, [])
             if definitions:
                 yield from self._tell_seen(subject, definitions)
                 continue
@@ -238,17 +238,19 @@ class FolderReader:
             yield gone(self._told.pop(subject))
 
     def _tell_seen(self, subject: Subject, definitions: list[tuple[str, Seen]]) -> Iterator[Event]:
-        (path, seen), *others = definitions
+        (path, seen), *others = sorted(definitions, key=_path_of) if len(definitions) > 1 else definitions
         problems = [self._twice_problem(seen, path, other) for other, _ in others]
+        known = self._twice.pop(subject, [])
+        if problems:
+            self._twice[subject] = problems
         self._settle(subject, path)
-        known, self._twice[subject] = self._twice.get(subject, []), problems
-        if not problems:
-            del self._twice[subject]
-        if isinstance(seen, ConfigSeen):
+        if problems and isinstance(seen, ConfigSeen):
             document = seen.document
             seen = ConfigSeen(attrs.evolve(document, problems=document.problems + tuple(problems)))
         else:
-            yield from (ManifestRefused(problem) for problem in problems if problem not in known)
+            for problem in problems:
+                if problem not in known:
+                    yield ManifestRefused(problem)
         yield from self._tell_if_new(subject, seen)
 
     def _tell_if_new(self, subject: Subject, seen: Seen) -> Iterator[Event]:
@@ -290,6 +292,10 @@ class FolderReader:
 
     def _name(self, path: str) -> str:
         return _shown(os.path.relpath(path, self._root))
+
+
+def _path_of(definition: tuple[str, Seen]) -> str:
+    return definition[0]
 
 
 def _shown(path: str) -> str:

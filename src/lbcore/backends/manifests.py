@@ -75,13 +75,21 @@ class Manifest:
                 yield
 
     def _take(self, entries: Iterator[Seen | Ignored | Refused], digest: bytes | None = None) -> None:
-        found = list(entries)
-        self.refused += [entry for entry in found if isinstance(entry, Refused)]
-        self.ignored += [entry for entry in found if isinstance(entry, Ignored)]
-        seen = [entry for entry in found if not isinstance(entry, Refused | Ignored)]
+        seen: list[Seen] = []
+        can_be_kept = True
+        for entry in entries:
+            if isinstance(entry, Refused):
+                self.refused.append(entry)
+            elif isinstance(entry, Ignored):
+                self.ignored.append(entry)
+            else:
+                seen.append(entry)
+                # Configuration remembers its document's number, which changes when one is put before it.
+                can_be_kept = can_be_kept and not isinstance(entry, ConfigSeen)
+                continue
+            can_be_kept = False
         self.seen += seen
-        # Configuration remembers its document's number, which changes when one is put before it.
-        if digest is not None and len(seen) == len(found) and not any(isinstance(each, ConfigSeen) for each in seen):
+        if digest is not None and can_be_kept:
             self.by_digest[digest] = seen
 
     def _text(self) -> str | None:

@@ -291,11 +291,9 @@ def _read_known(
     decoded = reader.event(fields, origin, faults)
     if isinstance(decoded, Ignored):
         return attrs.evolve(decoded, subject=reader.subject_of(origin))
-    if not faults.problems:
-        return decoded
-    if reader.is_config:
-        return _config(origin, (), faults)
-    raise ManifestError(faults.problems[0])
+    if faults.problems and not reader.is_config:
+        raise ManifestError(faults.problems[0])
+    return decoded
 
 
 def _check_identity(document: Fields, reader: _Reader) -> None:
