@@ -576,8 +576,11 @@ def test_the_event_log_is_bounded(tmp_path: Path) -> None:
 
 def test_the_status_of_a_pool_goes_with_the_pool(tmp_path: Path) -> None:
     write_all(tmp_path)
+    statuses = tmp_path / ".lbcore" / "pools"
+    run(lambda: FilesCluster(tmp_path).sink.apply(ReportConfig(config=None)))
+    assert ["prod.json"] == [path.name for path in statuses.iterdir()]  # nothing in force yet says nothing of pools
     run(lambda: FilesCluster(tmp_path).sink.apply(ReportConfig(config=Config())))
-    assert [] == list((tmp_path / ".lbcore" / "pools").iterdir())
+    assert [] == list(statuses.iterdir())
 
 
 def test_the_writer_takes_away_the_status_of_a_service_that_is_gone(tmp_path: Path) -> None:

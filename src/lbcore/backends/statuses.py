@@ -178,7 +178,9 @@ class StatusWriter:
     def report_config(self, intent: ReportConfig) -> None:
         """The configuration in force; statuses of pools that it has not are removed."""
         self._write(self._folder / "config.json", config_status(intent))
-        names = {f"{pool.name}.json" for pool in intent.config.pools} if intent.config else set()
+        if intent.config is None:
+            return
+        names = {f"{pool.name}.json" for pool in intent.config.pools}
         for entry in _entries(str(self._folder / "pools")):
             if entry.name not in names:
                 Path(entry.path).unlink(missing_ok=True)
