@@ -197,6 +197,15 @@ def test_a_list_is_unfolded_into_what_is_read_and_what_is_not() -> None:
     assert "BGP" in peer.note
 
 
+@pytest.mark.parametrize(("status", "unavailable"), [("True", True), ("False", False), ("Unknown", False)])
+def test_a_node_lacks_its_network_only_when_its_condition_says_so(status: str, unavailable: bool) -> None:
+    conditions = [{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": status}]
+    document = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}, "status": {"conditions": conditions}}
+    seen = read(document, "")
+    assert isinstance(seen, NodeSeen)
+    assert unavailable is seen.node.network_unavailable
+
+
 def test_the_items_of_a_typed_list_need_no_kind() -> None:
     items = [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]
     listed = {"apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": items}

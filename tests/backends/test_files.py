@@ -107,6 +107,14 @@ def test_folders_inside_are_read_and_hidden_ones_are_not(looker: Looker) -> None
     assert ["a", "b", "c"] == names(looker.look())
 
 
+def test_a_folder_named_as_changed_is_looked_into(looker: Looker) -> None:
+    looker.look()
+    looker.write("sub/web.yaml", service())
+    assert ["web"] == names(looker.look(looker.folder / "sub"))
+    (looker.folder / "sub").rename(looker.folder.with_name("away"))
+    assert [ServiceGone(WEB)] == looker.look(looker.folder / "sub") + looker.look(after=1)
+
+
 def test_a_look_without_a_change_tells_nothing(looker: Looker) -> None:
     looker.write("web.yaml", service())
     assert ["web"] == names(looker.look())
@@ -205,6 +213,8 @@ def test_of_a_service_defined_twice_the_first_file_counts_and_the_other_is_told(
     assert ("b.yaml", "Service default/web") == (problem.source, problem.object)
     assert "a.yaml, which counts" in problem.message
     assert [80] == [event.service.ports[0].number for event in told if isinstance(event, ServiceSeen)]
+    second.write_text(service(port=8443))
+    assert [] == looker.look(second)  # said once
     second.unlink()
     assert [] == looker.look(after=1) + looker.look(after=1)
 
