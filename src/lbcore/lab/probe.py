@@ -9,6 +9,7 @@ clock is the machine's, so others may compare), and 1 if it was answered or 0.
 from __future__ import annotations
 
 import contextlib
+import re
 import selectors
 import socket
 import sys
@@ -17,6 +18,7 @@ import time
 __all__: list[str] = []
 
 _REQUEST = b"GET / HTTP/1.0\r\nConnection: close\r\n\r\n"
+_OK = re.compile(rb"HTTP/1\.[01] 200 ")  # nginx answers with 1.1 in any case, Python's server with 1.0
 
 
 class _Probe:
@@ -58,7 +60,7 @@ class _Probe:
                 sock.sendall(_REQUEST)
                 self._selector.modify(sock, selectors.EVENT_READ)
             else:
-                self._end(sock, answered=sock.recv(64).startswith(b"HTTP/1.1 200"))
+                self._end(sock, answered=_OK.match(sock.recv(64)) is not None)
         except OSError:
             self._end(sock, answered=False)
 
