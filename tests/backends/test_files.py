@@ -21,7 +21,7 @@ from lbcore.adapters.kubernetes.documents import Ignored
 from lbcore.addresses import Address
 from lbcore.backends.files import FilesCluster
 from lbcore.backends.folder import GRACE_EMPTIED, GRACE_VANISHED, FolderReader
-from lbcore.backends.manifests import MOST_BYTES
+from lbcore.backends.manifests import MOST_BYTES, Manifest, signature_of
 from lbcore.backends.statuses import MOST_EVENT_BYTES
 from lbcore.config import Config, L2Advertisement, Pool
 from lbcore.errors import Problem
@@ -111,7 +111,7 @@ def test_a_folder_named_as_changed_is_looked_into(looker: Looker) -> None:
     looker.look()
     looker.write("sub/web.yaml", service())
     assert ["web"] == names(looker.look(looker.folder / "sub"))
-    (looker.folder / "sub").rename(looker.folder.with_name("away"))
+    (looker.folder / "sub").rename(looker.folder / ".away")
     assert [ServiceGone(WEB)] == looker.look(looker.folder / "sub") + looker.look(after=1)
 
 
@@ -129,6 +129,28 @@ def test_a_file_with_the_same_time_size_and_inode_is_not_read_again(looker: Look
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert [] == looker.look()
     assert ["web"] == names(looker.look(path))  # but one that is known to have changed is
+
+
+def read_again(path: Path, before: Manifest | None) -> Manifest:
+    signature = signature_of(str(path))
+    assert signature is not None
+    manifest = Manifest(str(path), path.name, signature)
+    assert [] == [*manifest.read(before.by_digest if before else {})]
+    return manifest
+
+
+def test_of_a_file_that_changed_only_the_changed_documents_are_parsed_again(tmp_path: Path) -> None:
+    path = tmp_path / "all.yaml"
+    path.write_text("---\n".join([service("a"), service("b"), pool("prod", "2001:db8::/120")]))
+    first = read_again(path, None)
+    path.write_text("---\n".join([service("new"), service("b"), service("a", port=81), pool("prod", "2001:db8::/120")]))
+    second = read_again(path, first)
+    assert second.seen[1] is first.seen[1]
+    assert second.seen[2] != first.seen[0]
+    old, new = first.seen[-1], second.seen[-1]
+    assert isinstance(old, ConfigSeen)
+    assert isinstance(new, ConfigSeen)
+    assert ("all.yaml#3", "all.yaml#4") == (old.document.origin.source, new.document.origin.source)
 
 
 def test_a_vanished_file_is_believed_only_after_a_moment(looker: Looker) -> None:
