@@ -6,6 +6,7 @@ What they show lives in `lbcore.lab`, which is imported when it is asked for: it
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import click
@@ -57,8 +58,8 @@ def lab_command(nodes: int, networks: tuple[str, ...], folder: Path | None) -> N
 
 def _prepare() -> None:
     """Have the privileges that a lab needs, if need be by starting this command again."""
-    # Debian keeps nft, nginx and ip in sbin, which is not on everybody's path.
-    os.environ["PATH"] = os.pathsep.join(filter(None, (os.environ.get("PATH"), "/usr/sbin", "/sbin")))
+    if shutil.which("nft") is None:  # Debian keeps nft, nginx and ip in sbin, which is not on everybody's path
+        os.environ["PATH"] = os.pathsep.join(filter(None, (os.environ.get("PATH"), "/usr/sbin", "/sbin")))
     from lbcore.lab import ensure_privileges  # noqa: PLC0415 - see the top of the file
 
     ensure_privileges()

@@ -14,7 +14,7 @@ from lbcore.lab.demo.chapters import first_service, ipv6, own_wishes, the_cluste
 from lbcore.lab.demo.failover import faults
 from lbcore.lab.demo.others import old_configuration, whole_networks
 from lbcore.lab.demo.screen import Screen
-from lbcore.lab.demo.stage import NETWORKS, Findings, Stage, on_stage
+from lbcore.lab.demo.stage import NETWORKS, Findings, Stage, on_stage, own_command
 from lbcore.lab.errors import LabUnavailable
 
 __all__ = ["run"]
@@ -78,6 +78,7 @@ def _require_tools() -> None:
 
 
 def _close(screen: Screen, findings: Findings, seconds: float) -> None:
+    lbcore = own_command()
     screen.heading("What was shown")
     screen.table(["WHAT", "SEEN"], findings)
     screen.heading("Where it is decided")
@@ -86,9 +87,9 @@ def _close(screen: Screen, findings: Findings, seconds: float) -> None:
     screen.table(
         ["COMMAND", "WHAT FOR"],
         [
-            ("lbcore lab", "the same cluster, to play with: edit files, cut cables, look at frames"),
-            ("lbcore run --cluster FOLDER", "serve the Services of a folder on this machine"),
-            ("lbcore --help", "all commands; each teaches itself"),
+            (f"{lbcore} lab", "the same cluster, to play with: edit files, cut cables, look at frames"),
+            (f"{lbcore} run --cluster FOLDER", "serve the Services of a folder on this machine"),
+            (f"{lbcore} --help", "all commands; each teaches itself"),
             ("docs/architecture.md", "how it is built, and where a new thing goes"),
         ],
     )

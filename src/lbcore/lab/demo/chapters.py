@@ -6,7 +6,6 @@ import json
 import re
 
 from lbcore.addresses import Address
-from lbcore.lab.client import Answer
 from lbcore.lab.demo.stage import Stage
 from lbcore.lab.errors import LabError
 
@@ -40,19 +39,21 @@ def first_service(stage: Stage) -> None:
     (address,) = stage.addresses(FIRST)
     stage.lbcore("get", "services")
     answer = stage.page(address)
-    stage.screen.command("client ", f"curl -i {_url(address)}", _excerpt(answer))
+    _show_page(stage, address)
     stage.found("an address from the pool, by itself", f"{address} for {FIRST}, answered by {answer.served_by}")
     _show_neighbours(stage, address)
     _show_ping(stage, address)
 
 
-def _url(address: Address) -> str:
-    return f"'http://[{address}]/'" if address.version == 6 else f"http://{address}/"
-
-
-def _excerpt(answer: Answer) -> str:
-    headers = [f"{name}: {answer.headers[name]}" for name in _SHOWN_HEADERS if name in answer.headers]
-    return "\n".join([f"HTTP/1.1 {answer.status}", *headers, "...", *_SHOWN_TAGS.findall(answer.body), "..."])
+def _show_page(stage: Stage, address: Address) -> None:
+    """What curl prints, without the headers and the text that say nothing new."""
+    url = f"http://[{address}]/" if address.version == 6 else f"http://{address}/"
+    argv = ["curl", "-sS", "--include", "--noproxy", "*", "--max-time", "5", url]
+    head, _, body = stage.lab.client.namespace.run(argv, check=True).stdout.partition("\n\n")
+    status, *headers = head.splitlines()
+    shown = [line for line in headers if line.partition(":")[0].lower() in _SHOWN_HEADERS]
+    text = "\n".join([status, *shown, "...", *_SHOWN_TAGS.findall(body), "..."])
+    stage.screen.command("client ", f"curl --include '{url}'", text)
 
 
 def _show_neighbours(stage: Stage, address: Address) -> None:
@@ -123,8 +124,8 @@ def ipv6(stage: Stage) -> None:
     stage.apply("first/dual-stack.yaml")
     four, six = sorted(stage.addresses("dual-stack"), key=lambda address: address.version)
     stage.page(four)
-    answer = stage.page(six)
-    stage.screen.command("client ", f"curl -i {_url(six)}", _excerpt(answer))
+    stage.page(six)
+    _show_page(stage, six)
     stage.run("client", "ip", "-6", "neighbour", "show", "nud", "all", "to", str(six))
     stage.screen.say(
         f"On IPv6 the client asks with Neighbor Discovery instead of ARP; {stage.announcer(six)}'s speaker answers."

@@ -20,7 +20,7 @@ from lbcore.addresses import Address, AddressRange
 from lbcore.errors import AddressError, LbcoreError
 from lbcore.lab.cluster import Lab
 from lbcore.lab.demo.screen import Screen
-from lbcore.lab.demo.stage import NETWORKS, Stage, manifest, on_stage
+from lbcore.lab.demo.stage import NETWORKS, Stage, manifest, on_stage, own_command
 from lbcore.lab.errors import LabError
 from lbcore.lab.network import Cable, Station
 from lbcore.lab.privileges import entering
@@ -58,14 +58,26 @@ def _has_services(lab: Lab) -> bool:
 
 def _begin(stage: Stage) -> None:
     networks = stage.lab.network.plan.networks
-    stage.lab.apply(pools(networks, len(stage.lab.nodes)))
-    stage.lab.apply(manifest("first/nginx.yaml"))
+    stage.lab.apply(_pools(networks, len(stage.lab.nodes)))
+    stage.lab.apply(_service(networks))
     stage.addresses("nginx-service")
     with stage.screen.step("the pods are ready"):
         stage.lab.wait_for_pods(20)
 
 
-def pools(networks: Sequence[AddressRange], nodes: int) -> str:
+def _service(networks: Sequence[AddressRange]) -> str:
+    """The demo's Deployment and Service, of a family that the cluster has."""
+    text = manifest("first/nginx.yaml")
+    if any(network.version == 4 for network in networks):
+        return text
+    documents = list(yaml.safe_load_all(text))
+    for document in documents:
+        if document["kind"] == "Service":
+            document["spec"]["ipFamilies"] = ["IPv6"]  # the API server of a cluster without IPv4 fills this in
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def _pools(networks: Sequence[AddressRange], nodes: int) -> str:
     """A pool on the segment's networks, above the hosts in them, and the wish to announce it."""
     ranges = [_pool_range(network, nodes) for network in networks]
     kinds = {"IPAddressPool": {"addresses": ranges, "autoAssign": True}, "L2Advertisement": {}}
@@ -177,7 +189,7 @@ class _Playground:
             ["WHAT", "COMMAND"],
             [
                 ("the folder", f"cd {shlex.quote(str(self._lab.folder))}"),
-                ("its Services", f"lbcore get services --cluster {shlex.quote(str(self._lab.folder))}"),
+                ("its Services", f"{own_command()} get services --cluster {shlex.quote(str(self._lab.folder))}"),
                 *(
                     (f"a shell on {who}", shlex.join([*entering(station.namespace.pid), "sh"]))
                     for who, station in shells

@@ -7,6 +7,7 @@ cross, the daemons' last words are shown, and a `LabError` says what failed.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from lbcore.lab.cluster import Lab, Program
 from lbcore.lab.demo.screen import Screen
 from lbcore.lab.errors import LabError
 
-__all__ = ["NETWORKS", "Findings", "Stage", "manifest", "on_stage"]
+__all__ = ["NETWORKS", "Findings", "Stage", "manifest", "on_stage", "own_command"]
 
 T = TypeVar("T")
 Findings = list[tuple[str, str]]  # what was shown, and what was seen
@@ -36,6 +37,14 @@ _LOG_LINES = 8  # of each daemon, when something failed
 def manifest(name: str) -> str:
     """The text of one of the demo's manifests, `first/pool.yaml`."""
     return resources.files("lbcore.lab.demo").joinpath("manifests", name).read_text(encoding="utf-8")
+
+
+def own_command() -> str:
+    """How to call lbcore from a terminal in this folder."""
+    beside = Path(sys.executable).with_name("lbcore")
+    if shutil.which("lbcore") is not None or not beside.exists():
+        return "lbcore"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
 
 
 class Stage:
