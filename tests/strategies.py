@@ -28,6 +28,7 @@ __all__ = [
     "AWKWARD_PLACES",
     "addresses",
     "awkward_values",
+    "clumped_ranges",
     "families",
     "keys",
     "label_selectors",
@@ -95,13 +96,13 @@ def ranges(draw: st.DrawFn, version: int | None = None, max_size: int | None = N
 def worlds_of_ranges(draw: st.DrawFn, max_ranges: int = 8, max_size: int = 6) -> tuple[AddressRange, ...]:
     """Short ranges of both families that do not overlap, in any order."""
     found: list[AddressRange] = []
-    for each in draw(st.lists(_short_ranges(max_size), min_size=1, max_size=max_ranges)):
+    for each in draw(st.lists(clumped_ranges(max_size), min_size=1, max_size=max_ranges)):
         if not any(each.overlaps(other) for other in found):
             found.append(each)
     return tuple(found)
 
 
-def _short_ranges(max_size: int) -> st.SearchStrategy[AddressRange]:
+def clumped_ranges(max_size: int) -> st.SearchStrategy[AddressRange]:
     """Short ranges around the end of one /24, so that many of them collide."""
     return st.builds(
         lambda base, offset, size: AddressRange(base[0], base[1] + offset, base[1] + offset + size),

@@ -98,7 +98,7 @@ def _families_of_cluster_ips(service: Service) -> tuple[Family, ...] | Refusal:
         families = tuple(Address.parse(text).family for text in service.cluster_ips)
     except AddressError as error:
         return _refuse(service, Reason.BAD_REQUEST, f"spec.clusterIPs: {error}")
-    if len(families) > 2 or len(set(families)) != len(families):
+    if len(set(families)) != len(families):
         given = ", ".join(service.cluster_ips)
         text = f"spec.clusterIPs {given} are not one address of each family; give one of each, or leave the field out"
         return _refuse(service, Reason.BAD_REQUEST, text)

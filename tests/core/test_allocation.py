@@ -293,6 +293,16 @@ def test_a_preferred_second_family_does_not_lure_a_service_out_of_its_pinned_poo
     assert ["198.51.100.0", "2001:db8:1::"] == ask(pinned, BOTH, families=(V6, V4))
 
 
+def test_general_pools_are_asked_for_the_second_family_until_one_has_it() -> None:
+    pinned = attrs.evolve(FOUR, allocation=ServiceAllocation())
+    late = Pool.parse("zz", "2001:db8:2::/127")
+    wish = Request(key=WEB, families=(V4, V6), all_families=False)
+    first = Pool.parse("aa", "203.0.113.0/31")
+    answer = allocate(wish, Catalog.of([pinned, first, late]), Ledger())
+    assert isinstance(answer, Allocation)
+    assert (("four", "zz"), ["192.0.2.0", "2001:db8:2::"]) == (answer.pools, [str(each) for each in answer.addresses])
+
+
 def test_a_sharer_takes_a_lower_free_address_before_it_joins() -> None:
     share, http, dns = Sharing("k"), Port("TCP", 80), Port("UDP", 53)
     high = holding("2001:db8::1", sharing=share, some_ports=(http,))
@@ -381,6 +391,14 @@ def test_a_full_dual_stack_pool_says_which_family_is_gone() -> None:
     assert ["no IPv6 address of the pool is free, only 192.0.2.7"] == [
         v.detail for v in verdicts(request, Catalog.of([both]), half)
     ]
+
+
+def test_a_pool_that_is_not_there_is_answered_with_those_that_are() -> None:
+    request = Request(key=WEB, pool="five")
+    for catalog, known in (((SIX, FOUR), "four, six"), ((), "none")):
+        answer = allocate(request, Catalog.of(catalog), Ledger())
+        assert isinstance(answer, Refusal)
+        assert f"there is no pool 'five'; pools: {known}" == answer.detail
 
 
 def test_an_address_in_use_names_its_holder() -> None:
