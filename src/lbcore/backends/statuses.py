@@ -18,7 +18,6 @@ import re
 import threading
 import time
 from collections.abc import Collection, Iterator
-from itertools import count
 from pathlib import Path
 
 import attrs
@@ -164,7 +163,6 @@ class StatusWriter:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folder = root / STATUS_FOLDER
-        self._numbers = count()
         self._events = threading.Lock()
 
     def set_addresses(self, intent: SetAddresses) -> None:
@@ -206,7 +204,8 @@ class StatusWriter:
                 return
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.parent / f".{os.getpid()}-{next(self._numbers)}.tmp"
+        # Always the same name, so that what a killed writer leaves is overwritten by the next one.
+        aside = path.with_name(f".{path.name}.tmp")
         try:
             aside.write_bytes(data)
             aside.replace(path)
