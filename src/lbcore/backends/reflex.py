@@ -360,6 +360,7 @@ class Reflex:
             case Pong(statistics):
                 self.statistics = statistics
             case Replaced():
+                self._child = None  # the other speaker's now: our end must not end it
                 raise ReflexReplacedError("another speaker has taken over this node's reflex process; only one may run")
             case _:
                 raise _LostError(f"it sent a {type(message).__name__}")
