@@ -1,4 +1,4 @@
-"""Take-over, seen from the client: who answers when a node goes, for how long nobody did, and that it is one in the end.
+"""Take-over, seen from the client: who answers when a node goes, for how long nobody did, and that it is one node.
 
 Bounds are several times what an idle machine takes (a clean stop: 20 ms, a dead node: 0.6 s), so
 that a busy one does not fail them; what they would catch is a client that waits for its own
