@@ -21,6 +21,7 @@ __all__ = ["Screen"]
 _WIDTH = 100  # columns; wider lines of prose are hard to read
 _INDENT = 2
 _SECONDS = 8  # columns for "123.4 s"
+_NARROWEST = 24  # columns; a text folded to less is harder to read than one that the terminal folds
 _GAP = 3  # spaces between columns, as kubectl has it
 _COLUMN_GAP = re.compile(r" {3,}(?=\S)")
 
@@ -108,7 +109,7 @@ class Screen:
         gaps = list(_COLUMN_GAP.finditer(line))
         indent = gaps[-1].end() if gaps else len(line) - len(line.lstrip()) + 2
         room = self._width - _INDENT - 2
-        if len(line) <= room or indent > room // 2:
+        if len(line) <= room or room - indent < _NARROWEST:
             return [line.rstrip()]
         return textwrap.wrap(line, room, subsequent_indent=" " * indent, drop_whitespace=True, break_on_hyphens=False)
 
