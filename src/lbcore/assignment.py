@@ -17,7 +17,7 @@ from attrs import define, evolve, field, frozen
 from immutables import Map
 
 from lbcore.addresses import Address, Family
-from lbcore.allocation import Outcome, judge_held, settle, verdicts
+from lbcore.allocation import Outcome, allocate, judge_held, settle, verdicts
 from lbcore.brain import Step
 from lbcore.config import Configuration, Pool
 from lbcore.events import (
@@ -49,13 +49,15 @@ from lbcore.ledger import Claim, Ledger
 from lbcore.model import Labels, Service, ServiceKey
 from lbcore.pools import Catalog, candidates, capacity, is_buggy
 from lbcore.requests import Request, annotation, read_request
+from lbcore.sharing import sharing_of
 from lbcore.verdicts import PoolVerdict, Reason, Refusal
-from lbcore.waiting import Chance, Waiting, WaitsFor
+from lbcore.waiting import Chance, Company, Place, Waiting, WaitsFor
 from lbcore.worklist import Fifo, Worklist
 
 __all__ = ["AssignmentSettings", "AssignmentState", "PendingReason", "explain", "step"]
 
 NEEDS = frozenset({Kind.SERVICES, Kind.CONFIG, Kind.NAMESPACES})
+_NOBODY = ServiceKey("", "")  # asks the ledger about an address on no Service's behalf
 
 
 @frozen(kw_only=True)
@@ -88,6 +90,7 @@ class AssignmentState:
     adopting: Fifo[ServiceKey] | None = None  # None until there is a first configuration
     work: Worklist[ServiceKey] = field(factory=Worklist)
     waiting: Waiting = field(factory=Waiting)
+    recalled: Fifo[ServiceKey] = field(factory=Fifo)
     chances: tuple[Chance, ...] = ()
     told: Map[ServiceKey, SetAddresses] = field(factory=Map)
     unconfirmed: Map[ServiceKey, SetAddresses] = field(factory=Map)
@@ -102,7 +105,12 @@ class AssignmentState:
     @property
     def settled(self) -> bool:
         """Whether there is nothing left to look at."""
-        return self.ready and not self.adopting and not self.work and not self.chances and self.config_due is None
+        return self.ready and not self.unfinished and self.config_due is None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are Services that must be looked at."""
+        return bool(self.adopting or self.chances or self.work or self.recalled)
 
 
 def step(state: AssignmentState, event: Event, now: float) -> Step[AssignmentState]:
@@ -121,7 +129,7 @@ def step(state: AssignmentState, event: Event, now: float) -> Step[AssignmentSta
 def _wake_at(state: AssignmentState, now: float) -> float | None:
     if not state.listed >= NEEDS:
         return None
-    if state.ready and (state.adopting or state.work or state.chances):
+    if state.ready and state.unfinished:
         return now
     return state.config_due
 
@@ -141,6 +149,7 @@ class _Turn:
     adopting: Fifo[ServiceKey] | None = field(init=False)
     work: Worklist[ServiceKey] = field(init=False)
     waiting: Waiting = field(init=False)
+    recalled: Fifo[ServiceKey] = field(init=False)
     chances: list[Chance] = field(init=False)
     told: Map[ServiceKey, SetAddresses] = field(init=False)
     unconfirmed: Map[ServiceKey, SetAddresses] = field(init=False)
@@ -153,7 +162,7 @@ class _Turn:
         self.configuration, self.config_due, self.listed = before.configuration, before.config_due, before.listed
         self.namespaces, self.catalog, self.services = before.namespaces, before.catalog, before.services
         self.ledger, self.adopting, self.work = before.ledger, before.adopting, before.work
-        self.waiting, self.chances = before.waiting, list(before.chances)
+        self.waiting, self.recalled, self.chances = before.waiting, before.recalled, list(before.chances)
         self.told, self.unconfirmed = before.told, before.unconfirmed
         self.touched_pools, self.told_usage = set(before.touched_pools), before.told_usage
 
@@ -170,6 +179,7 @@ class _Turn:
             adopting=self.adopting,
             work=self.work,
             waiting=self.waiting,
+            recalled=self.recalled,
             chances=tuple(self.chances),
             told=self.told,
             unconfirmed=self.unconfirmed,
@@ -218,12 +228,13 @@ class _Turn:
         if known is not None and known.uid != service.uid:
             self._forget_service(key)  # deleted and created again under its name, and we missed the end
         self.services = self.services.set(key, service)
+        self.recalled = self.recalled.remove(key)
         self.work = self.work.touch(key)
 
     def _forget_service(self, key: ServiceKey) -> None:
         self.services = self.services.delete(key)
         self.work = self.work.strike(key)
-        self.waiting = self.waiting.remove(key)
+        self.waiting, self.recalled = self.waiting.remove(key), self.recalled.remove(key)
         self._hold(key, None)
         for name in ("told", "unconfirmed"):
             kept: Map[ServiceKey, SetAddresses] = getattr(self, name)
@@ -238,7 +249,7 @@ class _Turn:
             return
         self.catalog = Catalog(self.catalog.pools, namespaces)
         if any(pool.allocation and pool.allocation.namespace_selectors for pool in self.catalog.pools):
-            self.work = self.work.sweep()
+            self._look_at_all()
 
     # Configuration.
 
@@ -260,11 +271,16 @@ class _Turn:
         if self.adopting is None:
             self._begin()
         else:
-            self.work = self.work.sweep()
+            self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        """Holders first, in case they must move; then those who wait, in the order in which they came."""
+        self.work = self.work.sweep()
+        self.recalled = self.waiting.line
 
     def _begin(self) -> None:
         """The first configuration: line everybody up, holders first, the older first."""
-        ours = sorted(self.services.values(), key=lambda service: (not service.held, service.created, service.key))
+        ours = sorted(self.services.values(), key=_seniority)
         self.adopting, self.work = Fifo(), Worklist()
         for service in ours:
             self.work = self.work.enrol(service.key)
@@ -283,7 +299,7 @@ class _Turn:
         if self.catalog is None or self.adopting is None:
             return
         budget = self.before.settings.slice_size
-        while budget > 0 and (self.adopting or self.chances or self.work):
+        while budget > 0 and (self.adopting or self.chances or self.work or self.recalled):
             budget -= 1
             holder = self.adopting.first()
             if holder is not None:
@@ -291,11 +307,14 @@ class _Turn:
                 self._adopt(holder)
             elif self.chances:
                 self._offer(self.chances.pop(0))
-            else:
+            elif self.work:
                 key, self.work = self.work.take()
-                if key is not None:
+                if key is not None and key not in self.recalled:
                     self._look_at(key)
-        if not (self.adopting or self.chances or self.work):
+            elif (first := self.recalled.first()) is not None:
+                self.recalled = self.recalled.remove(first)
+                self._look_at(first)
+        if not (self.adopting or self.chances or self.work or self.recalled):
             self._tell_usage()
 
     def _is_ours(self, service: Service) -> bool:
@@ -325,7 +344,7 @@ class _Turn:
         request = read_request(service)
         outcome, sound = self._settle(service, request, held)
         self._hold(key, outcome.allocation.claim(sound) if outcome.allocation is not None else None)
-        whats = _waits_for(sound, outcome, self._catalog) if isinstance(request, Request) else ()
+        whats = _waits_for(sound, outcome, self._catalog, self.ledger) if isinstance(request, Request) else ()
         self.waiting = self.waiting.put(key, whats)
         self._tell(service, outcome, held)
 
@@ -361,37 +380,53 @@ class _Turn:
             return
         self.ledger = self.ledger.claim(claim) if claim is not None else self.ledger.release(key)
         for each in (before, claim):
-            if each is None:
-                continue
-            self.touched_pools.update(each.pools)
-            for address in each.addresses:
-                self._give_chance(address, each)
+            if each is not None:
+                self.touched_pools.update(each.pools)
+        if not self.waiting:
+            return
+        left = before.addresses if before is not None else ()
+        entered = claim.addresses if claim is not None else ()
+        for address in dict.fromkeys(left + entered):
+            self._give_chance(address, joined=address not in left)
 
-    def _give_chance(self, address: Address, claim: Claim) -> None:
-        wanted: list[WaitsFor] = [address]
-        if claim.sharing is not None:
-            wanted.append(claim.sharing)
-        pool = self.catalog.owner(address) if self.catalog is not None else None
+    def _give_chance(self, address: Address, *, joined: bool) -> None:
+        """Line up those who could use an address now that its holders have changed.
+
+        Where one more has `joined` others, there is less to have than before, and nothing to give.
+        """
+        holders = self.ledger.holders(address)
+        if joined and len(holders) > 1:
+            return
+        places: list[Place] = [address]
+        pool = self._catalog.owner(address)
         # An address that a pool no longer gives out helps nobody who waits for any address of that pool.
-        if pool is not None and not self.ledger.holders(address) and not (pool.avoid_buggy_ips and is_buggy(address)):
-            wanted.append((pool.name, address.family))
-        queues = tuple(what for what in wanted if self.waiting.anyone_for(what))
+        if pool is not None and not (pool.avoid_buggy_ips and is_buggy(address)):
+            places.append((pool.name, address.family))
+        queues: list[WaitsFor] = []
+        if not holders:
+            queues += [place for place in places if self.waiting.anyone_for(place)]
+        elif (claim := self.ledger.of(holders[0])) is not None and claim.sharing is not None:
+            for place in places:
+                queues += self.waiting.companies(place, claim.sharing)
+        queues = [what for what in queues if self._is_open(address, what)]
         if queues:
-            self.chances.append(Chance(address=address, queues=queues))
+            self.chances.append(Chance(address=address, queues=tuple(queues)))
+
+    def _is_open(self, address: Address, what: WaitsFor) -> bool:
+        """Whether an address is what somebody waits for: free, or held on the right terms with the ports to spare."""
+        if not isinstance(what, Company):
+            return not self.ledger.holders(address)
+        return self.ledger.conflict(address, _NOBODY, ports=what.ports, sharing=what.sharing) is None
 
     def _offer(self, chance: Chance) -> None:
         """Ask the next of those who could use a chance; what is left of it stays in line."""
-        key, left = self.waiting.next(chance)
-        if key is None:
-            return
-        self._look_at(key)
-        taken = key not in self.waiting and bool(self.ledger.holders(chance.address))
-        exclusive = taken and all(
-            (claim := self.ledger.of(holder)) is not None and claim.sharing is None
-            for holder in self.ledger.holders(chance.address)[:1]
-        )
-        if left is not None and not exclusive:
+        key, left = None, chance.elsewhere
+        if self._is_open(chance.address, chance.queues[0]):
+            key, left = self.waiting.next(chance)
+        if left is not None:
             self.chances.insert(0, left)
+        if key is not None:
+            self._look_at(key)
 
     # What the world is told.
 
@@ -405,6 +440,8 @@ class _Turn:
         wanted = SetAddresses(key=service.key, uid=service.uid, addresses=addresses, pool=pool, refusal=said)
         before = self.told.get(service.key)
         self._write(wanted, service)
+        if before == wanted:
+            return
         if addresses and (set(addresses) != set(held) or (before is not None and before.addresses != addresses)):
             text = f"assigned {_listed(addresses)} from pool {pool}"
             moved = f" in place of {_listed(held)}" if held else ""
@@ -420,11 +457,12 @@ class _Turn:
         """Ask for a status write, unless it says so already or is about to."""
         key = wanted.key
         before = self.told.get(key)
-        shown = service.held == wanted.addresses and _shows_pool(service, wanted)
-        if before is None and shown and wanted.refusal is None:
+        # In which order the addresses stand says nothing to us, but elections go by the first: leave it.
+        shown = service.held == wanted.addresses or tuple(sorted(service.held)) == wanted.addresses
+        if before is None and shown and wanted.refusal is None and _shows_pool(service, wanted):
             self.told = self.told.set(key, wanted)
             return
-        if before == wanted and (service.held == wanted.addresses or key in self.unconfirmed):
+        if before == wanted and (shown or key in self.unconfirmed):
             return
         self.told = self.told.set(key, wanted)
         self.unconfirmed = self.unconfirmed.set(key, wanted)
@@ -445,6 +483,11 @@ class _Turn:
                 self.told_usage = self.told_usage.set(name, wanted)
                 self.intents.append(wanted)
         self.touched_pools = set()
+
+
+def _seniority(service: Service) -> tuple[bool, str, str, str]:
+    """Holders first, the older first. Keys as texts: to compare two of attrs takes ten times as long."""
+    return (not service.held, service.created, service.key.namespace, service.key.name)
 
 
 def usage_of(pool: Pool, ledger: Ledger) -> SetPoolUsage:
@@ -475,6 +518,7 @@ def _plain_request(service: Service) -> Request:
         families=(Family.IPV4, Family.IPV6),
         all_families=False,
         ports=tuple(sorted(set(service.ports))),
+        sharing=sharing_of(service, annotation(service, "allow-shared-ip") or ""),
         labels=service.labels,
     )
 
@@ -484,20 +528,43 @@ def _request_of(service: Service) -> Request:
     return request if isinstance(request, Request) else _plain_request(service)
 
 
-def _waits_for(request: Request, outcome: Outcome, catalog: Catalog) -> tuple[WaitsFor, ...]:
-    """What could give a Service what it does not have yet; nothing if it has all it asked for."""
-    has = {address.family for address in outcome.allocation.addresses} if outcome.allocation is not None else set()
-    missing = [family for family in request.families if family not in has]
-    if outcome.refusal is None and not missing:
+def _waits_for(request: Request, outcome: Outcome, catalog: Catalog, ledger: Ledger) -> tuple[WaitsFor, ...]:
+    """What could give a Service what it does not have yet; nothing if it has all it asked for.
+
+    Only what cannot be had now: when that changes, it is time to look again.
+    """
+    kept = outcome.allocation
+    has = {address.family for address in kept.addresses} if kept is not None else set()
+    if outcome.refusal is None and has.issuperset(request.families):
         return ()
+    places = _places(request, outcome, catalog, ledger)
+    if request.sharing is None:
+        return tuple(places)
+    return tuple(what for place in places for what in (place, Company(place, request.sharing, request.ports)))
+
+
+def _places(request: Request, outcome: Outcome, catalog: Catalog, ledger: Ledger) -> list[Place]:
     if request.addresses:
-        return request.addresses
-    families = missing or list(request.families)
-    whats: list[WaitsFor] = [request.sharing] if request.sharing is not None else []
-    for pool, verdict in candidates(request, catalog):
-        if verdict.reason in (Reason.OK, Reason.POOL_LACKS_FAMILY):
-            whats += [(pool.name, family) for family in families if family in pool.families]
-    return tuple(whats)
+        ports, sharing = request.ports, request.sharing
+        conflicts = (
+            (each, ledger.conflict(each, request.key, ports=ports, sharing=sharing)) for each in request.addresses
+        )
+        return [each for each, conflict in conflicts if conflict is not None]
+    asked = [pool for pool, verdict in candidates(request, catalog) if verdict.reason is Reason.OK]
+    if request.pool is None and outcome.allocation is not None:
+        # A family that it lacks may come from the pool it is in, even if that is not automatic.
+        named = (catalog.named(name) for name in outcome.allocation.pools)
+        asked = [*dict.fromkeys((*asked, *(pool for pool in named if pool is not None)))]
+    lacking = [family for family in request.families if _is_lacking(family, request, catalog, ledger)]
+    return [(pool.name, family) for pool in asked for family in lacking if family in pool.families]
+
+
+def _is_lacking(family: Family, request: Request, catalog: Catalog, ledger: Ledger) -> bool:
+    """Whether no pool has an address of that family for a request that was not granted in full."""
+    if len(request.families) == 1:
+        return True
+    alone = evolve(request, families=(family,), all_families=True)
+    return isinstance(allocate(alone, catalog, ledger), Refusal)
 
 
 @frozen(kw_only=True)
@@ -517,16 +584,17 @@ def explain(state: AssignmentState, key: ServiceKey) -> PendingReason | None:
         return None
     claim = state.ledger.of(key)
     addresses = claim.addresses if claim is not None else ()
-    told = state.told.get(key)
-    refusal = told.refusal if told is not None else None
     request = read_request(service)
     if isinstance(request, Refusal):
         return PendingReason(key=key, addresses=addresses, refusal=request, pools=())
-    pools = tuple(_pool_verdicts(request, state)) if state.catalog is not None else ()
+    if state.catalog is None:
+        return PendingReason(key=key, addresses=addresses, refusal=None, pools=())
+    # Worked out anew: the status still names the holder that was in the way when it was written.
+    refusal = settle(request, addresses, state.catalog, state.ledger).refusal if key in state.told else None
+    pools = tuple(_pool_verdicts(request, state.catalog, state.ledger))
     return PendingReason(key=key, addresses=addresses, refusal=refusal, pools=pools)
 
 
-def _pool_verdicts(request: Request, state: AssignmentState) -> Iterator[PoolVerdict]:
-    assert state.catalog is not None
+def _pool_verdicts(request: Request, catalog: Catalog, ledger: Ledger) -> Iterator[PoolVerdict]:
     # Asked as if the Service held nothing, so that its own address shows as one it could have.
-    return verdicts(request, state.catalog, state.ledger.release(request.key))
+    return verdicts(request, catalog, ledger.release(request.key))
