@@ -48,7 +48,7 @@ from lbcore.intents import (
 from lbcore.model import Service, ServiceKey
 from lbcore.verdicts import Reason, Refusal
 
-PATIENCE = 10.0  # seconds; every wait here ends within a few milliseconds unless something is wrong
+PATIENCE = 8.0  # seconds; every wait here ends within a few milliseconds unless something is wrong
 
 ALL = frozenset(OBJECT_KINDS)
 

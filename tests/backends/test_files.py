@@ -40,7 +40,7 @@ from lbcore.events import (
 from lbcore.intents import EventType, Intent, RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
 from lbcore.model import ServiceKey
 
-PATIENCE = 15.0
+PATIENCE = 8.0  # seconds; less than the ten after which everything is looked at anyway
 WEB = ServiceKey("default", "web")
 V6, V4 = Address.parse("2001:db8::20"), Address.parse("192.0.2.20")
 
@@ -434,6 +434,8 @@ def test_a_mounted_configmap_that_turns_is_followed(tmp_path: Path) -> None:
         async with following(FilesCluster(tmp_path)) as source:
             ports = [seen_ports(await source.until(ServiceSeen))]
             await source.until(Listed)
+            (tmp_path / "fence.yaml").write_text(service("fence"))
+            await source.until(ServiceSeen)  # the watch stands
             (tmp_path / "..aside").symlink_to("..2")
             (tmp_path / "..aside").rename(tmp_path / "..data")
             return [*ports, seen_ports(await source.next())]
