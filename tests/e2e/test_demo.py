@@ -277,7 +277,7 @@ def prompt(session: Session) -> None:
 
 
 def test_the_lab_takes_commands_from_a_pipe_and_explains_wrong_ones() -> None:
-    commands = "curl nginx-service\n\n# a comment\nbogus\ncut n9\ncurl\nclient cat\nclient hostname\nnode n2 exit 3\nquit\nstatus\n"
+    commands = "curl nginx-service\n\n# a comment\nbogus\ncut n9\ncurl\nclient hostname\nnode n2 exit 3\nquit\nstatus\n"
     done = run(*LBCORE, "lab", "--nodes", "2", env=environment(), text=commands)
     assert (0, "") == (done.returncode, done.stderr)
     shown = folded(done.stdout.partition("lab> curl nginx-service")[2])
@@ -305,6 +305,8 @@ def test_in_the_lab_another_node_takes_over_and_gives_back() -> None:
         session.ask("ping 192.168.20.11", "192.168.20.11 answers a ping")
         session.ask("explain nginx-service", "announces it")
         session.ask("log controller", r"controller \(runs\), its last lines:")
+        session.ask("client cat", "lab> client cat")
+        session.ask("client echo the next line is ours", "^the next line is ours$")
 
 
 @pytest.mark.parametrize(
