@@ -1,0 +1,357 @@
+"""Pretend clusters for the brains: what an API server would tell them, late and twice, and say back.
+
+`Desk` is one brain with its clock. `Controlled` is the cluster as the controller's brain meets it:
+events come in order for each object but when they like, writes are carried out late or refused, and
+what is written comes back. `world_of` says the same world in the words of `model_allocation`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+import attrs
+from hypothesis import strategies as st
+
+import model_allocation as model
+from lbcore.addresses import Address, AddressRange
+from lbcore.brain import Brain
+from lbcore.config import Config, ConfigDocument, Origin, Pool, Resource, ServiceAllocation
+from lbcore.events import (
+    Applied,
+    ConfigGone,
+    ConfigSeen,
+    Event,
+    Failed,
+    Kind,
+    Listed,
+    NamespaceGone,
+    NamespaceSeen,
+    ServiceGone,
+    ServiceSeen,
+    Tick,
+)
+from lbcore.intents import Intent, SetAddresses
+from lbcore.model import LabelSelector, Namespace, Port, Service, ServiceKey
+from lbcore.requests import Request
+from strategies import services
+
+__all__ = [
+    "POOL_SETS",
+    "Controlled",
+    "Desk",
+    "broken",
+    "document",
+    "ipv4",
+    "ipv6",
+    "origin",
+    "plain_service",
+    "pool_sets",
+    "wish_of",
+    "wishful_services",
+    "world_of",
+]
+
+S = TypeVar("S")
+MOST_STEPS = 20_000  # far more than any test needs: a brain that never settles must fail, not hang
+ALLOCATED_FROM = "metallb.io/ip-allocated-from-pool"
+
+
+def ipv4(number: int) -> Address:
+    """10.0.0.0 and what follows it."""
+    return Address(4, 0x0A000000 + number)
+
+
+def ipv6(number: int) -> Address:
+    """2001:db8:: and what follows it."""
+    return Address(6, (0x20010DB8 << 96) + number)
+
+
+def origin(name: str, kind: str = "IPAddressPool") -> Origin:
+    """The object of that name in the system's namespace."""
+    return Origin(kind=kind, namespace="metallb-system", name=name)
+
+
+def document(resource: Resource) -> ConfigDocument:
+    """The object that holds one pool or one advertisement."""
+    kind = "IPAddressPool" if isinstance(resource, Pool) else "L2Advertisement"
+    return ConfigDocument(origin=origin(resource.name, kind), resources=(resource,))
+
+
+def broken(name: str, kind: str = "IPAddressPool") -> ConfigDocument:
+    """An object that cannot be read."""
+    where = origin(name, kind)
+    return ConfigDocument(origin=where, problems=(where.problem("spec.addresses[0]", "'x' is not an IP address"),))
+
+
+def plain_service(name: str, namespace: str = "red", **fields: object) -> Service:
+    """A Service of one port that wants one IPv4 address, unless `fields` say otherwise."""
+    given: dict[str, object] = {"uid": f"uid-of-{name}", "cluster_ips": ("10.96.0.1",), "ports": (Port("TCP", 80),)}
+    return Service(key=ServiceKey(namespace, name), **{**given, **fields})  # type: ignore[arg-type]
+
+
+class Desk(Generic[S]):
+    """One brain, its state and its clock; keeps every intent. `on_step` sees those of each step."""
+
+    def __init__(self, brain: Brain[S], state: S, on_step: Callable[[tuple[Intent, ...]], None] | None = None) -> None:
+        self.brain = brain
+        self.state = state
+        self.now = 0.0
+        self.wake_at: float | None = None
+        self.intents: list[Intent] = []
+        self.on_step = on_step or (lambda _: None)
+
+    def feed(self, *events: Event) -> list[Intent]:
+        """Give it events, one step each; returns what it wants done because of them."""
+        before = len(self.intents)
+        for event in events:
+            step = self.brain(self.state, event, self.now)
+            self.state, self.wake_at = step.state, step.wake_at
+            self.intents += step.intents
+            self.on_step(step.intents)
+        return self.intents[before:]
+
+    def settle(self, until: float | None = None) -> list[Intent]:
+        """Let time pass, and give it every `Tick` that it asks for (only those due by `until`, if given)."""
+        before = len(self.intents)
+        for _ in range(MOST_STEPS):
+            if self.wake_at is None or (until is not None and self.wake_at > until):
+                return self.intents[before:]
+            self.now = max(self.now, self.wake_at)
+            self.feed(Tick())
+        raise AssertionError(f"not settled after {MOST_STEPS} steps")
+
+    def run(self, *events: Event) -> list[Intent]:
+        """Feed, then settle."""
+        return [*self.feed(*events), *self.settle()]
+
+
+class Controlled:
+    """Services, namespaces and configuration, what of them has not been told yet, and writes under way.
+
+    With `annotates`, a written status brings the annotation that names the pool, as Kubernetes does.
+    """
+
+    def __init__(self, *, annotates: bool) -> None:
+        self.annotates = annotates
+        self.services: dict[ServiceKey, Service] = {}
+        self.namespaces: dict[str, Namespace] = {}
+        self.documents: dict[Origin, ConfigDocument] = {}
+        self.untold: list[Event] = []
+        self.asked: dict[ServiceKey, SetAddresses] = {}
+        self._uids = 0
+
+    def new_uid(self) -> str:
+        """The uid of an object that is created now."""
+        self._uids += 1
+        return f"uid-{self._uids}"
+
+    def put(self, service: Service) -> None:
+        """Create or change a Service; its status stays, and with it its uid."""
+        known = self.services.get(service.key)
+        if known is None:
+            self._see(attrs.evolve(service, uid=self.new_uid(), created=f"2026-01-01T00:{self._uids:06}Z", held=()))
+            return
+        annotations = dict(service.annotations)
+        if ALLOCATED_FROM in known.annotations:
+            annotations[ALLOCATED_FROM] = known.annotations[ALLOCATED_FROM]
+        kept = {"uid": known.uid, "created": known.created, "held": known.held, "annotations": annotations}
+        self._see(attrs.evolve(service, **kept))  # type: ignore[arg-type]  # attrs checks the names
+
+    def _see(self, service: Service) -> None:
+        if self.services.get(service.key) != service:
+            self.services[service.key] = service
+            self.untold.append(ServiceSeen(service))
+
+    def delete(self, key: ServiceKey, *, noticed: bool = True) -> None:
+        """A Service goes; a watch that was cut at that moment may miss it if it comes back at once."""
+        gone = self.services.pop(key)
+        if noticed:
+            self.untold.append(ServiceGone(key, gone.uid))
+
+    def claim_from_outside(self, key: ServiceKey, address: Address) -> None:
+        """Another controller writes a status."""
+        self._see(attrs.evolve(self.services[key], held=(address,)))
+
+    def put_namespace(self, namespace: Namespace) -> None:
+        if self.namespaces.get(namespace.name) != namespace:
+            self.namespaces[namespace.name] = namespace
+            self.untold.append(NamespaceSeen(namespace))
+
+    def delete_namespace(self, name: str) -> None:
+        del self.namespaces[name]
+        self.untold.append(NamespaceGone(name))
+
+    def put_document(self, given: ConfigDocument) -> None:
+        if self.documents.get(given.origin) != given:
+            self.documents[given.origin] = given
+            self.untold.append(ConfigSeen(given))
+
+    def delete_document(self, where: Origin) -> None:
+        del self.documents[where]
+        self.untold.append(ConfigGone(where))
+
+    def ask(self, intents: Iterable[Intent]) -> None:
+        """Take in what a brain wants written; a newer wish replaces one that has not been carried out."""
+        for intent in intents:
+            if isinstance(intent, SetAddresses):
+                self.asked.pop(intent.key, None)
+                self.asked[intent.key] = intent
+
+    def carry_out(self, key: ServiceKey, *, answer_first: bool) -> None:
+        """Write one status. The answer and the watch's event are not told in a fixed order."""
+        intent = self.asked.pop(key)
+        service = self.services.get(key)
+        if service is None or service.uid != intent.uid:
+            self.untold.append(Failed(intent=intent, message="the object has been replaced", retry=False))
+            return
+        if answer_first:
+            self.untold.append(Applied(intent))
+        annotations = {name: value for name, value in service.annotations.items() if name != ALLOCATED_FROM}
+        if self.annotates and intent.pool is not None:
+            annotations[ALLOCATED_FROM] = intent.pool
+        self._see(attrs.evolve(service, held=intent.addresses, annotations=annotations))
+        if not answer_first:
+            self.untold.append(Applied(intent))
+
+    def refuse(self, key: ServiceKey) -> None:
+        """Refuse one write because the object is newer than the writer thought; what is newer is told."""
+        intent = self.asked.pop(key)
+        self.untold.append(Failed(intent=intent, message="the object has been modified", retry=False))
+        if key in self.services:
+            self.untold.append(ServiceSeen(self.services[key]))
+
+    def objects(self) -> dict[Kind, list[Event]]:
+        """An event for everything that is there now."""
+        return {
+            Kind.CONFIG: [ConfigSeen(each) for each in self.documents.values()],
+            Kind.NAMESPACES: [NamespaceSeen(each) for each in self.namespaces.values()],
+            Kind.SERVICES: [ServiceSeen(each) for each in self.services.values()],
+        }
+
+    def listing(self, rng: random.Random) -> list[Event]:
+        """What a controller is told when it starts: everything in any order, and of each kind that this was all."""
+        lists = {kind: rng.sample(events, len(events)) for kind, events in self.objects().items()}
+        turns = [kind for kind, events in lists.items() for _ in range(len(events) + 1)]
+        rng.shuffle(turns)
+        return [lists[kind].pop() if lists[kind] else Listed(kind) for kind in turns]
+
+
+# Small worlds for the controller: windows of a few addresses, so that waiting is common.
+
+_BASE_4 = 0x0A0000FC  # 10.0.0.252: the window lies across .255 and .0, which avoidBuggyIPs passes over
+_BASE_6 = (0x20010DB8 << 96) + 0xFE
+
+
+def _v4(first: int, count: int) -> AddressRange:
+    return AddressRange(4, _BASE_4 + first, _BASE_4 + first + count - 1)
+
+
+def _v6(first: int, count: int) -> AddressRange:
+    return AddressRange(6, _BASE_6 + first, _BASE_6 + first + count - 1)
+
+
+_RED_ONLY = ServiceAllocation(namespaces=("red",), priority=1)
+_GOLD_NAMESPACES = ServiceAllocation(namespace_selectors=(LabelSelector.of(tier="gold"),))
+_TIN_SERVICES = ServiceAllocation(service_selectors=(LabelSelector.of(team="tin"), LabelSelector.of(tier="tin")))
+
+
+def _a(*ranges: AddressRange, terms: ServiceAllocation | None = None, avoid: bool = False) -> Pool:
+    return Pool(name="pool-a", ranges=ranges, allocation=terms, avoid_buggy_ips=avoid)
+
+
+def _b(*ranges: AddressRange, terms: ServiceAllocation | None = None, auto: bool = True) -> Pool:
+    return Pool(name="pool-b", ranges=ranges, allocation=terms, auto_assign=auto)
+
+
+POOL_SETS: tuple[tuple[Pool, ...], ...] = (
+    (_a(_v4(0, 2), _v6(0, 1)),),
+    (_a(_v4(0, 3)), _b(_v6(0, 2))),
+    (_a(_v4(0, 2)), _b(_v4(2, 2), _v6(0, 2), auto=False)),
+    (_a(_v4(2, 2)), _b(_v4(0, 2), _v6(1, 1))),
+    (_a(_v4(0, 1), _v6(0, 1)), _b(_v4(1, 1), _v6(1, 1))),
+    (_a(_v4(0, 6), _v6(0, 3), avoid=True),),
+    (_a(_v4(0, 2), terms=_RED_ONLY), _b(_v4(2, 1), _v6(0, 1))),
+    (_a(_v4(0, 1), _v6(0, 1), terms=_GOLD_NAMESPACES), _b(_v4(1, 1))),
+    (_b(_v4(0, 2), _v6(0, 2), terms=_TIN_SERVICES),),
+    (),
+)
+"""Pools that are sound together; from one set to the next, ranges change hands, shrink and go."""
+
+pool_sets = st.sampled_from(POOL_SETS)
+
+_wanted_addresses = st.sampled_from(
+    [*(str(Address(4, _BASE_4 + n)) for n in range(4)), *(str(Address(6, _BASE_6 + n)) for n in range(3))]
+)
+
+
+@st.composite
+def wishful_services(draw: st.DrawFn, key: ServiceKey) -> Service:
+    """A Service with any wish, also those that make no sense, of any type and class."""
+    service = draw(services(key))
+    annotations = dict(service.annotations)
+    changes: dict[str, object] = {}
+    match draw(st.sampled_from(["any", "any", "any", "static", "annotated", "both", "garbage", "headless", "other"])):
+        case "static":
+            changes["load_balancer_ip"] = draw(_wanted_addresses)
+        case "annotated":
+            wanted = draw(st.lists(_wanted_addresses, min_size=1, max_size=2, unique=True))
+            annotations["metallb.io/loadBalancerIPs"] = ",".join(wanted)
+        case "both":
+            changes["load_balancer_ip"] = annotations["metallb.io/loadBalancerIPs"] = draw(_wanted_addresses)
+        case "garbage":
+            changes["load_balancer_ip"] = "an address, please"
+        case "headless":
+            changes["cluster_ips"] = ("None",)
+        case "other":
+            changes |= draw(st.sampled_from([{"type": "ClusterIP"}, {"load_balancer_class": "example.com/other"}]))
+    return attrs.evolve(service, annotations=annotations, **changes)  # type: ignore[arg-type]
+
+
+# The same worlds in the words of the brute-force model.
+
+
+def wish_of(request: Request) -> model.Wish:
+    """A request in the model's words."""
+    return model.Wish(
+        name=request.key.name,
+        namespace=request.key.namespace,
+        families=[family.version for family in request.families],
+        insists=request.all_families,
+        addresses=[(address.version, address.value) for address in request.addresses],
+        pool=request.pool,
+        ports={(port.protocol, port.number) for port in request.ports},
+        terms=(request.sharing.key, request.sharing.backend) if request.sharing else None,
+        labels=dict(request.labels),
+    )
+
+
+def world_of(
+    config: Config, namespaces: Mapping[str, Namespace], holders: Iterable[tuple[Request, tuple[Address, ...]]]
+) -> model.World:
+    """Pools, namespaces and who holds what, in the model's words."""
+    return model.World(
+        pools=[_pool_of(pool) for pool in config.pools],
+        namespaces={name: dict(each.labels) for name, each in namespaces.items()},
+        held={str(request.key): _held(wish_of(request), addresses) for request, addresses in holders},
+    )
+
+
+def _held(wish: model.Wish, addresses: tuple[Address, ...]) -> model.Held:
+    return model.Held([(address.version, address.value) for address in addresses], wish.ports, wish.terms)
+
+
+def _pool_of(pool: Pool) -> model.WorldPool:
+    terms = pool.allocation or ServiceAllocation()
+    return model.WorldPool(
+        name=pool.name,
+        ranges=[(each.version, each.first, each.last) for each in pool.ranges],
+        automatic=pool.auto_assign,
+        avoids_edges=pool.avoid_buggy_ips,
+        pinned=pool.allocation is not None,
+        priority=terms.priority,
+        namespaces=list(terms.namespaces),
+        namespace_matchers=[selector.matches for selector in terms.namespace_selectors],
+        service_matchers=[selector.matches for selector in terms.service_selectors],
+    )
