@@ -192,7 +192,7 @@ def _refuse_by(request: Request, trace: list[PoolVerdict]) -> Refusal:
 def _grant_exactly(request: Request, catalog: Catalog, ledger: Ledger) -> Allocation | Refusal:
     pools = []
     for address in request.addresses:
-        verdict = _judge_address(request, address, catalog, ledger)
+        verdict = _judge_address(request, request.pool, address, catalog, ledger)
         if verdict.reason is not Reason.OK:
             trace = (verdict,) if verdict.pool else ()
             return Refusal(key=request.key, reason=verdict.reason, detail=verdict.detail, pools=trace)
@@ -200,19 +200,26 @@ def _grant_exactly(request: Request, catalog: Catalog, ledger: Ledger) -> Alloca
     return Allocation(key=request.key, addresses=request.addresses, pools=tuple(pools))
 
 
-def _judge_address(request: Request, address: Address, catalog: Catalog, ledger: Ledger) -> PoolVerdict:
-    """May this Service have this very address? The verdict of the pool that the address lies in."""
+def _judge_address(
+    request: Request, asked: str | None, address: Address, catalog: Catalog, ledger: Ledger
+) -> PoolVerdict:
+    """May this Service have this very address? The verdict of the pool that the address lies in.
+
+    `asked` is the pool it must lie in, None for any; a start asks this twice for every Service.
+    """
     pool = catalog.owner(address)
     if pool is None:
         text = f"{address} is in no address pool; ask for an address of a pool, or add {address} to one"
         return PoolVerdict(pool="", reason=Reason.ADDRESS_NOT_IN_POOL, detail=text)
-    if request.pool is not None and request.pool != pool.name:
-        text = f"{address} is in pool {pool.name!r}, but pool {request.pool!r} was asked for; change one of the two"
+    if asked is not None and asked != pool.name:
+        text = f"{address} is in pool {pool.name!r}, but pool {asked!r} was asked for; change one of the two"
         return PoolVerdict(pool=pool.name, reason=Reason.ADDRESS_IN_OTHER_POOL, detail=text)
     if pool.avoid_buggy_ips and is_buggy(address):
         text = f"{address} ends in .0 or .255, which pool {pool.name!r} avoids (avoidBuggyIPs); ask for another"
         return PoolVerdict(pool=pool.name, reason=Reason.ADDRESS_AVOIDED, detail=text)
-    permitted = permits(pool, evolve(request, families=(address.family,)), catalog.namespaces)
+    # The address is the pool's, so of its families it is this one that counts.
+    about = request if address.family in request.families else evolve(request, families=(address.family,))
+    permitted = permits(pool, about, catalog.namespaces)
     if permitted.reason is not Reason.OK:
         return evolve(permitted, detail=f"{address} is in pool {pool.name!r}: {permitted.detail}")
     conflict = ledger.conflict(address, request.key, ports=request.ports, sharing=request.sharing)
@@ -252,7 +259,7 @@ def judge_held(
     for address in sorted(held):
         if address.family not in request.families or address.family in kept:
             continue
-        verdict = _judge_address(evolve(request, pool=None), address, catalog, ledger)
+        verdict = _judge_address(request, None, address, catalog, ledger)
         if verdict.reason is Reason.OK:
             kept[address.family] = (address, verdict.pool)
         elif refusal is None:
@@ -313,7 +320,7 @@ def _complete(request: Request, kept: Allocation, catalog: Catalog, ledger: Ledg
 def verdicts(request: Request, catalog: Catalog, ledger: Ledger) -> Iterator[PoolVerdict]:
     """What every pool says to a request, in the order asked: the decision of `allocate`, read to the end."""
     if request.addresses:
-        yield from (_judge_address(request, address, catalog, ledger) for address in request.addresses)
+        yield from (_judge_address(request, request.pool, address, catalog, ledger) for address in request.addresses)
         return
     for answer in _answers(request, catalog, ledger):
         yield _would_give(answer.pool, answer.offers) if answer.verdict.reason is Reason.OK else answer.verdict
