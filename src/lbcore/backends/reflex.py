@@ -82,7 +82,7 @@ class ReflexSettings:
 
     `members` is the folder of member records (None: this node is alone), `link_backend` is `packet`
     or `scapy`, `silence` how long the child goes on without us, `refresh` the time between
-    repeated announcements (0: none). A child of another `release` is replaced.
+    repeated announcements (0: none), `log_format` is `text` or `json`. A child of another `release` is replaced.
     """
 
     socket: Path
@@ -93,6 +93,7 @@ class ReflexSettings:
     interval: float = 0.1
     expiry: float = 0.5
     refresh: float = 60.0
+    log_format: str = "text"
     release: str = field(factory=_installed_release)
 
     @property
@@ -104,6 +105,7 @@ class ReflexSettings:
             *("--release", self.release),
             *("--link-backend", self.link_backend, "--silence", f"{self.silence:g}"),
             *("--interval", f"{self.interval:g}", "--expiry", f"{self.expiry:g}", "--refresh", f"{self.refresh:g}"),
+            *("--log-format", self.log_format),
         )
 
 

@@ -126,7 +126,7 @@ def speaker_command(
     """
     configure_logging(json=log_format == "json", level=log_level)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
-    parts = _speaker(folder, settings, runtime_dir, link_backend, refresh)
+    parts = _speaker(folder, settings, runtime_dir, link_backend, refresh, log_format)
     _run([parts.carrier], parts)
 
 
@@ -150,7 +150,7 @@ def run_command(
     """Controller and speaker in one, for a single machine."""
     configure_logging(json=log_format == "json", level=log_level)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
-    parts = _speaker(folder, settings, runtime_dir, link_backend, refresh)
+    parts = _speaker(folder, settings, runtime_dir, link_backend, refresh, log_format)
     _run([_controller(folder, load_balancer_class), parts.carrier], parts)
 
 
@@ -182,7 +182,12 @@ def _controller(folder: Path, load_balancer_class: str | None) -> Carrier[Assign
 
 
 def _speaker(
-    folder: Path, settings: AnnouncementSettings, runtime_dir: Path | None, link_backend: str, refresh: float
+    folder: Path,
+    settings: AnnouncementSettings,
+    runtime_dir: Path | None,
+    link_backend: str,
+    refresh: float,
+    log_format: str,
 ) -> assembly.SpeakerParts:
     require_folder(folder)
     require_packet_sockets("speaker")
@@ -196,6 +201,7 @@ def _speaker(
         members=member_folder(folder.absolute()),
         link_backend=link_backend,
         refresh=refresh,
+        log_format=log_format,
     )
     return assembly.speaker(assembly.open_cluster(folder, log), settings, reflex, log)
 

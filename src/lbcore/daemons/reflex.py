@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import random
 import signal
@@ -40,12 +41,21 @@ EXIT_NO_PERMISSION = 77  # EX_NOPERM: CAP_NET_RAW is missing
 EXIT_CONFIG = 78  # EX_CONFIG: an argument, or a path, that will not do
 
 
-def _say(text: str) -> None:
-    try:
-        sys.stderr.write(f"lbcore reflex: {text}\n")
-        sys.stderr.flush()
-    except OSError:
-        pass  # nobody reads: no reason to stop answering
+def _line_writer(form: str, node: str) -> Callable[[str], None]:
+    """How this process says something: one line on stderr, like those of its parent, without its logging library."""
+
+    def say(text: str) -> None:
+        now = time.time()
+        when = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1e6):06}Z"
+        fields = {"component": "reflex", "node": node, "event": text, "level": "warning", "timestamp": when}
+        line = json.dumps(fields) if form == "json" else f"{when} [warning  ] {text} component=reflex node={node}"
+        try:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+        except OSError:
+            pass  # nobody reads: no reason to stop answering
+
+    return say
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -63,6 +73,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--interval", type=float, default=0.1, help="seconds between renewals of the member record")
     parser.add_argument("--expiry", type=float, default=0.5, help="seconds after which a silent member is dead")
     parser.add_argument("--refresh", type=float, default=60.0, help="seconds between announcements; 0 for none")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text", help="how lines on stderr look")
     return parser.parse_args(argv)
 
 
@@ -74,7 +85,7 @@ def _link_opener(backend: str) -> Callable[[Link], FrameLink | LinkFault]:
     return PacketLink.open
 
 
-def _build(arguments: argparse.Namespace, argv: Sequence[str]) -> ReflexLoop:
+def _build(arguments: argparse.Namespace, argv: Sequence[str], say: Callable[[str], None]) -> ReflexLoop:
     rng = random.Random()
     return ReflexLoop(
         node=check_node_name(arguments.node),
@@ -90,7 +101,7 @@ def _build(arguments: argparse.Namespace, argv: Sequence[str]) -> ReflexLoop:
         open_link=_link_opener(arguments.link_backend),
         listener=Listener(arguments.socket),
         clock=time.monotonic,
-        say=_say,
+        say=say,
         release=arguments.release,
         arguments=tuple(argv),
         silence=arguments.silence,
@@ -127,24 +138,25 @@ def _settle_memory() -> None:
 def main(argv: Sequence[str]) -> int:
     """Run until told to end; returns the exit status (75 taken, 77 no permission, 78 bad argument)."""
     arguments = _arguments(argv)
+    say = _line_writer(arguments.log_format, arguments.node)
     try:
         require_packet_sockets("reflex process")
-        loop = _build(arguments, argv)
+        loop = _build(arguments, argv, say)
     except CapabilityError as error:
-        _say(str(error))
+        say(str(error))
         return EXIT_NO_PERMISSION
     except SocketTakenError as error:
-        _say(str(error))
+        say(str(error))
         return EXIT_TAKEN
     except (NodeNameError, OSError, ValueError) as error:
-        _say(str(error))
+        say(str(error))
         return EXIT_CONFIG
     _end_on_signals(loop)
     _settle_memory()
     try:
         loop.run()
     except CapabilityError as error:  # taken away while running
-        _say(str(error))
+        say(str(error))
         return EXIT_NO_PERMISSION
     return os.EX_OK
 
