@@ -180,22 +180,17 @@ class _Playground:
 
     def _welcome(self) -> None:
         self._status("")
-        shells = [("the client", self._lab.client), *self._lab.nodes.items()]
+        folder = shlex.quote(str(self._lab.folder))
+        rows = [("the folder", f"cd {folder}"), ("its Services", f"{own_command()} get services --cluster {folder}")]
+        rows += [
+            (f"a shell on {station.name}", shlex.join([*entering(station.namespace.pid), "sh"]))
+            for station in self._lab.network.stations
+        ]
         self._screen.say(
             "Edit, add and delete manifests in the folder below: lbcore follows them as the files change. From another "
             "terminal, as the user that started this:"
         )
-        self._screen.table(
-            ["WHAT", "COMMAND"],
-            [
-                ("the folder", f"cd {shlex.quote(str(self._lab.folder))}"),
-                ("its Services", f"{own_command()} get services --cluster {shlex.quote(str(self._lab.folder))}"),
-                *(
-                    (f"a shell on {who}", shlex.join([*entering(station.namespace.pid), "sh"]))
-                    for who, station in shells
-                ),
-            ],
-        )
+        self._screen.table(["WHAT", "COMMAND"], rows, fold=False)
         self._help("")
 
     def _help(self, _rest: str) -> None:

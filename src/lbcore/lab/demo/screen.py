@@ -113,13 +113,17 @@ class Screen:
             return [line.rstrip()]
         return textwrap.wrap(line, room, subsequent_indent=" " * indent, drop_whitespace=True, break_on_hyphens=False)
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns as wide as they must be, headings above."""
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, fold: bool = True) -> None:
+        """Columns as wide as they must be, headings above; with `fold`, the last one is folded to the width.
+
+        What somebody shall copy as one line must not be folded.
+        """
         widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
         self._line()
         for number, row in enumerate((headings, *rows)):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            for part in self._fold((" " * _GAP).join(cells).rstrip()):
+            line = (" " * _GAP).join(cells).rstrip()
+            for part in self._fold(line) if fold else [line]:
                 self._line(" " * (_INDENT + 2) + part, "bold" if number == 0 else "")
 
     def warn(self, text: str) -> None:
