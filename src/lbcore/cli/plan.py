@@ -21,7 +21,7 @@ __all__ = ["plan_command"]
 _UNREADABLE = 2
 
 
-@click.command("plan")
+@click.command("plan", short_help="What an edit of the cluster would do to addresses.")
 @click.argument("states", metavar="STATE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--speakers", metavar="NODE,...", help="Nodes with a living speaker [default: every Node].")
 @class_option
