@@ -76,6 +76,7 @@ class _LaneState:
     waiting: dict[Hashable, Intent] = field(factory=dict)
     running: dict[Hashable, Intent] = field(factory=dict)
     attempts: dict[Hashable, int] = field(factory=dict)
+    retrying: dict[Hashable, int] = field(factory=dict)  # the number of the try that is still wanted
 
 
 def _identity(event: Event) -> Hashable:
@@ -117,8 +118,8 @@ class Loop(Generic[S]):
     @property
     def idle(self) -> bool:
         """Whether nothing waits: no event, no intent on its way or waiting for another try."""
-        lanes_idle = not any(lane.waiting or lane.running for lane in self._lanes.values())
-        return lanes_idle and not (self._urgent or self._inbox or self._retries)
+        lanes_idle = not any(lane.waiting or lane.running or lane.retrying for lane in self._lanes.values())
+        return lanes_idle and not (self._urgent or self._inbox)
 
     def receive(self, event: Event) -> None:
         """Take an event in; it replaces one about the same thing that has not been looked at yet."""
@@ -137,6 +138,7 @@ class Loop(Generic[S]):
             lane = self._lane_of[type(intent)]
             lane.waiting[intent.subject] = intent
             lane.attempts.pop(intent.subject, None)
+            lane.retrying.pop(intent.subject, None)
         return Turn(event=event, intents=step.intents, dispatches=self._start())
 
     def done(self, lane_name: str, outcome: Applied | Failed, now: float) -> None:
@@ -175,11 +177,14 @@ class Loop(Generic[S]):
         lane.attempts[intent.subject] = attempt + 1
         pause = min(_FIRST_RETRY * 2 ** min(attempt, 16), _LAST_RETRY) * self._rng.uniform(0.75, 1.25)
         self._retry_count += 1
+        lane.retrying[intent.subject] = self._retry_count
         heapq.heappush(self._retries, (now + pause, self._retry_count, intent))
 
     def _collect_retries(self, now: float) -> None:
         while self._retries and self._retries[0][0] <= now:
-            _, _, intent = heapq.heappop(self._retries)
+            _, number, intent = heapq.heappop(self._retries)
             lane = self._lane_of[type(intent)]
-            if intent.subject not in lane.waiting and intent.subject not in lane.running:
+            # What failed before something newer was wanted must not come after it, even when that failed too.
+            if lane.retrying.get(intent.subject) == number:
+                del lane.retrying[intent.subject]
                 lane.waiting[intent.subject] = intent
