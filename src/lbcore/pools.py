@@ -152,5 +152,5 @@ def capacity(pool: Pool, family: Family) -> int:
 
 
 def _buggy_up_to(value: int) -> int:
-    """How many of the IPv4 addresses from 0.0.0.0 to a number end in .0 or .255."""
-    return (value >> 8) * 2 + (1 if value & 255 < 255 else 2) if value >= 0 else 0
+    """How many of the IPv4 addresses from 0.0.0.0 to a number end in .0 or .255; none up to -1."""
+    return (value >> 8) * 2 + (1 if value & 255 < 255 else 2)

@@ -169,6 +169,14 @@ class CountingSetAgainstASet(RuleBasedStateMachine):
             self.real = self.real.add(self.base + offset)
             self.model.add(self.base + offset)
 
+    @rule(leaf=st.integers(0, 4))
+    def add_the_edges_of_a_leaf(self, leaf: int) -> None:
+        start = (self.base >> 8 << 8) + 256 * leaf
+        for value in (start, start + 255):
+            if self.base <= value < self.base + WINDOW:
+                self.real = self.real.add(value)
+                self.model.add(value)
+
     @rule(which=st.integers(0, 2), data=st.data())
     def use(self, which: int, data: st.DataObject) -> None:
         for value in data.draw(_some_of(self.model)):
@@ -253,3 +261,9 @@ def test_a_counting_set_holds_each_address_once(version: int, data: st.DataObjec
     assert empty is empty.discard(value)
     assert empty == once.discard(value)
     assert 1 == once.count(0, BITS[version] // 8 - 1)
+
+
+@pytest.mark.parametrize(("version", "avoid", "expected"), [(6, True, 0), (6, False, 0), (4, True, 1), (4, False, 0)])
+def test_only_ipv4_members_are_passed_over_for_their_last_octet(version: int, avoid: bool, expected: int) -> None:
+    members = CountingSet(BITS[version]).add(0).add(1).add(255)
+    assert expected == first_joinable(members, (), 0, 300, avoid_edges=avoid)

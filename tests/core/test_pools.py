@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,6 +110,13 @@ def test_pinned_pools_come_first_then_priorities_then_names(some: tuple[Pool, ..
         first, second = one.allocation.priority, other.allocation.priority
         assert first == second or (first != 0 and (second == 0 or first < second))
         assert first != second or one.name < other.name
+
+
+def test_a_pinned_pool_without_a_priority_is_the_last_of_the_pinned() -> None:
+    general, default = Pool.parse("a", "192.0.2.0/32"), pinned()
+    named = {number: attrs.evolve(pinned(priority=number), name=f"n{number}") for number in (9, 1)}
+    ordered = Catalog.of([general, default, *named.values()]).in_order
+    assert ["n1", "n9", "p", "a"] == [pool.name for pool in ordered]
 
 
 @given(pools(), st.sampled_from(["pool-a", "pool-b", "no-such", None]))
