@@ -61,6 +61,7 @@ def controller(cluster: FilesCluster, settings: AssignmentSettings, log: Log) ->
         sources=(cluster.source(assignment.NEEDS),),
         outlets=outlets,
         is_stopped=lambda _: True,
+        is_settled=lambda state: state.settled,
         observers=(log_observer(log),),
     )
 
@@ -95,6 +96,7 @@ def speaker(
         sources=(cluster.source(_SPEAKER_READS), NetlinkLinks(say=say), reflex),
         outlets=outlets,
         is_stopped=lambda state: state.stopped,
+        is_settled=lambda state: state.settled,
         observers=(log_observer(log),),
     )
     return SpeakerParts(carrier, reflex)

@@ -15,7 +15,7 @@ from lbcore.daemons.loop import Dispatch, Lane, Loop
 from lbcore.events import Applied, Event, Failed, Stopping
 from lbcore.intents import Intent
 
-__all__ = ["Carrier", "MonotonicClock", "Observer", "Outlet"]
+__all__ = ["Carrier", "MonotonicClock", "Observer", "Outlet", "calm_collector"]
 
 S = TypeVar("S")
 
@@ -37,6 +37,17 @@ class MonotonicClock:
         await asyncio.sleep(max(0.0, moment - self.now()))
 
 
+def calm_collector() -> None:
+    """Set the garbage collector so that no step of a brain waits long for it.
+
+    What a brain keeps is long-lived and has no cycles: reference counts do the work, and there is
+    little to find. Measured with 10,000 Services: a look at the 50,000 youngest objects takes 13 ms,
+    at 5,000 it takes 2; one at all takes 80 ms (1 s with 50,000 Services), which is why a daemon that
+    has settled freezes them.
+    """
+    gc.set_threshold(5_000, 50, 1000)
+
+
 @frozen(kw_only=True)
 class Outlet:
     """A sink with the lane that leads to it."""
@@ -55,13 +66,15 @@ class Outlet:
 class Carrier(Generic[S]):
     """Everything that one daemon is made of, ready to run.
 
-    `is_stopped` says whether a state has let go of everything after `Stopping`.
+    `is_stopped` says whether a state has let go of everything after `Stopping`, `is_settled` whether
+    the brain has caught up with all there was at the start.
     """
 
     loop: Loop[S]
     sources: tuple[Source, ...]
     outlets: tuple[Outlet, ...]
     is_stopped: Callable[[S], bool]
+    is_settled: Callable[[S], bool]
     observers: tuple[Observer, ...] = ()
     clock: MonotonicClock = field(factory=MonotonicClock)
     _wake: asyncio.Event = field(factory=asyncio.Event, init=False)
@@ -77,9 +90,7 @@ class Carrier(Generic[S]):
 
     async def run(self) -> None:
         """Run until stopped. An exception of a source ends it, and is raised as it is."""
-        # The live heap is large and long-lived: a full collection costs 70 ms at 100,000 Services and
-        # finds nothing. Reference counts do the work; the collector looks seldom.
-        gc.set_threshold(50_000, 50, 1000)
+        calm_collector()
         tasks = [asyncio.create_task(self._follow(source)) for source in self.sources]
         work = asyncio.create_task(self._work())
         try:
@@ -111,6 +122,7 @@ class Carrier(Generic[S]):
         under_way: set[asyncio.Task[None]] = set()
         sinks = {outlet.lane.name: outlet.sink for outlet in self.outlets}
         stopping_since: float | None = None
+        settled = False
         while True:
             now = self.clock.now()
             turn = self.loop.tick(now)
@@ -122,6 +134,9 @@ class Carrier(Generic[S]):
                 task.add_done_callback(under_way.discard)
             if isinstance(turn.event, Stopping):
                 stopping_since = now
+            if not settled and self.is_settled(self.loop.state):
+                settled = True
+                gc.freeze()  # 7 us; an older generation then holds only what has come since
             let_go = stopping_since is not None and self.is_stopped(self.loop.state)
             if let_go and (self.loop.idle or now > (stopping_since or now) + _DRAIN):
                 return
