@@ -318,7 +318,7 @@ def test_the_commands_that_the_lab_prints_work_in_another_terminal(before: tuple
         shell = session.until(r"a shell on n1 +(nsenter .*) sh$")[1].split()
         look = session.until(r"its Services +(\S*lbcore get services .*)$")[1].split()
         folder = Path(session.until(r"the folder +cd (\S+)$")[1])
-        assert "n1\n" == run(*shell, "hostname", env=environment()).stdout
+        assert "n1\n" == run(*before, *shell, "hostname", env=environment()).stdout
         assert "fd00:33::20" in run(*LBCORE, *look[1:], env=environment()).stdout
         assert "service_default_nginx-service.yaml" in {path.name for path in folder.iterdir()}
     assert not folder.exists()
