@@ -14,8 +14,9 @@ from attrs import define, evolve, field, frozen
 from immutables import Map
 
 from lbcore.addresses import Address
+from lbcore.advertising import Speakers, bgp_verdicts
 from lbcore.brain import Step
-from lbcore.config import Configuration, L2Advertisement
+from lbcore.config import Configuration, L2Advertisement, Pool
 from lbcore.election import (
     Election,
     Electorate,
@@ -67,7 +68,15 @@ from lbcore.requests import annotation
 from lbcore.verdicts import NodeVerdict, Reason
 from lbcore.worklist import Worklist
 
-__all__ = ["AnnouncementSettings", "AnnouncementState", "NotAnnounced", "explain", "step"]
+__all__ = [
+    "AnnouncementSettings",
+    "AnnouncementState",
+    "NotAnnounced",
+    "bgp_announcers",
+    "explain",
+    "explain_bgp",
+    "step",
+]
 
 NEEDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG, Kind.LINKS, Kind.MEMBERS})
 _ALL_BUT_MEMBERS = NEEDS - {Kind.MEMBERS}
@@ -104,9 +113,13 @@ class NotAnnounced:
 
 @frozen
 class _Part:
-    """One address of a Service: the advertisements for it, and who is elected among whom."""
+    """One address of a Service: the advertisements for it, and who is elected among whom.
+
+    `ranked_by` is the address that the nodes' ranks are of: the Service's first one.
+    """
 
     address: Address
+    ranked_by: Address
     adverts: tuple[L2Advertisement, ...]
     election: Election | None
 
@@ -337,22 +350,23 @@ class _Turn:
         service = self.state.services.get(key)
         if service is None:
             return
-        before = {part.address: part.election for part in self.state.parts.get(key, ())}
-        parts = tuple(self._elect(service, each, before) for each in _parts(self.state, service))
+        before = {part.address: part for part in self.state.parts.get(key, ())}
+        parts = tuple(self._elect(service, each, before.get(each.address)) for each in _parts(self.state, service))
         self._keep_parts(key, parts)
         mine = {
             part.address: _interfaces(part.adverts, self.state.nodes.get(self.state.settings.node))
             for part in parts
             if part.election is not None and part.election.winner == self.state.settings.node
         }
-        for address in {*before, *mine}:
+        for address in sorted({*before, *mine}):
             self._want(service, address, mine.get(address))
 
-    def _elect(self, service: Service, part: _Part, before: dict[Address, Election | None]) -> _Part:
+    def _elect(self, service: Service, part: _Part, before: _Part | None) -> _Part:
         among = self._electorate(part.adverts)
         among = restrict_to_endpoints(among, service, _reach(self.state, service.key).nodes)
-        last = before.get(part.address)
-        election = re_elect(last, among, service.held[0])
+        # Ranks by another first address say nothing about this one.
+        last = before.election if before is not None and before.ranked_by == part.ranked_by else None
+        election = re_elect(last, among, part.ranked_by)
         if election is not last:
             anew = last is None or last.winner not in among.candidates
             known = frozenset[str]() if anew or last is None else last.among.candidates
@@ -459,8 +473,8 @@ def _parts(state: AnnouncementState, service: Service) -> tuple[_Part, ...]:
     return () if isinstance(judged, NotAnnounced) else judged
 
 
-def _judge_service(state: AnnouncementState, service: Service) -> tuple[_Part, ...] | NotAnnounced:
-    """What of a Service can be announced by anybody, or why nothing of it."""
+def _owned(state: AnnouncementState, service: Service) -> tuple[tuple[Address, Pool], ...] | NotAnnounced:
+    """A Service's addresses with the pool of each, or why nobody announces any of them, on any protocol."""
     if not service.is_load_balancer or service.load_balancer_class != state.settings.load_balancer_class:
         return NotAnnounced(Reason.NOT_LOAD_BALANCER, "the Service is not of type LoadBalancer, or of another class")
     if not service.held:
@@ -471,15 +485,20 @@ def _judge_service(state: AnnouncementState, service: Service) -> tuple[_Part, .
     if None in owners:
         foreign = service.held[owners.index(None)]
         return NotAnnounced(Reason.ADDRESS_NOT_IN_POOL, f"{foreign} is in no address pool")
+    return tuple((address, owner) for address, owner in zip(service.held, owners, strict=True) if owner is not None)
+
+
+def _judge_service(state: AnnouncementState, service: Service) -> tuple[_Part, ...] | NotAnnounced:
+    """What of a Service can be announced on Layer 2 by anybody, or why nothing of it."""
+    owned = _owned(state, service)
+    if isinstance(owned, NotAnnounced):
+        return owned
     if not _reach(state, service.key).anywhere:
         return NotAnnounced(Reason.NO_ENDPOINTS, "the Service has no usable endpoint; are its Pods ready?")
-    parts = tuple(
-        _Part(address, _adverts(state, service, owner.name), None)
-        for address, owner in zip(service.held, owners, strict=True)
-        if owner is not None
-    )
+    first = service.held[0]
+    parts = tuple(_Part(address, first, _adverts(state, service, owner.name), None) for address, owner in owned)
     if not any(part.adverts for part in parts):
-        names = " and ".join(sorted({owner.name for owner in owners if owner is not None}))
+        names = " and ".join(sorted({owner.name for _, owner in owned}))
         text = f"no L2Advertisement announces pool {names} for this Service; create one"
         return NotAnnounced(Reason.NO_ADVERTISEMENT, text)
     shared = annotation(service, "allow-shared-ip") is not None
@@ -546,3 +565,39 @@ def _node_verdicts(state: AnnouncementState, service: Service, part: _Part) -> I
             yield NodeVerdict(node=name, reason=Reason.NO_LOCAL_ENDPOINTS, detail=text)
         else:
             yield judge_node(name, part.adverts, state.nodes, state.members, ignore_exclude_label=ignore)
+
+
+def explain_bgp(
+    state: AnnouncementState, key: ServiceKey
+) -> tuple[tuple[Address, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None:
+    """For each address of a Service every node's verdict on announcing it over BGP, by name; or why none does.
+
+    None for a Service that is not known.
+    """
+    service, config = state.services.get(key), state.configuration.current
+    if service is None:
+        return None
+    owned = _owned(state, service)
+    if isinstance(owned, NotAnnounced):
+        return owned
+    assert config is not None  # its pools own the addresses
+    speakers = Speakers(
+        nodes=state.nodes, members=state.members, ignore_exclude_label=state.settings.ignore_exclude_label
+    )
+    reach = _reach(state, key)
+    adverts, peers = config.bgp_advertisements, config.bgp_peers
+    return tuple(
+        (address, tuple(bgp_verdicts(service, address.family, pool, adverts, peers, speakers, reach)))
+        for address, pool in owned
+    )
+
+
+def bgp_announcers(state: AnnouncementState, key: ServiceKey) -> tuple[tuple[Address, tuple[str, ...]], ...]:
+    """For each address of a Service the nodes that announce it over BGP, sorted; nothing where nobody may."""
+    judged = explain_bgp(state, key)
+    if judged is None or isinstance(judged, NotAnnounced):
+        return ()
+    return tuple(
+        (address, tuple(verdict.node for verdict in verdicts if verdict.reason is Reason.OK))
+        for address, verdicts in judged
+    )

@@ -10,6 +10,7 @@ from attrs import frozen
 
 __all__ = [
     "AddressError",
+    "CommunityError",
     "LbcoreError",
     "LocalProtocolError",
     "ManifestError",
@@ -42,6 +43,10 @@ class LbcoreError(Exception):
 
 class AddressError(LbcoreError, ValueError):
     """A text that is no address, no CIDR and no range; the message says why and what to write."""
+
+
+class CommunityError(LbcoreError, ValueError):
+    """A text that is no BGP community; the message says why and what to write."""
 
 
 class RemoteProtocolError(LbcoreError):

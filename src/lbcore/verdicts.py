@@ -57,6 +57,10 @@ class Reason(Enum):
     NO_INTERFACE = "NoInterface"
     NOT_READY = "NotReady"
 
+    # Why a node does not announce over BGP (speaker); those above serve here, too.
+    CONFLICTING_ADVERTISEMENTS = "ConflictingAdvertisements"
+    NO_PEER = "NoPeer"
+
 
 @frozen(kw_only=True)
 class PoolVerdict:

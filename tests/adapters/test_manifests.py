@@ -107,7 +107,7 @@ def test_an_advertisement_says_what_is_announced_where_and_by_whom() -> None:
 def test_the_old_configmap_becomes_pools_and_advertisements() -> None:
     pools = resources("legacy-configmap.yaml", Pool)
     adverts = resources("legacy-configmap.yaml", L2Advertisement)
-    assert ["default", "Old_Pool", "six"] == list(pools)
+    assert ["default", "Old_Pool", "plain-bgp", "six"] == list(pools)
     assert ranges("192.168.3.251-192.168.3.254") == pools["default"].ranges
     assert (True, False) == (pools["Old_Pool"].avoid_buggy_ips, pools["six"].auto_assign)
     assert ranges("2001:db8:3::/120") == pools["six"].ranges
@@ -116,22 +116,16 @@ def test_the_old_configmap_becomes_pools_and_advertisements() -> None:
     }
 
 
-def test_a_pool_of_the_old_configmap_that_only_bgp_would_announce_is_noted() -> None:
-    (note,) = [entry for entry in entries("legacy-configmap.yaml") if isinstance(entry, Ignored)]
-    assert "ConfigMap metallb-system/config" == note.about
-    assert "'Old_Pool' has protocol bgp" in note.note
-
-
 def test_all_the_good_configuration_is_sound_together() -> None:
     documents = [
         entry.document
-        for name in ("pools.yaml", "advertisements.yaml", "legacy-configmap.yaml")
+        for name in ("pools.yaml", "advertisements.yaml", "legacy-configmap.yaml", "bgp.yaml")
         for entry in entries(name)
         if isinstance(entry, ConfigSeen)
     ]
     config = build(documents)
     assert isinstance(config, Config)
-    assert 6 == len(config.pools)
+    assert 9 == len(config.pools)
 
 
 def test_a_service_as_small_as_can_be_has_kubernetes_defaults() -> None:
@@ -175,7 +169,7 @@ def test_every_field_of_a_service_that_a_decision_reads_is_read() -> None:
 
 def test_a_list_is_unfolded_into_what_is_read_and_what_is_not() -> None:
     hostname, name_label = "kubernetes.io/hostname", "kubernetes.io/metadata.name"
-    namespace, node, slice_, deployment, peer = entries("cluster.yaml")
+    namespace, node, slice_, deployment = entries("cluster.yaml")
     assert NamespaceSeen(Namespace(name="shop", labels={"team": "web", name_label: "shop"})) == namespace
     assert node == NodeSeen(
         Node(name="node-a.example.com", labels={hostname: "node-a", "rack": "a"}, network_unavailable=True)
@@ -193,8 +187,6 @@ def test_a_list_is_unfolded_into_what_is_read_and_what_is_not() -> None:
     )
     assert isinstance(deployment, Ignored)
     assert "EndpointSlices" in deployment.note
-    assert isinstance(peer, Ignored)
-    assert "BGP" in peer.note
 
 
 @pytest.mark.parametrize(("status", "unavailable"), [("True", True), ("False", False), ("Unknown", False)])

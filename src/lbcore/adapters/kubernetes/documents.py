@@ -21,6 +21,13 @@ import attrs
 from attrs import frozen
 
 from lbcore.adapters.kubernetes.advertisements import read_l2_advertisement
+from lbcore.adapters.kubernetes.bgp import (
+    BGP_PEER_VERSIONS,
+    read_bfd_profile,
+    read_bgp_advertisement,
+    read_bgp_peer,
+    read_communities,
+)
 from lbcore.adapters.kubernetes.endpoints import SERVICE_NAME, read_slice
 from lbcore.adapters.kubernetes.fields import Faults, Fields, show
 from lbcore.adapters.kubernetes.legacy import is_legacy_config, read_legacy_config
@@ -28,7 +35,7 @@ from lbcore.adapters.kubernetes.nodes import read_namespace, read_node
 from lbcore.adapters.kubernetes.pools import read_pool
 from lbcore.adapters.kubernetes.services import read_service
 from lbcore.adapters.kubernetes.text import Chunk, TextError, parse, parse_json, split
-from lbcore.config import ConfigDocument, L2Advertisement, Origin, Pool, Resource
+from lbcore.config import ConfigDocument, Origin, Resource
 from lbcore.errors import ManifestError, Problem
 from lbcore.events import ConfigSeen, ManifestRefused, NamespaceSeen, NodeSeen, ServiceSeen, SliceSeen
 from lbcore.model import ServiceKey, SliceKey
@@ -70,25 +77,14 @@ METALLB = "metallb.io"
 DISCOVERY = "discovery.k8s.io"
 _API_VERSIONS = {"": "v1", DISCOVERY: f"{DISCOVERY}/v1", METALLB: f"{METALLB}/v1beta1"}
 
-_NO_BGP = "lbcore does not speak BGP, so this has no effect"
 _NO_PODS = "lbcore runs no Pods; where a Service's traffic goes is read from EndpointSlices"
 _NOTES = {
-    **dict.fromkeys(("BGPPeer", "BGPAdvertisement", "BFDProfile", "Community"), _NO_BGP),
     **dict.fromkeys(("ServiceL2Status", "ServiceBGPStatus", "ConfigurationState"), "MetalLB's status, not a wish"),
     **dict.fromkeys(("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob"), _NO_PODS),
     "Endpoints": "endpoints are read from EndpointSlices (discovery.k8s.io/v1)",
 }
-_METALLB_KINDS = (
-    "IPAddressPool",
-    "L2Advertisement",
-    "BGPPeer",
-    "BGPAdvertisement",
-    "BFDProfile",
-    "Community",
-    "ServiceL2Status",
-    "ServiceBGPStatus",
-    "ConfigurationState",
-)
+_WISHES = ("IPAddressPool", "L2Advertisement", "BGPPeer", "BGPAdvertisement", "BFDProfile", "Community")
+_METALLB_KINDS = (*_WISHES, "ServiceL2Status", "ServiceBGPStatus", "ConfigurationState")
 
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
@@ -111,7 +107,7 @@ def read(document: object, source: str) -> Decoded:
         return _read_known(document, source, reader, kind, api_version, group)
     if group == METALLB and kind not in _METALLB_KINDS:
         return _unknown_metallb_kind(document, source, kind)
-    if kind in _METALLB_KINDS[:2] and group != METALLB:
+    if kind in _WISHES and group != METALLB:
         origin = _identify(document, source, kind)
         message = f"{kind} belongs to {_API_VERSIONS[METALLB]}, not to {api_version[:80]!r}"
         return _broken_config(origin, "apiVersion", message)
@@ -184,19 +180,6 @@ def _read_one(document: object, source: str) -> Iterator[Decoded | Refused]:
         yield Refused(ManifestRefused(error.problem), _subject_of(document, source))
         return
     yield decoded
-    if isinstance(decoded, ConfigSeen):
-        yield from _unannounced(decoded.document)
-
-
-def _unannounced(document: ConfigDocument) -> Iterator[Ignored]:
-    """A note for each pool of an old ConfigMap with protocol `bgp`."""
-    if document.origin.kind != "ConfigMap":
-        return
-    announced = {name for each in document.resources if isinstance(each, L2Advertisement) for name in each.pools}
-    for each in document.resources:
-        if isinstance(each, Pool) and each.name not in announced:
-            note = f"pool {each.name!r} has protocol bgp: its addresses are assigned, but lbcore does not speak BGP"
-            yield Ignored(str(document.origin), note)
 
 
 def _is_list(document: object) -> bool:
@@ -214,6 +197,7 @@ class _Reader:
     event: Callable[[Fields, Origin, Faults], Decoded]
     name: re.Pattern[str] = _SUBDOMAIN
     subject: str = "config"
+    versions: tuple[str, ...] = ()  # other than the one that its group has
 
     @property
     def is_config(self) -> bool:
@@ -245,14 +229,14 @@ def _namespace(document: Fields, origin: Origin, _faults: Faults) -> Decoded:
     return NamespaceSeen(read_namespace(document, origin.name))
 
 
-def _pool(document: Fields, origin: Origin, faults: Faults) -> Decoded:
-    document.only("apiVersion", "kind", "metadata", "spec", "status")
-    return _config(origin, (read_pool(document, origin),), faults)
+def _wish(read: Callable[[Fields, Origin], tuple[Resource, ...]]) -> Callable[[Fields, Origin, Faults], Decoded]:
+    """How to read a kind of metallb.io, from how to read what it holds."""
 
+    def event(document: Fields, origin: Origin, faults: Faults) -> Decoded:
+        document.only("apiVersion", "kind", "metadata", "spec", "status")
+        return _config(origin, read(document, origin), faults)
 
-def _l2_advertisement(document: Fields, origin: Origin, faults: Faults) -> Decoded:
-    document.only("apiVersion", "kind", "metadata", "spec", "status")
-    return _config(origin, (read_l2_advertisement(document, origin),), faults)
+    return event
 
 
 def _config_map(document: Fields, origin: Origin, faults: Faults) -> Decoded:
@@ -273,8 +257,20 @@ _READERS: dict[tuple[str, str], _Reader] = {
     ("", "Node"): _Reader(False, _node, subject="node"),
     ("", "Namespace"): _Reader(False, _namespace, _LABEL, "namespace"),
     ("", "ConfigMap"): _Reader(True, _config_map),
-    (METALLB, "IPAddressPool"): _Reader(True, _pool),
-    (METALLB, "L2Advertisement"): _Reader(True, _l2_advertisement),
+    (METALLB, "IPAddressPool"): _Reader(True, _wish(lambda document, origin: (read_pool(document, origin),))),
+    (METALLB, "L2Advertisement"): _Reader(
+        True, _wish(lambda document, origin: (read_l2_advertisement(document, origin),))
+    ),
+    (METALLB, "BGPPeer"): _Reader(True, _wish(read_bgp_peer), versions=BGP_PEER_VERSIONS),
+    (METALLB, "BGPAdvertisement"): _Reader(
+        True, _wish(lambda document, origin: (read_bgp_advertisement(document.child("spec"), origin.name, origin),))
+    ),
+    (METALLB, "BFDProfile"): _Reader(
+        True, _wish(lambda document, origin: (read_bfd_profile(document.child("spec"), origin.name, origin),))
+    ),
+    (METALLB, "Community"): _Reader(
+        True, _wish(lambda document, origin: read_communities(document.child("spec"), origin))
+    ),
 }
 
 
@@ -285,9 +281,10 @@ def _read_known(
     faults = Faults(origin)
     fields = Fields(document, "", faults)
     _check_identity(fields, reader)
-    wanted = _API_VERSIONS[group]
-    if api_version != wanted:
-        fields.fault("apiVersion", f"must be {wanted}, not {api_version[:80]!r}; other versions have other fields")
+    wanted = reader.versions or (_API_VERSIONS[group],)
+    if api_version not in wanted:
+        text = f"must be {' or '.join(wanted)}, not {api_version[:80]!r}; other versions have other fields"
+        fields.fault("apiVersion", text)
     decoded = reader.event(fields, origin, faults)
     if isinstance(decoded, Ignored):
         return attrs.evolve(decoded, subject=reader.subject_of(origin))

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TypeVar
 
-from attrs import define, field
+from attrs import define, field, frozen
 from immutables import Map
 
+from lbcore.adapters.kubernetes.durations import parse_duration
 from lbcore.config import Origin
 from lbcore.errors import Problem
 from lbcore.model import Labels
 
-__all__ = ["Faults", "Fields", "show"]
+__all__ = ["Faults", "Fields", "Spelling", "show"]
 
 MOST_PROBLEMS = 50  # of one object: enough to mend it, too few to fill a disk with
 
@@ -66,18 +67,42 @@ def show(value: object) -> str:
             return f"a {type(value).__name__}"
 
 
+@frozen
+class Spelling:
+    """How another format spells the fields of a mapping (its name -> ours), and `inside`, those of its lists' items."""
+
+    names: Mapping[str, str]
+    inside: Mapping[str, Spelling] = field(factory=dict)
+
+
 class Fields:
     """The fields of one mapping; `path` is where it stands in its object (empty at the top)."""
 
-    __slots__ = ("_faults", "_values", "path")
+    __slots__ = ("_faults", "_spelling", "_theirs", "_values", "path")
 
     def __init__(self, values: dict[str, object], path: str, faults: Faults) -> None:
         self._values = values
         self._faults = faults
+        self._theirs: Mapping[str, str] = {}
+        self._spelling: Spelling | None = None
         self.path = path
+
+    def respelled(self, spelling: Spelling, *besides: str) -> Fields:
+        """The same fields under our names, but for those read `besides`; problems show them as they are spelled there.
+
+        Fields that the other format does not have are problems, those of our names too.
+        """
+        self.only(*besides, *spelling.names)
+        values = {ours: self._values[theirs] for theirs, ours in spelling.names.items() if theirs in self._values}
+        same = Fields(values, self.path, self._faults)
+        same._theirs = {ours: theirs for theirs, ours in spelling.names.items()}
+        same._spelling = spelling
+        return same
 
     def at(self, key: object) -> str:
         """The path of a field of this mapping."""
+        if isinstance(key, str):
+            key = self._theirs.get(key, key)
         if not isinstance(key, str) or not _SIMPLE_KEY.fullmatch(key):
             return f"{self.path}[{str(key)[:80]!r}]"
         return f"{self.path}.{key}" if self.path and not self.path.endswith(":") else f"{self.path}{key}"
@@ -93,6 +118,10 @@ class Fields:
     def fault_at(self, path: str, message: str) -> None:
         """Note a problem at a path that this mapping gave out."""
         self._faults.add(path, message)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the fields that are there."""
+        return iter(self._values)
 
     def has(self, key: str) -> bool:
         """Whether the field is there and not null."""
@@ -142,6 +171,21 @@ class Fields:
             return default
         return value
 
+    def duration(self, key: str) -> int | None:
+        """A duration as Go writes it (`1m30s`), in nanoseconds and not below 0; None when absent."""
+        text = self.text(key)
+        if not text:
+            return None
+        try:
+            found = parse_duration(text)
+        except ValueError as error:
+            self.fault(key, str(error))
+            return None
+        if found < 0:
+            self.fault(key, f"must not be negative, not {text[:60]!r}")
+            return None
+        return found
+
     def flag(self, key: str, *, default: bool) -> bool:
         """True or false."""
         value = self.optional_flag(key)
@@ -173,7 +217,7 @@ class Fields:
         if value is not None and not isinstance(value, dict):
             self.fault(key, f"must be a mapping, not {show(value)}")
             value = None
-        return Fields(value or {}, f"{self.path}.{key}" if self.path else key, self._faults)
+        return Fields(value or {}, self.at(key), self._faults)
 
     def items(self, key: str) -> Iterator[tuple[str, object]]:
         """The path and value of each item of a list; nothing when absent."""
@@ -189,9 +233,11 @@ class Fields:
 
     def children(self, key: str) -> Iterator[Fields]:
         """The mappings of a list."""
+        spelling = self._spelling.inside.get(key) if self._spelling is not None else None
         for path, item in self.items(key):
             if isinstance(item, dict):
-                yield Fields(item, path, self._faults)
+                fields = Fields(item, path, self._faults)
+                yield fields if spelling is None else fields.respelled(spelling)
             else:
                 self._faults.add(path, f"must be a mapping, not {show(item)}")
 

@@ -5,6 +5,7 @@ Overlaps and names given twice show only when all pools are together: see `lbcor
 
 from __future__ import annotations
 
+from lbcore.adapters.kubernetes.durations import SECOND
 from lbcore.adapters.kubernetes.fields import Fields
 from lbcore.adapters.kubernetes.selectors import read_selectors
 from lbcore.addresses import AddressRange
@@ -12,6 +13,9 @@ from lbcore.config import Origin, Pool, ServiceAllocation
 from lbcore.errors import AddressError
 
 __all__ = ["read_pool", "read_ranges"]
+
+PREFIX = "lbcore.io/"
+KEEP_FOR = "lbcore.io/keep-for"  # how long an address stays reserved for a Service that was deleted: 10m
 
 _INT32 = 2**31
 
@@ -30,8 +34,18 @@ def read_pool(document: Fields, origin: Origin) -> Pool:
         avoid_buggy_ips=spec.flag("avoidBuggyIPs", default=False),
         labels=document.child("metadata").labels("labels"),
         allocation=_allocation(spec),
+        keep_for=_keep_for(document.child("metadata").child("annotations")),
         origin=origin,
     )
+
+
+def _keep_for(annotations: Fields) -> float:
+    """The annotation `lbcore.io/keep-for` in seconds; MetalLB's CRD has no field for it."""
+    own = [name for name in annotations if name.startswith(PREFIX)]
+    for name in own:
+        if name != KEEP_FOR:
+            annotations.fault(name, f"is not an annotation that lbcore knows on a pool; known: {KEEP_FOR}")
+    return (annotations.duration(KEEP_FOR) or 0) / SECOND
 
 
 def read_ranges(parent: Fields, key: str) -> tuple[AddressRange, ...]:

@@ -1,0 +1,114 @@
+"""Which nodes announce an address over BGP? Every one that may: there is no election, routers share the load.
+
+The rules are those of MetalLB's speaker, with two questions more, because without a session or a
+living speaker nobody hears of the address. A node's own facts, the advertisements and peers decide;
+what other nodes do does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+
+from attrs import frozen
+
+from lbcore.addresses import Family
+from lbcore.bgp import BGPAdvertisement, BGPPeer, local_prefs_agree
+from lbcore.election import EXCLUDE_LABEL
+from lbcore.endpoints import Reach
+from lbcore.model import Node, Service, TrafficPolicy
+from lbcore.resources import Pool
+from lbcore.verdicts import NodeVerdict, Reason
+
+__all__ = ["Speakers", "bgp_verdicts"]
+
+
+@frozen(kw_only=True)
+class Speakers:
+    """The nodes that are known, and those with a living speaker. A cluster that lists no Nodes has its members."""
+
+    nodes: Mapping[str, Node]
+    members: frozenset[str]
+    ignore_exclude_label: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """Every node that there is anything to say about, sorted."""
+        return sorted({*self.nodes, *self.members})
+
+
+def bgp_verdicts(
+    service: Service,
+    family: Family,
+    pool: Pool,
+    adverts: Iterable[BGPAdvertisement],
+    peers: Iterable[BGPPeer],
+    speakers: Speakers,
+    reach: Reach,
+) -> Iterator[NodeVerdict]:
+    """Every node with what keeps it from announcing a Service's address of a family and pool, sorted by name.
+
+    `Reason.OK` are the nodes that announce it, each to the peers that its advertisements reach.
+    `adverts` and `peers` are all that are configured; `reach` is where the usable endpoints are.
+    """
+    matching = [advert for advert in adverts if advert.selects_pool(pool) and advert.selects_service(service)]
+    fitting = [peer for peer in peers if peer.carries(family)]
+    for name in speakers.names:
+        node = speakers.nodes.get(name)
+        here = [advert for advert in matching if advert.selects_node(node)]
+        refusal = _judge_node(name, node, speakers) or _judge_advertisements(matching, here, pool.families)
+        refusal = refusal or _judge_endpoints(name, service, reach) or _judge_peers(node, here, fitting, family)
+        reason, detail = refusal or (Reason.OK, "announces it")
+        yield NodeVerdict(node=name, reason=reason, detail=detail)
+
+
+_Why = tuple[Reason, str]
+
+
+def _judge_node(name: str, node: Node | None, speakers: Speakers) -> _Why | None:
+    if node is None and speakers.nodes:
+        return Reason.NODE_UNKNOWN, "there is no Node of this name"
+    if name not in speakers.members:
+        return Reason.NOT_A_MEMBER, "no living speaker is seen on this node"
+    if node is not None and node.network_unavailable:
+        return Reason.NODE_NETWORK_UNAVAILABLE, "the node's condition NetworkUnavailable is True"
+    if node is not None and EXCLUDE_LABEL in node.labels and not speakers.ignore_exclude_label:
+        return Reason.NODE_EXCLUDED, f"the node has the label {EXCLUDE_LABEL}; remove it"
+    return None
+
+
+def _judge_advertisements(
+    matching: Sequence[BGPAdvertisement], here: Sequence[BGPAdvertisement], families: Collection[Family]
+) -> _Why | None:
+    """`matching` are the advertisements of the address, `here` those that this node is in."""
+    if not matching:
+        return Reason.NO_ADVERTISEMENT, "no BGPAdvertisement announces this pool for this Service; create one"
+    if not here:
+        return Reason.NODE_NOT_SELECTED, "the node matches the nodeSelectors of no BGPAdvertisement of this address"
+    for one, other in combinations(here, 2):
+        if not local_prefs_agree(one, other, families):
+            text = (
+                f"BGPAdvertisements {one.name} and {other.name} give it localPref {one.local_pref} and "
+                f"{other.local_pref} on this node; use one value, or other peers, selectors or aggregation lengths"
+            )
+            return Reason.CONFLICTING_ADVERTISEMENTS, text
+    return None
+
+
+def _judge_endpoints(name: str, service: Service, reach: Reach) -> _Why | None:
+    if not reach.anywhere:
+        return Reason.NO_ENDPOINTS, "the Service has no usable endpoint; are its Pods ready?"
+    if service.external_traffic_policy is TrafficPolicy.LOCAL and name not in reach.nodes:
+        return Reason.NO_LOCAL_ENDPOINTS, "externalTrafficPolicy is Local, and no usable endpoint is on this node"
+    return None
+
+
+def _judge_peers(
+    node: Node | None, here: Sequence[BGPAdvertisement], peers: Sequence[BGPPeer], family: Family
+) -> _Why | None:
+    if any(advert.reaches(peer) for peer in peers if peer.runs_on(node) for advert in here):
+        return None
+    named = sorted({name for advert in here for name in advert.peers}) if all(advert.peers for advert in here) else []
+    which = f"none of {', '.join(named)}" if named else "no BGPPeer"
+    text = f"the node has {which} that takes {family.value} routes; look at the BGPPeers' names and nodeSelectors"
+    return Reason.NO_PEER, text
