@@ -1,0 +1,373 @@
+"""What is right, worked out by brute force from plain manifests: pools, sharing, candidates, the winner.
+
+The judge's own small model. It shares no code with lbcore and imports nothing of it, knows only
+what the simulated users write, and is slow and plain on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+__all__ = ["Cluster", "Pool", "Request", "addresses_of", "is_ours", "name_of", "read_pools", "read_request"]
+
+Document = dict[str, Any]
+Address = IPv4Address | IPv6Address
+Ports = frozenset[tuple[str, int]]
+
+_EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
+_POOL_FIELDS = {"addresses", "autoAssign", "avoidBuggyIPs", "serviceAllocation"}
+_ADVERT_FIELDS = {
+    "ipAddressPools", "ipAddressPoolSelectors", "nodeSelectors", "serviceSelectors", "interfaces",
+    "preferredNodeSelectors",
+}  # fmt: skip
+
+
+def name_of(document: Document) -> str:
+    """`namespace/name`, or `name` of what has no namespace."""
+    metadata = document["metadata"]
+    return f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else str(metadata["name"])
+
+
+def is_ours(service: Document) -> bool:
+    """Whether lbcore serves it: a LoadBalancer without a class."""
+    return service["spec"].get("type") == "LoadBalancer" and "loadBalancerClass" not in service["spec"]
+
+
+def addresses_of(service: Document) -> tuple[Address, ...]:
+    """What its status says that it has."""
+    ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+    return tuple(ip_address(each["ip"]) for each in ingress)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a Service asks for; `sound` is False for wishes that nobody could fulfil."""
+
+    sound: bool
+    families: tuple[int, ...]
+    insists: bool  # on every family, or on none
+    addresses: frozenset[Address]
+    pool: str | None
+    ports: Ports
+    sharing: tuple[str, str] | None
+
+
+def annotation(service: Document, name: str) -> str | None:
+    """One of MetalLB's annotations, under its new prefix or its old one."""
+    given = service["metadata"].get("annotations", {})
+    for prefix in ("metallb.io/", "metallb.universe.tf/"):
+        if prefix + name in given:
+            return str(given[prefix + name])
+    return None
+
+
+def ports_of(service: Document) -> Ports:
+    """Protocol and number of every port."""
+    return frozenset((port.get("protocol", "TCP"), port["port"]) for port in service["spec"].get("ports", []))
+
+
+def sharing_of(service: Document) -> tuple[str, str] | None:
+    """The key and the backends that must be equal for an address to be shared."""
+    key = annotation(service, "allow-shared-ip")
+    if not key:
+        return None
+    if service["spec"].get("externalTrafficPolicy", "Cluster") == "Cluster":
+        return (key, "")
+    selector = service["spec"].get("selector", {})
+    return (key, ",".join(f"{name}={selector[name]}" for name in sorted(selector)))
+
+
+def read_request(service: Document) -> Request:
+    """A Service's wishes; unsound ones are read as: keep what you have."""
+    spec = service["spec"]
+    cluster_ips = spec["clusterIPs"]
+    families = tuple(ip_address(text).version for text in cluster_ips)
+    policy = spec.get("ipFamilyPolicy", "SingleStack")
+    sound = not (policy == "RequireDualStack" and len(families) < 2)
+    listed, single = annotation(service, "loadBalancerIPs") or "", spec.get("loadBalancerIP", "")
+    sound = sound and not (listed and single)
+    asked: set[Address] = set()
+    try:
+        asked = {ip_address(text.strip()) for text in (listed or single).split(",") if text}
+    except ValueError:
+        sound = False
+    if asked and sorted(address.version for address in asked) != sorted(families):
+        sound = False
+    return Request(
+        sound=sound,
+        families=families if sound else (4, 6),
+        insists=policy != "PreferDualStack",
+        addresses=frozenset(asked) if sound else frozenset(),
+        pool=(annotation(service, "address-pool") or None) if sound else None,
+        ports=ports_of(service),
+        sharing=sharing_of(service),
+    )
+
+
+def matches(selector: Document, labels: Document) -> bool:
+    """A label selector of `matchLabels` and `In` expressions, all that the simulated users write."""
+    exact = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return exact and all(labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", []))
+
+
+def any_matches(selectors: Iterable[Document], labels: Document) -> bool:
+    """Whether one of them matches."""
+    return any(matches(selector, labels) for selector in selectors)
+
+
+def labels_of(document: Document) -> Document:
+    """An object's labels, with those that the API server and the kubelet would add."""
+    labels: Document = document["metadata"].get("labels", {})
+    return labels
+
+
+def range_of(text: str) -> tuple[Address, Address]:
+    """The first and the last address of a CIDR or a range. Raises `ValueError`."""
+    if "-" in text:
+        first, last = (ip_address(part.strip()) for part in text.split("-"))
+        if first.version != last.version or int(first) > int(last):
+            raise ValueError(text)
+        return first, last
+    if "/" not in text:
+        raise ValueError(text)
+    network = ip_network(text, strict=False)
+    return network[0], network[-1]
+
+
+class Pool:
+    """One pool. Raises `ValueError` for a broken manifest."""
+
+    def __init__(self, document: Document) -> None:
+        spec = document["spec"]
+        if set(spec) - _POOL_FIELDS or not spec.get("addresses") or not isinstance(spec.get("autoAssign", True), bool):
+            raise ValueError("broken")
+        self.name: str = document["metadata"]["name"]
+        self.labels = labels_of(document)
+        self.ranges = [range_of(text) for text in spec["addresses"]]
+        self.automatic: bool = spec.get("autoAssign", True)
+        self.avoids: bool = spec.get("avoidBuggyIPs", False)
+        self.allocation: Document | None = spec.get("serviceAllocation")
+
+    def __contains__(self, address: Address) -> bool:
+        return any(
+            first.version == address.version and int(first) <= int(address) <= int(last) for first, last in self.ranges
+        )
+
+    def gives(self, address: Address) -> bool:
+        """Whether the pool has this address, and does not avoid it."""
+        buggy = self.avoids and address.version == 4 and int(address) % 256 in (0, 255)
+        return address in self and not buggy
+
+    def usable(self, family: int) -> list[Address]:
+        """Every address that it gives out."""
+        return [
+            address
+            for first, last in self.ranges
+            if first.version == family
+            for address in (type(first)(number) for number in range(int(first), int(last) + 1))
+            if self.gives(address)
+        ]
+
+    def admits(self, service: Document, namespaces: dict[str, Document]) -> bool:
+        """Whether the pool is for this Service at all."""
+        allocation = self.allocation
+        if allocation is None:
+            return True
+        names, selectors = allocation.get("namespaces", []), allocation.get("namespaceSelectors", [])
+        namespace = service["metadata"]["namespace"]
+        known = namespaces.get(namespace)
+        if names or selectors:
+            by_label = known is not None and any_matches(selectors, labels_of(known))
+            if namespace not in names and not by_label:
+                return False
+        wanted = allocation.get("serviceSelectors", [])
+        return not wanted or any_matches(wanted, labels_of(service))
+
+
+def read_pools(documents: Iterable[Document], adverts: Iterable[Document]) -> list[Pool] | None:
+    """All pools, or None when the configuration is not sound as a whole."""
+    try:
+        pools = [Pool(document) for document in documents]
+    except ValueError:
+        return None
+    if any(set(advert["spec"]) - _ADVERT_FIELDS for advert in adverts):
+        return None
+    ranges = sorted((first.version, int(first), int(last)) for pool in pools for first, last in pool.ranges)
+    for before, after in zip(ranges, ranges[1:], strict=False):
+        if before[0] == after[0] and after[1] <= before[2]:
+            return None
+    return pools
+
+
+class Cluster:
+    """Everything that exists at one moment, by resource, in plain manifests; `pools` are those in force."""
+
+    def __init__(self, objects: dict[str, dict[str, Document]], pools: list[Pool]) -> None:
+        self.services = objects["services"]
+        self.slices = objects["endpointslices"]
+        self.nodes = objects["nodes"]
+        self.namespaces = objects["namespaces"]
+        self.adverts = objects["l2advertisements"]
+        self.pools = pools
+        self._holders: dict[Address, list[Document]] = {}
+        for service in self.services.values():
+            if is_ours(service):
+                for address in addresses_of(service):
+                    self._holders.setdefault(address, []).append(service)
+
+    # Addresses
+
+    @property
+    def held(self) -> list[Address]:
+        """Every address that a Service of ours has."""
+        return list(self._holders)
+
+    def holders(self, address: Address, *, but: str = "") -> list[Document]:
+        """The Services of ours whose status has this address."""
+        return [service for service in self._holders.get(address, ()) if name_of(service) != but]
+
+    def pools_with(self, address: Address) -> list[Pool]:
+        """Every pool that this address lies in."""
+        return [pool for pool in self.pools if address in pool]
+
+    def compatible(self, one: Document, other: Document) -> bool:
+        """Whether two Services may have one address."""
+        terms = sharing_of(one)
+        return terms is not None and terms == sharing_of(other) and not ports_of(one) & ports_of(other)
+
+    def permits(self, service: Document, address: Address) -> bool:
+        """Whether a Service may have an address as far as pools and the other holders go."""
+        pools = self.pools_with(address)
+        if len(pools) != 1 or not pools[0].gives(address) or not pools[0].admits(service, self.namespaces):
+            return False
+        return all(self.compatible(service, other) for other in self.holders(address, but=name_of(service)))
+
+    def as_asked(self, service: Document, address: Address) -> bool:
+        """Whether an address is one that the Service asks for."""
+        request = read_request(service)
+        if address.version not in request.families:
+            return False
+        if request.addresses:
+            return address in request.addresses
+        return request.pool is None or any(pool.name == request.pool for pool in self.pools_with(address))
+
+    def could_have_more(self, service: Document) -> str | None:
+        """What a Service lacks though it could be had now, in words; None when nothing."""
+        request = read_request(service)
+        if not request.sound or not self.pools:
+            return None
+        held = set(addresses_of(service))
+        if request.addresses:
+            named_pool = request.pool is None or all(
+                pool.name == request.pool for address in request.addresses for pool in self.pools_with(address)
+            )
+            if held != request.addresses and named_pool and all(self.permits(service, a) for a in request.addresses):
+                return f"{sorted(map(str, request.addresses))} which it asks for"
+            return None
+        good = {a.version for a in held if self.as_asked(service, a) and self.permits(service, a)}
+        missing = [family for family in request.families if family not in good]
+        found = [family for family in missing if self._obtainable(service, request, family)]
+        if not missing or not found or (request.insists and len(found) < len(missing)):
+            return None
+        return " and ".join(f"an IPv{family} address" for family in found)
+
+    def _obtainable(self, service: Document, request: Request, family: int) -> bool:
+        for pool in self.pools:
+            asked = pool.name == request.pool if request.pool is not None else pool.automatic
+            if asked and pool.admits(service, self.namespaces):
+                for address in pool.usable(family):
+                    if self.permits(service, address):
+                        return True
+        return False
+
+    # Announcements
+
+    def _endpoints(self, service: Document) -> list[str | None]:
+        """The nodes of usable endpoints; None for one that names no node."""
+        found: list[str | None] = []
+        metadata = service["metadata"]
+        for each in self.slices.values():
+            mine = labels_of(each).get("kubernetes.io/service-name") == metadata["name"]
+            if not mine or each["metadata"]["namespace"] != metadata["namespace"]:
+                continue
+            for endpoint in each["endpoints"]:
+                conditions = endpoint.get("conditions", {})
+                if endpoint["addresses"] and (conditions.get("ready") is not False or conditions.get("serving")):
+                    found.append(endpoint.get("nodeName"))
+        return found
+
+    def _adverts_of(self, service: Document, pool: Pool) -> list[Document]:
+        found = []
+        for advert in self.adverts.values():
+            spec = advert["spec"]
+            names, selectors = spec.get("ipAddressPools", []), spec.get("ipAddressPoolSelectors", [])
+            chosen = (not names and not selectors) or pool.name in names or any_matches(selectors, pool.labels)
+            of_service = spec.get("serviceSelectors", [])
+            if chosen and (not of_service or any_matches(of_service, labels_of(service))):
+                found.append(advert)
+        return found
+
+    def _selects(self, advert: Document, node: Document) -> bool:
+        selectors = advert["spec"].get("nodeSelectors", [])
+        return not selectors or any_matches(selectors, labels_of(node))
+
+    def _candidates(self, service: Document, address: Address) -> dict[str, int]:
+        """The nodes that may announce an address of a Service, with their preference, members or not."""
+        held = addresses_of(service)
+        pools = [self.pools_with(each) for each in held]
+        endpoints = self._endpoints(service)
+        if not is_ours(service) or address not in held or not endpoints or not all(pools):
+            return {}
+        by_pool = {pool[0].name: self._adverts_of(service, pool[0]) for pool in pools}
+        everywhere = [advert for adverts in by_pool.values() for advert in adverts]
+        shares = annotation(service, "allow-shared-ip") is not None
+        if shares and any(advert["spec"].get("serviceSelectors") for advert in everywhere):
+            return {}
+        adverts = by_pool[self.pools_with(address)[0].name]
+        local = service["spec"].get("externalTrafficPolicy", "Cluster") == "Local"
+        found = {}
+        for name, node in self.nodes.items():
+            mine = [advert for advert in adverts if self._selects(advert, node)]
+            if not mine or _EXCLUDED in labels_of(node) or _has_no_network(node) or (local and name not in endpoints):
+                continue
+            found[name] = sum(
+                each["weight"]
+                for advert in mine
+                for each in advert["spec"].get("preferredNodeSelectors", [])
+                if matches(each["preference"], labels_of(node))
+            )
+        return found
+
+    def _answers_on(self, service: Document, address: Address, node: str, interface: str) -> bool:
+        adverts = [
+            advert
+            for advert in self._adverts_of(service, self.pools_with(address)[0])
+            if self._selects(advert, self.nodes[node])
+        ]
+        return any(interface in (advert["spec"].get("interfaces") or [interface]) for advert in adverts)
+
+    def entitled(self, node: str, address: Address) -> bool:
+        """Whether a node may announce an address at all, whoever else lives."""
+        return any(node in self._candidates(service, address) for service in self.holders(address))
+
+    def announcers(self, address: Address, members: Iterable[str], interface: str) -> dict[str, None]:
+        """Who answers for an address on an interface, when these members live: one for each Service on it."""
+        found: dict[str, None] = {}
+        living = set(members)
+        for service in self.holders(address):
+            scores = {name: score for name, score in self._candidates(service, address).items() if name in living}
+            if scores:
+                first = str(addresses_of(service)[0])
+                winner = min(scores, key=lambda name: (-scores[name], sha256(f"{name}#{first}".encode()).digest()))
+                if self._answers_on(service, address, winner, interface):
+                    found[winner] = None
+        return found
+
+
+def _has_no_network(node: Document) -> bool:
+    conditions = node.get("status", {}).get("conditions", [])
+    return any(each["type"] == "NetworkUnavailable" and each["status"] == "True" for each in conditions)

@@ -1,0 +1,190 @@
+"""One seed, one history: `simulate` makes a cluster, lets it live through so many hours, and reports.
+
+A history is a series of rounds of a quarter of an hour. In each comes first a storm, in which
+everything changes and everything fails; then the faults stop, and `AFTER_STORM` seconds later all
+must be settled; then fair weather, in which all must be settled `WHEN_FAIR` seconds after every
+change; then a restart, which may change nothing; then quiet until the end of the round.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from lbcore.assignment import AssignmentSettings
+from lbcore.simulation.checker import Checker, Violation
+from lbcore.simulation.clock import Clock, Trace
+from lbcore.simulation.faults import Faults
+from lbcore.simulation.machines import LINK, ControllerMachine, Fabric, Node
+from lbcore.simulation.network import Decoder, Weather
+from lbcore.simulation.reflex import Pulse
+from lbcore.simulation.segment import MemberRecords, Segment
+from lbcore.simulation.users import Users
+from lbcore.simulation.world import ApiServer
+
+__all__ = ["AFTER_STORM", "ROUND", "WHEN_FAIR", "Report", "simulate"]
+
+ROUND = 900.0
+AFTER_STORM = 60.0  # seconds: the longest pause between two tries of a write is 30 s and a quarter
+WHEN_FAIR = 5.0
+_LOOK = 3.0  # seconds between two looks of the judge while things happen
+_CALM = 5.0  # seconds in which nobody may write anything
+
+
+@frozen(kw_only=True)
+class Report:
+    """What came of one history."""
+
+    seed: int
+    hours: float
+    trace_hash: str
+    violations: tuple[Violation, ...]
+    counts: Mapping[str, int]
+    lines: tuple[str, ...] = field(default=(), repr=False)
+
+
+def simulate(seed: int, hours: float, *, keep: int | None = 0) -> Report:
+    """Run one history of so many simulated hours; ends early after a round with violations.
+
+    `keep`: how many of the trace's last lines the report shall have; None: all.
+    """
+    history = _History(seed, keep)
+    history.run(hours * 3600.0)
+    return history.report()
+
+
+class _History:
+    def __init__(self, seed: int, keep: int | None) -> None:
+        self._seed = seed
+        self._rng = rng = random.Random(seed)
+        self._clock = clock = Clock()
+        self._trace = trace = Trace(clock, keep=keep)
+        self._counts: Counter[str] = Counter()
+        weather, decoder = Weather(), Decoder()
+        self._server = server = ApiServer(clock, trace)
+        records = MemberRecords(clock, weather, random.Random(rng.getrandbits(64)))
+        self._fabric = fabric = Fabric(
+            clock=clock,
+            trace=trace,
+            server=server,
+            decoder=decoder,
+            weather=weather,
+            segment=Segment(clock, trace, weather, random.Random(rng.getrandbits(64)), self._counts),
+            records=records,
+            pulse=Pulse(clock, records),
+            counts=self._counts,
+            seeds=rng,
+        )
+        names = tuple(f"node-{letter}" for letter in "abcdef"[: rng.randint(2, 5)])
+        self._nodes = [
+            Node(name, fabric, bytes([2, 0, 0, 0, 0, number + 1]), rng.choice((60.0, 300.0, None)))
+            for number, name in enumerate(names)
+        ]
+        fabric.segment.stations.extend(self._nodes)
+        self._controller = ControllerMachine(fabric, AssignmentSettings(slice_size=rng.choice((1, 4, 128))))
+        self._users = Users(server, random.Random(rng.getrandbits(64)), self._counts, names)
+        self._faults = Faults(fabric, self._controller, self._nodes, random.Random(rng.getrandbits(64)))
+        self._checker = Checker(lambda: clock.now, fabric.segment.ask, self._faults, LINK)
+        server.judges.append(self._checker.changed)
+        fabric.segment.judges.append(self._checker.heard)
+
+    def run(self, seconds: float) -> None:
+        self._users.begin()
+        self._controller.start()
+        for node in self._nodes:
+            self._clock.after(self._rng.random(), node.start)
+        self._clock.run_until(AFTER_STORM / 4)
+        self._judge()
+        while self._clock.now < seconds and not self._checker.violations:
+            self._round(min(seconds, self._clock.now + ROUND))
+
+    def report(self) -> Report:
+        self._counts["events"] = self._clock.steps
+        self._counts["writes"] = self._server.writes
+        return Report(
+            seed=self._seed,
+            hours=self._clock.now / 3600.0,
+            trace_hash=self._trace.digest,
+            violations=tuple(self._checker.violations),
+            counts=dict(sorted(self._counts.items())),
+            lines=self._trace.lines,
+        )
+
+    def _round(self, end: float) -> None:
+        self._server.compact()
+        self._storm(self._rng.uniform(15.0, 45.0))
+        for _ in range(self._rng.randint(3, 6)):
+            if self._checker.violations:
+                return
+            self._fair()
+        self._restart_something()
+        self._calm(max(_CALM, end - self._clock.now))
+
+    def _storm(self, duration: float) -> None:
+        self._trace.add("history", "storm")
+        end = self._clock.now + duration
+        self._clock.after(0.0, self._act_again, end, 0.1, 5.0)
+        self._clock.after(0.0, self._strike_again, end)
+        while self._clock.now < end:
+            self._clock.run_until(self._clock.now + _LOOK)
+            self._checker.look()
+        self._users.repair()
+        self._faults.mend_all(but=int(self._rng.random() < 0.2))
+        self._trace.add("history", "the faults have stopped")
+        self._clock.run_until(self._clock.now + AFTER_STORM)
+        self._judge()
+        self._calm(_CALM)
+
+    def _act_again(self, end: float, shortest: float, longest: float) -> None:
+        if self._clock.now < end:
+            self._users.act()
+            pause = shortest if self._rng.random() < 0.4 else self._rng.uniform(shortest, longest)
+            self._clock.after(pause, self._act_again, end, shortest, longest)
+
+    def _strike_again(self, end: float) -> None:
+        if self._clock.now < end:
+            self._faults.strike()
+            self._clock.after(self._rng.uniform(0.5, 8.0), self._strike_again, end)
+
+    def _fair(self) -> None:
+        """A change or a few, in fair weather; while the configuration is broken, only who answers is judged."""
+        for _ in range(self._rng.randint(1, 3)):
+            self._users.act()
+            self._clock.run_until(self._clock.now + self._rng.uniform(0.0, 0.3))
+        self._clock.run_until(self._clock.now + WHEN_FAIR)
+        self._checker.look()
+        if not self._checker.sound:
+            self._users.repair()
+            self._clock.run_until(self._clock.now + WHEN_FAIR)
+        self._judge()
+
+    def _restart_something(self) -> None:
+        before = self._statuses()
+        restart = self._rng.choice((self._faults.restart_controller, self._faults.restart_node))
+        self._trace.add("history", "a restart")
+        restart()
+        self._clock.run_until(self._clock.now + 3 * WHEN_FAIR)
+        if self._statuses() != before:
+            self._checker.complain("a restart changes nothing", f"{before} became {self._statuses()}")
+        self._judge()
+
+    def _statuses(self) -> dict[str, object]:
+        return {
+            f"{service['metadata']['namespace']}/{service['metadata']['name']}": service.get("status")
+            for service in self._server.all("services")
+        }
+
+    def _calm(self, duration: float) -> None:
+        before = self._server.writes
+        self._clock.run_until(self._clock.now + duration)
+        if self._server.writes != before:
+            self._checker.complain("quiet when settled", f"{self._server.writes - before} writes while all was settled")
+
+    def _judge(self) -> None:
+        """All must be settled now, unless the configuration is broken."""
+        self._counts["judgements"] += 1
+        if self._checker.sound:
+            self._checker.settled()
