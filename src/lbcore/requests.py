@@ -72,8 +72,8 @@ def read_request(service: Service) -> Request | Refusal:
     )
 
 
-def _refuse(service: Service, reason: Reason, detail: str) -> Refusal:
-    return Refusal(key=service.key, reason=reason, detail=detail)
+def _refuse(service: Service, reason: Reason, path: str, detail: str) -> Refusal:
+    return Refusal(key=service.key, reason=reason, detail=detail, path=path)
 
 
 def _families(service: Service) -> tuple[Family, ...] | Refusal:
@@ -93,21 +93,21 @@ def _families(service: Service) -> tuple[Family, ...] | Refusal:
 def _families_of_cluster_ips(service: Service) -> tuple[Family, ...] | Refusal:
     if "None" in service.cluster_ips:
         text = "a headless Service (clusterIP: None) cannot have an address; remove spec.clusterIP"
-        return _refuse(service, Reason.NO_CLUSTER_IP, text)
+        return _refuse(service, Reason.NO_CLUSTER_IP, "spec.clusterIP", text)
     try:
         families = tuple(Address.parse(text).family for text in service.cluster_ips)
     except AddressError as error:
-        return _refuse(service, Reason.BAD_REQUEST, f"spec.clusterIPs: {error}")
+        return _refuse(service, Reason.BAD_REQUEST, "spec.clusterIPs", f"spec.clusterIPs: {error}")
     if len(set(families)) != len(families):
         given = ", ".join(service.cluster_ips)
         text = f"spec.clusterIPs {given} are not one address of each family; give one of each, or leave the field out"
-        return _refuse(service, Reason.BAD_REQUEST, text)
+        return _refuse(service, Reason.BAD_REQUEST, "spec.clusterIPs", text)
     if service.ip_family_policy is IPFamilyPolicy.REQUIRE_DUAL_STACK and len(families) < 2:
         text = (
             f"ipFamilyPolicy is RequireDualStack, but the cluster gave only {service.cluster_ips[0]} "
             f"({families[0].value}); set PreferDualStack, or give the cluster both families"
         )
-        return _refuse(service, Reason.NOT_DUAL_STACK, text)
+        return _refuse(service, Reason.NOT_DUAL_STACK, "spec.ipFamilyPolicy", text)
     return families
 
 
@@ -115,17 +115,25 @@ def _addresses(service: Service) -> tuple[Address, ...] | Refusal:
     listed = annotation(service, "loadBalancerIPs") or ""
     if listed and service.load_balancer_ip:
         text = "both spec.loadBalancerIP and the annotation loadBalancerIPs ask for an address; keep one of them"
-        return _refuse(service, Reason.CONFLICTING_REQUEST, text)
+        return _refuse(service, Reason.CONFLICTING_REQUEST, "spec.loadBalancerIP", text)
     where = "annotation loadBalancerIPs" if listed else "spec.loadBalancerIP"
     texts = (listed or service.load_balancer_ip).split(",") if listed or service.load_balancer_ip else []
     try:
         addresses = tuple(sorted(Address.parse(text) for text in texts))
     except AddressError as error:
-        return _refuse(service, Reason.BAD_REQUEST, f"{where}: {error}")
+        return _refuse(service, Reason.BAD_REQUEST, _path_of_addresses(service), f"{where}: {error}")
     if len({address.family for address in addresses}) != len(addresses):
         text = f"{where} asks for {len(addresses)} addresses; ask for one, or for one of each family"
-        return _refuse(service, Reason.BAD_REQUEST, text)
+        return _refuse(service, Reason.BAD_REQUEST, _path_of_addresses(service), text)
     return addresses
+
+
+def _path_of_addresses(service: Service) -> str:
+    """Where a Service asks for addresses."""
+    if not annotation(service, "loadBalancerIPs"):
+        return "spec.loadBalancerIP"
+    prefix = PREFIX if PREFIX + "loadBalancerIPs" in service.annotations else PREFIX_OLD
+    return f"metadata.annotations['{prefix}loadBalancerIPs']"
 
 
 def _family_mismatch(service: Service, addresses: tuple[Address, ...], families: tuple[Family, ...]) -> Refusal:
@@ -136,4 +144,5 @@ def _family_mismatch(service: Service, addresses: tuple[Address, ...], families:
         if len(families) > 1
         else f"ask for an {wanted} address, or set ipFamilies"
     )
-    return _refuse(service, Reason.FAMILY_MISMATCH, f"{asked} was asked for, but the Service is {wanted}; {cure}")
+    text = f"{asked} was asked for, but the Service is {wanted}; {cure}"
+    return _refuse(service, Reason.FAMILY_MISMATCH, _path_of_addresses(service), text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from lbcore.model import ServiceKey
 
@@ -84,13 +84,15 @@ class NodeVerdict:
 class Refusal:
     """A request that cannot be granted now: for whom, why, and what would satisfy it.
 
-    `pools` is the trace: each pool that was asked and what it said, in the order asked.
+    `pools` is the trace: each pool that was asked and what it said, in the order asked. `path` is
+    the field of the Service that is to blame, where it is one (`spec.loadBalancerIP`).
     """
 
     key: ServiceKey
     reason: Reason
     detail: str
     pools: tuple[PoolVerdict, ...] = ()
+    path: str = field(default="", eq=False)
 
     def __str__(self) -> str:
         return f"{self.reason.value}: {self.detail}"

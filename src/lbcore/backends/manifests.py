@@ -16,13 +16,14 @@ from attrs import define, field
 
 from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, parse_json_chunk, read_chunk, unusable
 from lbcore.adapters.kubernetes.text import Chunk, parse, split
-from lbcore.errors import Problem
+from lbcore.errors import ManifestError, Problem
 from lbcore.events import ConfigSeen
 
-__all__ = ["MOST_BYTES", "SUFFIXES", "Manifest", "Signature", "signature_of"]
+__all__ = ["MOST_BYTES", "SUFFIXES", "Manifest", "Signature", "decoded", "signature_of", "text_of"]
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MOST_BYTES = 64 << 20  # of one file: 100,000 Services as people write them are about 40 MB
+_TOO_LARGE = f"is larger than {MOST_BYTES >> 20} MiB; split it"
 BREATH = 200  # documents between two chances for the caller to do something else: about 20 ms
 
 Signature = tuple[int, int, int]
@@ -94,18 +95,34 @@ class Manifest:
 
     def _text(self) -> str | None:
         if self.signature[1] > MOST_BYTES:
-            self._refuse(f"is larger than {MOST_BYTES >> 20} MiB; split it")
+            self._refuse(_TOO_LARGE)
             return None
         try:
-            with Path(self.path).open("rb") as file:
-                return file.read(MOST_BYTES).decode("utf-8-sig")
+            return text_of(Path(self.path), self.name)
         except FileNotFoundError:
             self.blank = True  # removed since it was found
         except OSError as error:
             self._refuse(f"cannot be read ({error.strerror})")
-        except UnicodeDecodeError as error:
-            self._refuse(f"is not UTF-8 text (byte {error.start}); save it as UTF-8")
+        except ManifestError as error:
+            self.refused.append(unusable(error.problem))
         return None
 
     def _refuse(self, message: str) -> None:
         self.refused.append(unusable(Problem(source=self.name, object="", field="", message=message)))
+
+
+def text_of(path: Path, name: str) -> str:
+    """The text of a file that problems call `name`. Raises `OSError`, and `ManifestError` where it can be no text."""
+    with path.open("rb") as file:
+        return decoded(file.read(MOST_BYTES + 1), name)
+
+
+def decoded(data: bytes, name: str) -> str:
+    """The text in the bytes of a file. Raises `ManifestError`."""
+    if len(data) > MOST_BYTES:
+        raise ManifestError(Problem(source=name, object="", field="", message=_TOO_LARGE))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        text = f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        raise ManifestError(Problem(source=name, object="", field="", message=text)) from None

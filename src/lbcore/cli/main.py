@@ -9,6 +9,7 @@ import click
 
 import lbcore
 from lbcore.cli.ask import explain_command, get_group
+from lbcore.cli.check import check_command
 from lbcore.cli.plan import plan_command
 from lbcore.cli.play import demo_command, lab_command
 from lbcore.cli.serve import controller_command, run_command, speaker_command
@@ -43,6 +44,7 @@ for command in (
     get_group,
     explain_command,
     plan_command,
+    check_command,
     lab_command,
     demo_command,
 ):

@@ -79,6 +79,7 @@ class _Narrator:
     holders: dict[Address, str] = field(factory=dict)  # for which Service we announce an address
     heard: dict[tuple[Address, bytes], int] = field(factory=dict)  # how often a stranger spoke for an address
     stopping: bool = False
+    told_of_bgp: bool = False
 
     def observe(self, event: Event | None, intents: Sequence[Intent]) -> None:
         self._say_event(event)
@@ -173,6 +174,11 @@ class _Narrator:
             self.log.info("configuration in force", object=str(advert.origin or advert.name))
         if not config.pools:
             self.log.warning("configuration in force has no address pools")
+        if config.bgp_advertisements and not self.told_of_bgp:
+            self.told_of_bgp = True
+            names = ",".join(advert.name for advert in config.bgp_advertisements)
+            why = "they are valid, but this version holds no BGP sessions"
+            self.log.info("BGP advertisements are not served yet", names=names, why=why)
 
     def _say_record(self, intent: RecordEvent, *, said_already: bool) -> None:
         loud = intent.type is EventType.WARNING and not said_already

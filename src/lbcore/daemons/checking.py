@@ -1,0 +1,105 @@
+"""What is wrong with manifests, all of it, as the daemons would find it: nothing is read or written here.
+
+The same decoding and the same joining as in a running cluster, and besides: a Service's wishes that
+no pool could ever grant, and an object that two documents define.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, parse_json_chunk, read_chunk
+from lbcore.adapters.kubernetes.text import Chunk, TextError, parse, parse_json, split
+from lbcore.config import ConfigDocument, InvalidConfig, build
+from lbcore.errors import Problem
+from lbcore.events import ConfigSeen, NamespaceSeen, NodeSeen, ServiceSeen, SliceSeen
+from lbcore.requests import read_request
+from lbcore.verdicts import Refusal
+
+__all__ = ["Entry", "check", "entries_of"]
+
+Entry = tuple[str, Seen | Ignored | Refused]
+"""A document's source (a file, with the document's number where it has several), and what was read of it."""
+
+
+def entries_of(text: str, name: str) -> Iterator[Entry]:
+    """What the documents of a text hold; `name` is its file's, whose suffix tells JSON from YAML."""
+    if name.endswith(".json") or (not name.endswith((".yaml", ".yml")) and _is_json(text)):
+        yield from ((name, entry) for entry in read_chunk(Chunk(1, 1, text), name, parse_json_chunk))
+        return
+    chunks = list(split(text))
+    for chunk in chunks:
+        source = name if len(chunks) == 1 else f"{name}#{chunk.number}"
+        yield from ((source, entry) for entry in read_chunk(chunk, source, parse))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text)
+    except TextError:
+        return False
+    return True
+
+
+def check(entries: Iterable[Entry]) -> tuple[Problem, ...]:
+    """Every problem of the objects that these documents hold, in the order of the documents."""
+    documents: list[ConfigDocument] = []
+    problems: list[Problem] = []
+    first: dict[tuple[str, str], str] = {}
+    places: dict[str, int] = {}
+    for source, entry in entries:
+        places.setdefault(source, len(places))
+        if isinstance(entry, Ignored):
+            continue
+        if isinstance(entry, Refused):
+            if isinstance(entry.event, ConfigSeen):
+                documents.append(entry.event.document)
+            else:
+                problems.append(entry.event.problem)
+            continue
+        if isinstance(entry, ServiceSeen):
+            problems += _judge_service(source, entry)
+        if entry.subject in first:
+            problems.append(_twice(source, entry, first[entry.subject]))
+            problems += entry.document.problems if isinstance(entry, ConfigSeen) else ()
+            continue
+        first[entry.subject] = source
+        if isinstance(entry, ConfigSeen):
+            documents.append(entry.document)
+    built = build(documents)
+    if isinstance(built, InvalidConfig):
+        problems += built.problems
+    # An item of a List has a place of its own inside its document's.
+    return tuple(
+        sorted(dict.fromkeys(problems), key=lambda problem: places.get(problem.source.partition(" items[")[0], 0))
+    )
+
+
+def _judge_service(source: str, seen: ServiceSeen) -> Iterator[Problem]:
+    service = seen.service
+    if not service.is_load_balancer:
+        return
+    request = read_request(service)
+    if isinstance(request, Refusal):
+        yield Problem(source=source, object=_object_of(seen), field=request.path, message=request.detail)
+
+
+def _twice(source: str, seen: Seen, other: str) -> Problem:
+    where = "twice in this document" if source == other else f"here and in {other}"
+    text = f"is defined {where}; take one out"
+    return Problem(source=source, object=_object_of(seen), field="metadata.name", message=text)
+
+
+def _object_of(seen: Seen) -> str:
+    """The object as a problem names it."""
+    match seen:
+        case ServiceSeen(service):
+            return f"Service {service.key}"
+        case SliceSeen(slice_):
+            return f"EndpointSlice {slice_.key}"
+        case NodeSeen(node):
+            return f"Node {node.name}"
+        case NamespaceSeen(namespace):
+            return f"Namespace {namespace.name}"
+        case ConfigSeen(document):
+            return str(document.origin)
