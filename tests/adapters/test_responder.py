@@ -423,6 +423,36 @@ def test_a_settled_claim_is_defended_every_ten_seconds_at_most_and_a_young_one_i
     assert [2.0, 12.0, 30.0] == defended
 
 
+@BOTH
+@pytest.mark.parametrize("refresh", [None, 60.0])
+def test_the_last_word_is_ours_after_a_rival_that_spoke_too_soon_to_be_answered(
+    vip: Address, refresh: float | None
+) -> None:
+    # A node that stood still while another took over was never asked to announce again: whoever
+    # believed the other would do so until the next refresh.
+    responder = claiming(vip, refresh=refresh)
+    responder.tick(5.0)
+    assert [(vip, 2)] == announced(responder.receive(rival_speaks(vip), 2, 20.0))
+    assert [] == announced(
+        [*responder.receive(rival_speaks(vip), 2, 20.1), *responder.receive(rival_speaks(vip), 2, 21)]
+    )
+    assert 30.0 == responder.deadline
+    assert [] == responder.tick(29.9)
+    assert [(vip, 2)] == announced(responder.tick(30.0))
+    assert responder.deadline is None if refresh is None else responder.deadline > 80.0
+
+
+@BOTH
+def test_a_claim_that_is_withdrawn_owes_nobody_a_word(vip: Address) -> None:
+    responder = claiming(vip, refresh=None)
+    responder.tick(5.0)
+    for moment in (20.0, 20.1):
+        responder.receive(rival_speaks(vip), 2, moment)
+    responder.command(Withdraw(address=vip), 21.0)
+    assert responder.deadline is None
+    assert [] == responder.tick(30.0)
+
+
 # Two engines on one segment
 
 

@@ -58,13 +58,17 @@ class Statistics:
 
 @define(eq=False)
 class _Round:
-    """The announcements of one address on the link `index`, from `began` on; the heap holds the next one."""
+    """The announcements of one address on the link `index`, from `began` on; the heap holds the next one.
+
+    `owed`: the next one is an answer to another station, held back because we spoke too lately.
+    """
 
     claim: _Claim
     index: int
     began: float
     step: int = 0
     cancelled: bool = False
+    owed: bool = False
 
 
 @define(eq=False)
@@ -179,7 +183,9 @@ class Responder:
                 break
             _, _, due = heappop(self._heap)
             self._live -= 1
-            outputs += self._tell(due.claim, self._ports[due.index])
+            if not due.owed or self._may_defend(due.claim, now):
+                outputs += self._tell(due.claim, self._ports[due.index])
+            due.owed = False
             self._plan(due, now)
         return outputs
 
@@ -264,7 +270,7 @@ class Responder:
     def _cancel(self, claim: _Claim, index: int) -> None:
         cancelled = claim.rounds.pop(index)
         cancelled.cancelled = True
-        if self._refresh is not None or cancelled.step < len(self._schedule):
+        if self._refresh is not None or cancelled.step < len(self._schedule) or cancelled.owed:
             self._live -= 1
         # A flapping link cancels faster than due times pass: sweep before the heap outgrows its content.
         if len(self._heap) > 64 + 2 * self._live:
@@ -334,10 +340,30 @@ class Responder:
         outputs: list[Output[int]] = []
         if self._is_news(address, mac, now):
             outputs.append(Report(AddressHeard(address=address, mac=mac, link=port.link.name)))
-        if now - claim.since >= DEFEND_AFTER and now - claim.defended >= DEFEND_INTERVAL:
-            claim.defended = now
+        if now - claim.since < DEFEND_AFTER:
+            return outputs
+        if self._may_defend(claim, now):
             outputs += self._tell(claim, port)
+        else:
+            self._defend_later(claim, port.link.index)
         return outputs
+
+    def _may_defend(self, claim: _Claim, now: float) -> bool:
+        """Whether the last defence is long enough ago; if so, this is the next one."""
+        if now - claim.defended < DEFEND_INTERVAL:
+            return False
+        claim.defended = now
+        return True
+
+    def _defend_later(self, claim: _Claim, index: int) -> None:
+        """Have the last word: a station that spoke after our defence and then gave way is still believed."""
+        pending = claim.rounds.get(index)
+        if pending is None or pending.owed or pending.step < len(self._schedule):
+            return  # an announcement is to come soon anyway
+        self._cancel(claim, index)
+        owed = claim.rounds[index] = _Round(claim, index, pending.began, pending.step, owed=True)
+        heappush(self._heap, (claim.defended + DEFEND_INTERVAL, next(self._sequence), owed))
+        self._live += 1
 
     def _is_news(self, address: Address, mac: bytes, now: float) -> bool:
         """Whether this pair was not reported within the last second, and there is room to remember it."""
