@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from fleet import BASE, Fleet
 from lbcore.lab import Lab
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Beside a failure, the end of what each daemon has said: the lab and its files are gone when one reads it."""
+    report = yield
+    arguments = getattr(item, "funcargs", {}).values() if report.failed else ()
+    parts = [part for each in arguments for part in (each if isinstance(each, tuple) else (each,))]
+    for fleet in {part for part in parts if isinstance(part, Fleet)}:
+        for program in sorted({program.name for program in fleet.lab.programs}):
+            report.sections.append((f"log of {program}", fleet.log(program)[-4000:]))
+    return report
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,16 +92,18 @@ def test_a_broken_pool_leaves_the_last_good_configuration_in_force(fleet: Fleet)
         line = fleet.wait_for_log(program, "configuration refused")
         for part in (path.name, "IPAddressPool metallb-system/first", "spec.addresses[1]", "fd00:20::1xyz"):
             assert part in line
-    status = json.loads((fleet.lab.folder / ".lbcore" / "config.json").read_text(encoding="utf-8"))
-    assert "Invalid" == status["result"]
-    assert ["first", "reserved"] == [each["name"] for each in status["pools"]]
+    fleet.lab.wait_until(lambda: "Invalid" == config_status(fleet)["result"], "the status to say so", 30)
+    assert ["first", "reserved"] == [each["name"] for each in config_status(fleet)["pools"]]
     for address in served:
         fleet.wait_for_one_answerer(address)
     fleet.serve("newcomer", ipFamilies=["IPv6"])  # the old pools go on giving
     write(path, good[path])
-    config = fleet.lab.folder / ".lbcore" / "config.json"
-    fleet.lab.wait_until(lambda: "Valid" == json.loads(config.read_bytes())["result"], "a sound configuration", 30)
+    fleet.lab.wait_until(lambda: "Valid" == config_status(fleet)["result"], "a sound configuration", 30)
     assert [str(address) for address in served] == fleet.status("steady")["addresses"]
+
+
+def config_status(fleet: Fleet) -> Any:
+    return json.loads((fleet.lab.folder / ".lbcore" / "config.json").read_bytes())
 
 
 def test_a_folder_whose_first_configuration_is_broken_assigns_nothing_and_says_so(folder: Path, tmp_path: Path) -> None:
