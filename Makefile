@@ -8,7 +8,12 @@ bin := .venv/bin
 # Rootless where the kernel allows it; the lab's own commands see to that themselves.
 privileged := tools/privileged
 
-.PHONY: help demo lab test test-fast check format bench lock clean python system
+# Of `make soak`: minutes of your time, simulated hours of each history, and the first history's seed.
+SOAK_MINUTES ?= 60
+SOAK_HOURS ?= 24
+SOAK_SEED ?= 1
+
+.PHONY: help demo lab test test-fast check format soak bench lock clean python system
 .NOTPARALLEL:
 
 help: ## list these targets
@@ -35,6 +40,9 @@ check: python ## formatting, lint, types, import contracts
 format: python ## put the sources into ruff's format
 	$(bin)/ruff format
 	$(bin)/ruff check --fix
+
+soak: python ## a pretend cluster through bad days without end, on all cores, SOAK_MINUTES long
+	@$(bin)/lbcore simulate --seed $(SOAK_SEED) --hours $(SOAK_HOURS) --minutes $(SOAK_MINUTES)
 
 bench: python system ## speed and memory, as a table
 	@$(privileged) $(bin)/python -m benchmarks

@@ -13,6 +13,7 @@ from lbcore.cli.check import check_command
 from lbcore.cli.plan import plan_command
 from lbcore.cli.play import demo_command, lab_command
 from lbcore.cli.serve import controller_command, run_command, speaker_command
+from lbcore.cli.simulate import simulate_command
 from lbcore.errors import LbcoreError
 
 __all__ = ["cli", "main"]
@@ -47,6 +48,7 @@ for command in (
     check_command,
     lab_command,
     demo_command,
+    simulate_command,
 ):
     cli.add_command(command)
 

@@ -89,8 +89,7 @@ class Checker:
         self._health = health
         self._interface = interface
         self._objects: dict[str, dict[str, Document]] = {
-            resource: {}
-            for resource in ("services", "endpointslices", "nodes", "namespaces", *_CONFIG)
+            resource: {} for resource in ("services", "endpointslices", "nodes", "namespaces", *_CONFIG)
         }
         self._pools: list[Pool] = []
         self._sound = True
@@ -238,9 +237,7 @@ class Checker:
             wanted = self.cluster.announcers(address, self._health.members, self._interface)
             right = [node for node in wanted if node in healthy]
             if sorted(right) != sorted(answering):
-                self._complain(
-                    "one announcer for an address", f"{answering} answer for {address}, and {right} should"
-                )
+                self._complain("one announcer for an address", f"{answering} answer for {address}, and {right} should")
 
     def _answers(self, address: Address) -> list[str]:
         found: dict[str, None] = {}
@@ -300,9 +297,7 @@ class Checker:
             wanted = list(cluster.announcers(address, members, self._interface))
             answering = self._answers(address)
             if sorted(wanted) != sorted(answering):
-                self._complain(
-                    "one announcer for an address", f"{answering} answer for {address}, and {wanted} should"
-                )
+                self._complain("one announcer for an address", f"{answering} answer for {address}, and {wanted} should")
             if not wanted and not answering and not cluster.holders(address):
                 gone.append(address)
             if len(wanted) == 1 and self._spoke.get(address) != wanted[0]:

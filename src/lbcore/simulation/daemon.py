@@ -13,8 +13,17 @@ from typing import Generic, TypeVar
 from lbcore.brain import Brain
 from lbcore.daemons.loop import Dispatch, Lane, Loop, Turn
 from lbcore.events import Applied, Event, Failed
-from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetAddresses, SetLinks, SetPoolUsage
-from lbcore.intents import SetPresence, Withdraw
+from lbcore.intents import (
+    Announce,
+    Intent,
+    RecordEvent,
+    ReportConfig,
+    SetAddresses,
+    SetLinks,
+    SetPoolUsage,
+    SetPresence,
+    Withdraw,
+)
 from lbcore.simulation.clock import Clock, Trace
 
 __all__ = ["Daemon", "line_of"]
@@ -115,10 +124,13 @@ class Daemon(Generic[S]):
                 self._carry_out(dispatch)
             if self._after_turn is not None:
                 self._after_turn(turn)
-            deadline = self.loop.deadline
-            if self.dead or deadline is None or deadline > now:
+            if not self._has_more(now):
                 break
         self._plan()
+
+    def _has_more(self, now: float) -> bool:
+        deadline = self.loop.deadline
+        return not self.dead and deadline is not None and deadline <= now
 
 
 def line_of(intent: Intent) -> str:

@@ -173,10 +173,14 @@ class Faults:
     def _cut_off(self) -> None:
         node = self._well_node()
         if node is not None:
-            self._ail(node, lambda: (self._heal_store(node), node.heal_api(), None)[-1], self._rng.uniform(0.2, 15.0))
+            self._ail(node, lambda: self._reconnect(node), self._rng.uniform(0.2, 15.0))
             self._in.pulse.rouse()
             self._in.records.cut[node.name] = None
             node.cut_api()
+
+    def _reconnect(self, node: Node) -> None:
+        self._heal_store(node)
+        node.heal_api()
 
     def _pull_cable(self) -> None:
         node = self._well_node()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from lbcore import announcement, assignment
+from lbcore.addresses import Address
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.daemons.loop import Dispatch, Lane, Turn
@@ -78,9 +79,7 @@ class Fabric:
 
     def connect(self, kinds: frozenset[Kind], deliver: Callable[[Event], None]) -> ApiLink:
         """A connection to the API server."""
-        return ApiLink(
-            self.clock, self.server, self.decoder, self.weather, self.dice(), self.counts, kinds, deliver
-        )
+        return ApiLink(self.clock, self.server, self.decoder, self.weather, self.dice(), self.counts, kinds, deliver)
 
 
 class ControllerMachine:
@@ -301,7 +300,7 @@ class Node:
             self._end_reflex(politely=True)
 
     def _tell_links(self, speaker: Daemon[AnnouncementState]) -> None:
-        link_local = announcement.Address.parse(f"fe80::{int.from_bytes(self.mac[-2:], 'big'):x}")
+        link_local = Address.parse(f"fe80::{int.from_bytes(self.mac[-2:], 'big'):x}")
         link = Link(index=_INDEX, name=LINK, mac=self.mac, carrier=self.carrier, link_local=link_local)
         speaker.receive(LinksSeen((link,)))
 

@@ -50,11 +50,11 @@ class Weather:
 
     def clear(self) -> None:
         """The weather is fair again."""
-        for name, value in vars_of(Weather()).items():
+        for name, value in _figures(Weather()).items():
             setattr(self, name, value)
 
 
-def vars_of(weather: Weather) -> dict[str, float]:
+def _figures(weather: Weather) -> dict[str, float]:
     """Every figure by name."""
     return {name: getattr(weather, name) for name in Weather.__slots__ if name != "__weakref__"}
 
@@ -73,13 +73,19 @@ class Decoder:
         if len(self._known) > 4000:
             self._known.clear()
         entry = next(iter(read_all(document, "api")))
-        event: Seen | ManifestRefused | None
-        if isinstance(entry, Refused):
-            event = entry.event
-        else:
-            event = None if isinstance(entry, Ignored) else entry
+        event = _event_of(entry)
         self._known[id(document)] = (document, event)
         return event
+
+
+def _event_of(entry: Seen | Ignored | Refused) -> Seen | ManifestRefused | None:
+    match entry:
+        case Refused():
+            return entry.event
+        case Ignored():
+            return None
+        case _:
+            return entry
 
 
 @frozen
@@ -289,4 +295,3 @@ class ApiLink:
 
     def _reply(self, answer: Callable[..., None], outcome: Applied | Failed) -> None:
         self._in.clock.after(self._delay(), partial(answer, outcome))
-

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["Cluster", "Pool", "Request", "addresses_of", "is_ours", "name_of", "read_pools", "read_request"]
@@ -197,7 +198,7 @@ def read_pools(documents: Iterable[Document], adverts: Iterable[Document]) -> li
     if any(set(advert["spec"]) - _ADVERT_FIELDS for advert in adverts):
         return None
     ranges = sorted((first.version, int(first), int(last)) for pool in pools for first, last in pool.ranges)
-    for before, after in zip(ranges, ranges[1:], strict=False):
+    for before, after in pairwise(ranges):
         if before[0] == after[0] and after[1] <= before[2]:
             return None
     return pools

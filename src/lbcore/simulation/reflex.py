@@ -115,9 +115,7 @@ class Reflex:
         self.ended = False
         self._in = wiring
         self.responder = Responder(rng=rng, refresh=refresh)
-        self.heartbeat = Heartbeat(
-            node, rng.getrandbits(62), rng=rng, interval=INTERVAL, expiry=EXPIRY, settle=SETTLE
-        )
+        self.heartbeat = Heartbeat(node, rng.getrandbits(62), rng=rng, interval=INTERVAL, expiry=EXPIRY, settle=SETTLE)
         self._tick_at: float | None = None
         self._beat_planned = False
 
@@ -161,6 +159,7 @@ class Reflex:
         outputs = self.responder.receive(frame, link, self._in.clock.now)
         if outputs:
             self._carry_out(outputs)
+        self._plan_tick()
 
     def answer(self, frame: bytes, link: int) -> list[bytes]:
         """The frames that it would send in answer to one."""

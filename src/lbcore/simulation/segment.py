@@ -76,10 +76,7 @@ class Segment:
     def ask(self, frame: bytes) -> list[tuple[str, bytes]]:
         """Everybody's answers to one frame, with the names of those who give them."""
         return [
-            (station.name, answer)
-            for station in self.stations
-            if station.hears
-            for answer in station.answer(frame)
+            (station.name, answer) for station in self.stations if station.hears for answer in station.answer(frame)
         ]
 
 

@@ -134,9 +134,7 @@ class Users:
         if service is not None:
             self._server.delete("services", name_of(service))
             if self._rng.random() < 0.5:
-                self._server.put(
-                    "services", {**_identity(service), **_wishes_of(service)}, spec=service["spec"]
-                )
+                self._server.put("services", {**_identity(service), **_wishes_of(service)}, spec=service["spec"])
             else:
                 self._put_service(name_of(service))
 
@@ -406,7 +404,5 @@ def _identity(document: Document) -> Document:
 
 def _wishes_of(service: Document) -> Document:
     metadata = service["metadata"]
-    annotations = {
-        key: text for key, text in metadata.get("annotations", {}).items() if not key.endswith("from-pool")
-    }
+    annotations = {key: text for key, text in metadata.get("annotations", {}).items() if not key.endswith("from-pool")}
     return {"labels": metadata.get("labels", {}), "annotations": annotations}
