@@ -26,22 +26,26 @@ __all__ = ["NAME", "run"]
 
 NAME = "allocation: growth is from the fewest holders to the most; the heap is frozen after building"
 ROUNDS, TIMES = 7, 1000
-EIGHT, TWELVE, SIXTEEN = "10.0.0.0/8", "10.0.0.0/12", "10.0.0.0/16"
+EIGHT, TWELVE, SIXTEEN, SIX = "10.0.0.0/8", "10.0.0.0/12", "10.0.0.0/16", "2001:db8::/64"
 HTTP = (Port("TCP", 80),)
 
 
 def run() -> list[Row]:
     """All of it; about two minutes, most of them to build the ledgers."""
     dice = random.Random(7)
-    return [
-        *_mostly_full(dice),
-        *_growth("a /8", EIGHT, (Family.IPV4,), (1_000, 10_000, 100_000, 1_000_000), None, dice),
-        *_growth("an IPv6 /64", "2001:db8::/64", (Family.IPV6,), (1_000, 100_000), None, dice),
-        *_growth("a /8, all with one sharing key and one port", EIGHT, (Family.IPV4,),
-                 (1_000, 10_000, 100_000), Sharing("one"), dice),
-        *_one_hole("a full /16", SIXTEEN, 1 << 16, dice),
-        *_one_hole("a full /12", TWELVE, 1 << 20, dice),
-    ]  # fmt: skip
+    four, six = (Family.IPV4,), (Family.IPV6,)
+    rows = _mostly_full(dice)
+    # The lowest addresses of a /8 are taken first, so on the way to a million a /16 and a /12 fill up.
+    ledgers = _filled(_catalog(EIGHT), (1_000, 10_000, 1 << 16, 100_000, 1_000_000, 1 << 20), four, None)
+    full_sixteen, full_twelve = ledgers.pop(1 << 16), ledgers.pop(1 << 20)
+    rows += _growth("a /8", EIGHT, four, None, ledgers, dice)
+    rows += _one_hole("a full /16", SIXTEEN, full_sixteen, dice)
+    rows += _one_hole("a full /12", TWELVE, full_twelve, dice)
+    ledgers = _filled(_catalog(SIX), (1_000, 100_000), six, None)
+    rows += _growth("an IPv6 /64", SIX, six, None, ledgers, dice)
+    sharing = Sharing("one")
+    ledgers = _filled(_catalog(EIGHT), (1_000, 10_000, 100_000), four, sharing)
+    return rows + _growth("a /8, all with one sharing key and one port", EIGHT, four, sharing, ledgers, dice)
 
 
 def _catalog(text: str) -> Catalog:
@@ -60,17 +64,16 @@ def _taken(request: Request, catalog: Catalog, ledger: Ledger) -> Ledger:
 
 
 def _filled(
-    catalog: Catalog, sizes: tuple[int, ...], families: tuple[Family, ...] = (Family.IPV4,),
-    sharing: Sharing | None = None,
-) -> list[Ledger]:  # fmt: skip
+    catalog: Catalog, sizes: tuple[int, ...], families: tuple[Family, ...], sharing: Sharing | None
+) -> dict[int, Ledger]:
     """A ledger of each size, holders on the lowest addresses."""
     progress(f"{max(sizes):,} holders")
-    ledgers, ledger = [], Ledger()
+    ledgers, ledger = {}, Ledger()
     gc.disable()
     for number in range(max(sizes)):
         ledger = _taken(_request(number, families, sharing), catalog, ledger)
         if len(ledger) in sizes:
-            ledgers.append(ledger)
+            ledgers[len(ledger)] = ledger
     gc.enable()
     return ledgers
 
@@ -155,16 +158,15 @@ QUESTIONS = ("allocate", "allocate and claim", "allocate and claim, collector of
 
 
 def _growth(
-    where: str, text: str, families: tuple[Family, ...], sizes: tuple[int, ...], sharing: Sharing | None,
+    where: str, text: str, families: tuple[Family, ...], sharing: Sharing | None, by_size: dict[int, Ledger],
     dice: random.Random,
 ) -> list[Row]:  # fmt: skip
     """The cost at each size, and how many times the cost at the smallest it is at the largest."""
-    catalog = _catalog(text)
-    ledgers = _filled(catalog, sizes, families, sharing)
+    catalog, sizes, ledgers = _catalog(text), tuple(by_size), by_size.values()
     asks = [_asking(catalog, ledger, families, sharing) for ledger in ledgers]
     takes = [_taking(catalog, ledger, families, sharing) for ledger in ledgers]
     quiet = [_taking(catalog, ledger, families, sharing, collecting=False) for ledger in ledgers]
-    returns = [_returning(ledger, dice, size) for ledger, size in zip(ledgers, sizes, strict=True)]
+    returns = [_returning(ledger, dice, size) for size, ledger in by_size.items()]
     spreads = _in_turns(*asks, *takes, *quiet, *returns)
     rows = []
     for index, what in enumerate(QUESTIONS):
@@ -181,11 +183,10 @@ def _growth_row(what: str, sizes: tuple[int, ...], figures: list[float], at_most
     return Row(what=what, figure=figures[-1] / figures[0], unit="times", at_most=at_most, note=note)
 
 
-def _one_hole(where: str, text: str, size: int, dice: random.Random) -> list[Row]:
+def _one_hole(where: str, text: str, full: Ledger, dice: random.Random) -> list[Row]:
     """Every address taken but one, at a place that differs from sample to sample."""
     catalog = _catalog(text)
-    (full,) = _filled(catalog, (size,))
-    holed = [full.release(_request(dice.randrange(size)).key) for _ in range(TIMES)]
+    holed = [full.release(_request(dice.randrange(len(full))).key) for _ in range(TIMES)]
     newcomer = _request(-1)
 
     def refuse(_number: int) -> None:

@@ -1,7 +1,7 @@
 """One row of the table, and how figures are taken from many noisy samples.
 
-Other programs use the machine, too: each figure is the median over several rounds, and what is
-compared is measured in turns within each round.
+Other programs use the machine, too: samples are CPU time of the measuring thread, each figure is the
+median over several rounds, and what is compared is measured in turns within each round.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def percentile(found: list[int], share: float) -> int:
 
 
 def samples(times: int, operation: Callable[[int], object], *, collecting: bool = True) -> list[int]:
-    """How long each of many calls took, in nanoseconds; the call is told its number.
+    """The CPU time that each of many calls took, in nanoseconds; the call is told its number.
 
     Without `collecting` the garbage collector waits until all samples are taken.
     """
@@ -67,7 +67,7 @@ def samples(times: int, operation: Callable[[int], object], *, collecting: bool 
             return samples(times, operation)
         finally:
             gc.enable()
-    clock = time.perf_counter_ns
+    clock = time.thread_time_ns
     found = []
     for number in range(times):
         begin = clock()
