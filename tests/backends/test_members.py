@@ -125,9 +125,10 @@ def test_what_the_thread_could_not_do_is_raised_by_the_next_call(tmp_path: Path)
         for _ in range(500):
             records.write("node", b"1")
             time.sleep(0.01)
+    records.close()  # so that no write is left that would make the folder anew
     (tmp_path / "node").rmdir()
+    records = BackgroundRecords(MemberFolder(tmp_path))
     tmp_path.rename(tmp_path.with_name("elsewhere"))
-    records.read()
     with pytest.raises(FileNotFoundError):
         for _ in range(500):
             records.read()

@@ -185,15 +185,15 @@ def test_a_speaker_that_comes_back_finds_its_child_answering_and_in_membership(t
 @isolated
 def test_a_child_without_a_speaker_leaves_and_lets_go(tmp_path: Path) -> None:
     with cable() as on:
-        with speaker(on, settings_in(tmp_path, silence=1.0), leave=False) as one:
+        with speaker(on, settings_in(tmp_path, silence=2.0), leave=False) as one:
             one.do(SetLinks(links=(on.link,)), *BOTH, JOIN)
             pid = one.pid
-            time.sleep(1.5)  # pings keep it
+            time.sleep(3.0)  # pings keep it
             assert lives(pid)
         assert (tmp_path / "members" / "n1").exists()
         began = time.monotonic()
         until(lambda: not lives(pid))
-        assert 0.3 < time.monotonic() - began < 3
+        assert 0.3 < time.monotonic() - began < 6
         assert not (tmp_path / "members" / "n1").exists()
         assert not (tmp_path / "reflex").exists()
         assert not answers(on, VIP6)

@@ -46,7 +46,7 @@ from lbcore.intents import Announce, Intent, SetLinks, SetPresence, Withdraw
 
 __all__ = ["Reflex", "ReflexRefusedError", "ReflexReplacedError", "ReflexSettings"]
 
-_PING = 1.0  # seconds; a third of a missed silence still leaves the child three pings to hear
+_PING = 1.0  # seconds between two pings, or a fourth of the child's silence if that is less
 _HUNG = 5.0  # seconds without a word from the child, which answers every ping
 _ANSWER = 5.0  # seconds for the answer to one command
 _BIRTH = 5.0  # seconds from starting a child to its socket
@@ -339,7 +339,7 @@ class Reflex:
         self._disconnected.clear()
         self._channel = channel
         self._events.put_nowait(AnsweringSeen(hello.answering))
-        pings = asyncio.create_task(_ping(channel))
+        pings = asyncio.create_task(_ping(channel, min(_PING, self._settings.silence / 4)))
         try:
             while True:
                 try:
@@ -378,10 +378,10 @@ class Reflex:
             await asyncio.sleep(0.02)
 
 
-async def _ping(channel: _Channel) -> None:
+async def _ping(channel: _Channel, pause: float) -> None:
     while True:
         channel.send(Ping())
-        await asyncio.sleep(_PING)
+        await asyncio.sleep(pause)
 
 
 def _kill(channel: _Channel) -> None:
