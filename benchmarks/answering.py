@@ -6,8 +6,10 @@ host in turns, through the same packet socket, so that a noisy moment meets both
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
@@ -15,7 +17,7 @@ from attrs import define, field
 
 from benchmarks import clusters
 from benchmarks.report import Row, percentile, progress
-from benchmarks.wire import SERVER4, SERVER6, Asker, Wire, cpu_seconds, start
+from benchmarks.wire import SERVER4, SERVER6, Asker, Wire, cpu_seconds, log_of, start
 from lbcore.addresses import Address
 from lbcore.lab import LabUnavailable
 
@@ -77,10 +79,10 @@ def _measure(wire: Wire, directory: Path) -> list[Row]:
         progress(f"{PROTOCOLS[version]}, one at a time and {BURST} at once")
         rows += _one_at_a_time(wire, version)
         rows += _many_at_once(wire, version)
+    progress("from a file to a frame")
+    rows += _to_first_frame(wire, folder)
     progress(f"while {INTAKE:,} more Services come in")
     rows += _during_intake(wire, speaker.pid, directory / "more", folder)
-    progress("from a file to a frame")
-    rows.append(_file_to_frame(wire, folder))
     return rows
 
 
@@ -125,6 +127,7 @@ def _one_at_a_time(wire: Wire, version: int) -> list[Row]:
         for _ in range(ROUNDS):
             found.lbcore += asker.latencies(_addresses(version, range(ANNOUNCED)), ASKED)
             found.kernel += asker.latencies(_kernels(version), ASKED)
+            asker.pause()
 
     wire.ask(asking, version)
     return found.rows(f"{PROTOCOLS[version]}, one at a time", ratio=True)
@@ -138,6 +141,7 @@ def _many_at_once(wire: Wire, version: int) -> list[Row]:
         for _ in range(ROUNDS):
             mine.append(asker.rate(_addresses(version, range(ANNOUNCED)), BURSTS, BURST))
             theirs.append(asker.rate(_kernels(version), BURSTS, BURST))
+            asker.pause()
 
     wire.ask(asking, version)
     rates = median(rate for rate, _ in mine), median(rate for rate, _ in theirs)
@@ -160,9 +164,10 @@ def _during_intake(wire: Wire, parent: int, more: Path, folder: Path) -> list[Ro
         begin, used, idle = time.monotonic(), cpu_seconds(parent), 0
         while idle < 5 and time.monotonic() - begin < _LIMIT:
             moment, before = time.monotonic(), cpu_seconds(parent)
-            mine, theirs = asker.latencies(_addresses(4, range(ANNOUNCED)), 300), asker.latencies(_kernels(4), 300)
-            while time.monotonic() - moment < 0.1:  # the kernel counts processor time in steps of 10 ms
-                mine += asker.latencies(_addresses(4, range(ANNOUNCED)), 50)
+            mine, theirs = [], asker.latencies(_kernels(4), 300)
+            asker.pause()
+            while time.monotonic() - moment < 0.2:  # the kernel counts processor time in steps of 10 ms
+                mine += asker.latencies(_addresses(4, range(ANNOUNCED)), 100)
             busy = cpu_seconds(parent) - before > 0.3 * (time.monotonic() - moment)
             idle = 0 if busy or not found.lbcore else idle + 1
             if busy:
@@ -177,24 +182,39 @@ def _during_intake(wire: Wire, parent: int, more: Path, folder: Path) -> list[Ro
     return rows
 
 
-def _file_to_frame(wire: Wire, folder: Path) -> Row:
-    """From the moment at which a Service with an address appears in the folder to the first frame that tells of it."""
-    found: list[float] = []
+def _to_first_frame(wire: Wire, folder: Path) -> list[Row]:
+    """From a Service that appears in the folder, and from the verdict on it, to the first frame."""
+    appeared: dict[Address, float] = {}
+    heard: dict[Address, float] = {}
 
     def asking(asker: Asker) -> None:
-        for number in range(20_000, 20_020, 2):
-            text = "---\n".join([*clusters.service_texts(range(number, number + 1)),
-                                 *clusters.slice_texts(range(number, number + 1), NODE)])  # fmt: skip
-            clusters.write_statuses(folder, range(number, number + 1))
-            aside = folder.parent / "new.yaml"
-            aside.write_text(text, encoding="utf-8")
-            time.sleep(0.2)
-            begin = time.monotonic()
+        for number in range(20_000, 20_040, 2):
+            one = range(number, number + 1)
+            clusters.write_statuses(folder, one)
+            aside = folder.with_suffix(".new")
+            texts = [*clusters.service_texts(one), *clusters.slice_texts(one, NODE)]
+            aside.write_text("---\n".join(texts), encoding="utf-8")
+            address = clusters.address_of(number)
+            appeared[address] = time.time()
             aside.rename(folder / f"new-{number}.yaml")
-            heard = asker.announcement(clusters.address_of(number), 5.0)
-            assert heard, "a new Service is not announced"
-            found.append((heard - begin) * 1e3)
+            heard[address] = asker.announcement(address, 5.0)
+            time.sleep(0.1)
 
     wire.ask(asking, 4)
-    return Row(what="a Service appears in the folder: until the first gratuitous frame", figure=median(found),
-               unit="ms", note=f"longest {max(found):.1f} of {len(found)}")  # fmt: skip
+    assert all(heard.values()), "a new Service is not announced"
+    decided = _verdicts(log_of(folder))
+    whole = [(heard[address] - appeared[address]) * 1e3 for address in appeared]
+    last = [(heard[address] - decided[address]) * 1e3 for address in appeared]
+    return [
+        Row(what="a Service appears in the folder: until the first gratuitous frame", figure=median(whole), unit="ms",
+            note=f"longest {max(whole):.1f} of {len(whole)}; 25 of them wait for the file to be whole"),
+        Row(what="of these, from the verdict to the frame", figure=median(last), unit="ms",
+            note=f"longest {max(last):.1f}; two processes and a log line"),
+    ]  # fmt: skip
+
+
+def _verdicts(log: Path) -> dict[Address, float]:
+    """When the speaker logged that it announces an address, in seconds since 1970."""
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
+    announced = [line for line in lines if line["event"] == "announcing"]
+    return {Address.parse(line["ip"]): datetime.fromisoformat(line["timestamp"]).timestamp() for line in announced}

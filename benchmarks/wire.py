@@ -26,7 +26,7 @@ from lbcore.adapters.ndp import NeighborSolicitation
 from lbcore.addresses import Address
 from lbcore.lab.namespaces import Namespace
 
-__all__ = ["ASKER4", "ASKER6", "SERVER4", "SERVER6", "Asker", "Wire", "cpu_seconds", "start"]
+__all__ = ["ASKER4", "ASKER6", "SERVER4", "SERVER6", "Asker", "Wire", "cpu_seconds", "log_of", "start"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ ASKER4, ASKER6 = Address.parse("192.0.2.2"), Address.parse("2001:db8::2")
 _SERVER_MAC, _ASKER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 _NODAD = 0x02  # if_addr.h: use the address at once
 _ETHERTYPES = {4: 0x0806, 6: 0x86DD}
+_PAUSE = 0.05  # seconds; a packet socket holds some 500 frames or more, for which lbcore needs 5 ms
 _PATIENCE = 1.0  # seconds for one answer: then it is lost
 
 
@@ -121,6 +122,10 @@ class Asker:
                                      destination_mac=ndp.multicast_mac(group), link_layer=self._mac)  # fmt: skip
         return ndp.encode(asked)
 
+    def pause(self) -> None:
+        """Let lbcore read what the kernel was asked: it hears every broadcast, and the kernel is faster."""
+        time.sleep(_PAUSE)
+
     def latencies(self, addresses: Sequence[Address], times: int) -> list[int]:
         """Ask one at a time, at random; how long each answer took, in nanoseconds. A lost one takes `_PATIENCE`."""
         dice = random.Random(times)
@@ -156,13 +161,13 @@ class Asker:
         return self._answer({address.packed}, patience)
 
     def announcement(self, address: Address, patience: float) -> float:
-        """The moment (time.monotonic) at which the segment is told of an address unasked; 0.0 for never."""
+        """The moment (time.time) at which the segment is told of an address unasked; 0.0 for never."""
         deadline = time.monotonic() + patience
         while (left := deadline - time.monotonic()) > 0 and select.select([self._socket], [], [], left)[0]:
             frame = self._socket.recv(2048)
             target = frame[38:42] if self._version == 4 else frame[62:78]
             if target == address.packed and frame[0] & 1 and frame[6:12] != self._mac:
-                return time.monotonic()
+                return time.time()
         return 0.0
 
     def _answer(self, wanted: set[bytes], patience: float = _PATIENCE) -> bool:
@@ -185,9 +190,15 @@ class Asker:
 
 
 def start(space: Namespace, folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start `lbcore ARGUMENTS` for the cluster in a folder, in a namespace; it says only what goes wrong."""
-    argv = [sys.executable, "-m", "lbcore.cli.main", *arguments, "--cluster", str(folder), "--log-level", "error"]
-    return space.spawn(argv)
+    """Start `lbcore ARGUMENTS` for the cluster in a folder, in a namespace. Its log lies beside the folder."""
+    argv = [sys.executable, "-m", "lbcore.cli.main", *arguments, "--cluster", str(folder), "--log-format", "json"]
+    with log_of(folder).open("ab") as log:
+        return space.spawn(argv, stderr=log)
+
+
+def log_of(folder: Path) -> Path:
+    """Where daemons of a folder's cluster log, one JSON object a line."""
+    return folder.with_suffix(".log")
 
 
 def cpu_seconds(pid: int) -> float:
