@@ -103,7 +103,8 @@ class _Watch:
     """One resource, listed and followed. `generation` tells messages of this connection from older ones."""
 
     resource: str
-    next: int = 0
+    next: int = 0  # the first change that was not sent yet
+    received: int = 0  # the first that has not arrived: from here on a broken watch goes on
     generation: int = 0
     connected: bool = False
     listed: bool = False
@@ -171,6 +172,7 @@ class ApiLink:
     def _drop(self, watch: _Watch) -> None:
         watch.connected = False
         watch.generation += 1
+        watch.next = watch.received
 
     def _resume(self, watch: _Watch) -> None:
         if watch.listed and self._in.rng.random() < 0.5:
@@ -210,11 +212,12 @@ class ApiLink:
 
     def _arrive(self, watch: _Watch, take: Callable[..., None], what: object) -> None:
         watch.last = max(watch.last, self._in.clock.now + self._delay())
-        self._in.clock.at(watch.last, take, watch, watch.generation, what)
+        self._in.clock.at(watch.last, take, watch, watch.generation, what, watch.next)
 
-    def _take_list(self, watch: _Watch, generation: int, documents: list[Document]) -> None:
+    def _take_list(self, watch: _Watch, generation: int, documents: list[Document], upto: int) -> None:
         if self._is_over(watch, generation):
             return
+        watch.received = upto
         names = {name_of(document) for document in documents}
         for name in [name for name in watch.known if name not in names]:
             self._deliver(gone(watch.known.pop(name)))
@@ -224,9 +227,10 @@ class ApiLink:
             watch.listed = True
             self._tell_listed()
 
-    def _take_changes(self, watch: _Watch, generation: int, changes: list[Change]) -> None:
+    def _take_changes(self, watch: _Watch, generation: int, changes: list[Change], upto: int) -> None:
         if self._is_over(watch, generation):
             return
+        watch.received = upto
         for change in changes:
             self._tell(watch, change)
 

@@ -70,7 +70,10 @@ class Users:
             self._put_namespace(name)
         for node in self._nodes:
             self._put_node(node)
-        for _ in range(self._rng.randint(1, 3)):
+        # One pool for everybody, so that not whole histories pass in which nobody is served.
+        blocks = self._rng.sample(_BLOCKS, self._rng.randint(2, 5))
+        self._put_pool("amber", {"addresses": blocks}, {"layer": "front"})
+        for _ in range(self._rng.randint(0, 2)):
             self._add_pool()
         self._put_advert("everything", {})
         for _ in range(self._rng.randint(0, 8)):
