@@ -66,7 +66,7 @@ from lbcore.model import EndpointSlice, Link, Node, Service, ServiceKey, SliceKe
 from lbcore.pools import Catalog
 from lbcore.requests import annotation
 from lbcore.verdicts import NodeVerdict, Reason
-from lbcore.worklist import Worklist
+from lbcore.worklist import Fifo, Worklist
 
 __all__ = [
     "AnnouncementSettings",
@@ -142,7 +142,8 @@ class AnnouncementState:
     electorates: Map[tuple[str, ...], Electorate] = field(factory=Map)
     work: Worklist[ServiceKey] = field(factory=Worklist)
     parts: Map[ServiceKey, tuple[_Part, ...]] = field(factory=Map)
-    won: Map[str, Map[ServiceKey, None]] = field(factory=Map)
+    won: Map[str, Fifo[ServiceKey]] = field(factory=Map)
+    lost: tuple[str, ...] = ()  # members that went, and whose addresses have no other announcer yet
     wanted: Map[Address, Map[ServiceKey, tuple[str, ...]]] = field(factory=Map)
     announced: Map[Address, tuple[str, ...]] = field(factory=Map)
     taken_up: bool = False
@@ -159,7 +160,12 @@ class AnnouncementState:
     @property
     def settled(self) -> bool:
         """Whether there is nothing left to look at."""
-        return self.ready and not self.work and not self.orphans and self.config_due is None
+        return self.ready and not self.unfinished and not self.orphans and self.config_due is None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are Services that must be looked at."""
+        return bool(self.lost or self.work)
 
     @property
     def stopped(self) -> bool:
@@ -173,14 +179,14 @@ def step(state: AnnouncementState, event: Event, now: float) -> Step[Announcemen
     Intents: `Announce`, `Withdraw`, `SetLinks`, `SetPresence`, `RecordEvent`, `ReportConfig`. The same
     event twice yields no second intent. Never raises for anything a cluster can contain.
     """
-    turn = _Turn(state, now)
+    turn = _Turn(evolve(state), now)
     turn.note(event)
     turn.work_on()
     return Step(state=turn.state, intents=tuple(turn.intents), wake_at=_wake_at(turn.state, now))
 
 
 def _wake_at(state: AnnouncementState, now: float) -> float | None:
-    if state.ready and state.work:
+    if state.ready and state.unfinished:
         return now
     times = [state.stop_at if not state.stopped else None]
     if state.listed >= _ALL_BUT_MEMBERS:
@@ -198,7 +204,10 @@ class _Turn:
     effort: int = 0
 
     def change(self, **changes: object) -> None:
-        self.state = evolve(self.state, **changes)  # type: ignore[arg-type]  # attrs checks the names
+        # The state is this step's own copy, which nobody else has seen yet: filling it in place costs a
+        # tenth of `attrs.evolve`, and a step changes it some ten times.
+        for name, value in changes.items():
+            object.__setattr__(self.state, name, value)
 
     # What an event changes in what we know.
 
@@ -207,9 +216,11 @@ class _Turn:
         match event:
             case ServiceSeen(service):
                 self.change(services=state.services.set(service.key, service), work=state.work.touch(service.key))
-            case ServiceGone(key, _) if key in state.services:
-                self._drop(key)
-                self.change(services=self.state.services.delete(key), work=self.state.work.strike(key))
+            case ServiceGone(key, uid):
+                known = state.services.get(key)
+                if known is not None and uid in ("", known.uid):
+                    self._drop(key)
+                    self.change(services=self.state.services.delete(key), work=self.state.work.strike(key))
             case SliceSeen(slice_):
                 self._see_slice(slice_)
             case SliceGone(key):
@@ -228,16 +239,19 @@ class _Turn:
                 self.change(links=usable_links(links, state.settings.exclusions))
             case AnsweringSeen(answering):
                 self._see_answering(answering)
-            case AddressHeard(address=address) if state.stop_at is not None and address not in state.wanted:
+            case AddressHeard(address=address) if state.stop_at is not None:
                 self._withdraw(address)  # the successor speaks: the hand-over is done
             case Listed(kind):
+                was_ready = state.ready
                 self.change(listed=state.listed | {kind})
-                if not state.ready and self.state.ready:
+                if not was_ready and state.ready:
                     self.change(orphans=True)
             case Stopping() if state.stop_at is None:
-                self.change(stop_at=self.now + state.settings.hand_over)
+                # Alone there is nobody to hand over to, and nothing to wait for.
+                others = state.members - {state.settings.node}
+                self.change(stop_at=self.now + (state.settings.hand_over if others else 0.0))
             case (
-                ServiceGone() | NodeGone() | AddressHeard() | Stopping() | Tick() | Applied() | Failed()
+                NodeGone() | AddressHeard() | Stopping() | Tick() | Applied() | Failed()
                 | NamespaceSeen() | NamespaceGone() | ManifestRefused()
             ):  # fmt: skip
                 pass
@@ -273,10 +287,8 @@ class _Turn:
         before = self.state.members
         if names == before:
             return
-        self.change(members=names, electorates=Map())
-        for lost in sorted(before - names):
-            for key in sorted(self.state.won.get(lost, ())):
-                self._touch(key)
+        lost = tuple(name for name in (*self.state.lost, *sorted(before - names)) if name not in names)
+        self.change(members=names, electorates=Map(), lost=lost)
         if names - before:
             self.change(work=self.state.work.sweep())
 
@@ -307,28 +319,44 @@ class _Turn:
     # The work itself.
 
     def work_on(self) -> None:
-        if not self.state.listed >= _ALL_BUT_MEMBERS:
-            return
+        if self.state.listed >= _ALL_BUT_MEMBERS:
+            self._keep_config_in_force()
+            if self.state.taken_up:
+                self._set_links()
+        if self.state.taken_up and (self.state.listed >= _ALL_BUT_MEMBERS or self.state.stop_at is not None):
+            self._set_presence()
+        if self.state.ready:
+            self._look_at_some()
+        if self.state.stop_at is not None and self.now >= self.state.stop_at:
+            for address in sorted(self.state.announced):
+                self._withdraw(address)
+
+    def _keep_config_in_force(self) -> None:
         due = self.state.config_due
         nothing_configured = self.state.configuration == Configuration() and due is None
         if nothing_configured or (due is not None and self.now >= due):
             self._put_config_in_force()
-        if self.state.taken_up:
-            self._set_links()
-            self._set_presence()
-        if not self.state.ready:
-            return
-        while self.effort < self.state.settings.effort and self.state.work:
-            key, work = self.state.work.take()
-            self.change(work=work)
+
+    def _look_at_some(self) -> None:
+        while self.effort < self.state.settings.effort and self.state.unfinished:
             self.effort += LOOK
+            key = self._next()
             if key is not None:
                 self._look_at(key)
-        if not self.state.work and self.state.orphans:
+        if not self.state.unfinished and self.state.orphans:
             self._withdraw_orphans()
-        if self.state.stop_at is not None and self.now >= self.state.stop_at:
-            for address in sorted(self.state.announced):
-                self._withdraw(address)
+
+    def _next(self) -> ServiceKey | None:
+        """The next Service to look at: what a lost member announced comes before all else."""
+        if not self.state.lost:
+            key, work = self.state.work.take()
+            self.change(work=work)
+            return key
+        # Looking at it elects another, or nobody, and so takes it out of this queue.
+        first = self.state.won.get(self.state.lost[0], Fifo[ServiceKey]()).first()
+        if first is None:
+            self.change(lost=self.state.lost[1:])
+        return first
 
     def _set_links(self) -> None:
         if self.state.sent_links != self.state.links:
@@ -371,7 +399,7 @@ class _Turn:
             anew = last is None or last.winner not in among.candidates
             known = frozenset[str]() if anew or last is None else last.among.candidates
             self.effort += len(among.candidates - known)
-        return evolve(part, election=election)
+        return _Part(part.address, part.ranked_by, part.adverts, election)
 
     def _electorate(self, adverts: tuple[L2Advertisement, ...]) -> Electorate:
         names = tuple(advert.name for advert in adverts)
@@ -390,10 +418,10 @@ class _Turn:
         after = {part.election.winner for part in parts if part.election is not None}
         won = self.state.won
         for winner in before - after:
-            rest = won[winner].delete(key)
+            rest = won[winner].remove(key)
             won = won.set(winner, rest) if rest else won.delete(winner)
         for winner in after - before:
-            won = won.set(winner, won.get(winner, Map[ServiceKey, None]()).set(key, None))
+            won = won.set(winner, won.get(winner, Fifo[ServiceKey]()).push(key))
         kept = self.state.parts
         if parts:
             kept = kept.set(key, parts)
@@ -432,6 +460,8 @@ class _Turn:
         # Several Services on one address: answer wherever one of them wants it; empty means everywhere.
         sets = list(by.values())
         interfaces = () if not all(sets) else tuple(sorted({name for names in sets for name in names}))
+        if self.state.stop_at is not None and address not in self.state.announced:
+            return  # who leaves takes up nothing new
         if self.state.announced.get(address) != interfaces:
             self.change(announced=self.state.announced.set(address, interfaces))
             self.intents.append(Announce(address=address, interfaces=interfaces))
