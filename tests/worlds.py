@@ -2,7 +2,8 @@
 
 `Desk` is one brain with its clock. `Controlled` is the cluster as the controller's brain meets it:
 events come in order for each object but when they like, writes are carried out late or refused, and
-what is written comes back. `world_of` says the same world in the words of `model_allocation`.
+what is written comes back. `Nodes` is the same for the speakers of a few nodes. `world_of` says a
+controller's world in the words of `model_allocation`.
 """
 
 from __future__ import annotations
@@ -15,25 +16,32 @@ import attrs
 from hypothesis import strategies as st
 
 import model_allocation as model
+from lbcore import announcement
 from lbcore.addresses import Address, AddressRange
+from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.brain import Brain
 from lbcore.config import Config, ConfigDocument, Origin, Pool, Resource, ServiceAllocation
 from lbcore.events import (
+    AddressHeard,
+    AnsweringSeen,
     Applied,
     ConfigGone,
     ConfigSeen,
     Event,
     Failed,
     Kind,
+    LinksSeen,
     Listed,
+    MembersSeen,
     NamespaceGone,
     NamespaceSeen,
     ServiceGone,
     ServiceSeen,
+    Stopping,
     Tick,
 )
-from lbcore.intents import Intent, SetAddresses
-from lbcore.model import LabelSelector, Namespace, Port, Service, ServiceKey
+from lbcore.intents import Announce, Intent, ReportConfig, SetAddresses, SetPresence, Withdraw
+from lbcore.model import LabelSelector, Link, Namespace, Port, Service, ServiceKey, TrafficPolicy
 from lbcore.requests import Request
 from strategies import services
 
@@ -41,10 +49,13 @@ __all__ = [
     "POOL_SETS",
     "Controlled",
     "Desk",
+    "Nodes",
+    "Speaker",
     "broken",
     "document",
     "ipv4",
     "ipv6",
+    "link",
     "origin",
     "plain_service",
     "pool_sets",
@@ -85,10 +96,10 @@ def broken(name: str, kind: str = "IPAddressPool") -> ConfigDocument:
     return ConfigDocument(origin=where, problems=(where.problem("spec.addresses[0]", "'x' is not an IP address"),))
 
 
-def plain_service(name: str, namespace: str = "red", **fields: object) -> Service:
+def plain_service(name: str, **fields: object) -> Service:
     """A Service of one port that wants one IPv4 address, unless `fields` say otherwise."""
     given: dict[str, object] = {"uid": f"uid-of-{name}", "cluster_ips": ("10.96.0.1",), "ports": (Port("TCP", 80),)}
-    return Service(key=ServiceKey(namespace, name), **{**given, **fields})  # type: ignore[arg-type]
+    return Service(key=ServiceKey("red", name), **{**given, **fields})  # type: ignore[arg-type]
 
 
 class Desk(Generic[S]):
@@ -286,13 +297,36 @@ _wanted_addresses = st.sampled_from(
 )
 
 
+_KINDS_OF_WISHES = (
+    *("any", "any", "sharing", "sharing", "sharing"),
+    *("static", "annotated", "both", "garbage", "headless", "other"),
+)
+
+
 @st.composite
 def wishful_services(draw: st.DrawFn, key: ServiceKey) -> Service:
     """A Service with any wish, also those that make no sense, of any type and class."""
     service = draw(services(key))
     annotations = dict(service.annotations)
     changes: dict[str, object] = {}
-    match draw(st.sampled_from(["any", "any", "any", "static", "annotated", "both", "garbage", "headless", "other"])):
+    kinds = [
+        "any",
+        "any",
+        "sharing",
+        "sharing",
+        "sharing",
+        "static",
+        "annotated",
+        "both",
+        "garbage",
+        "headless",
+        "other",
+    ]
+    match draw(st.sampled_from(kinds)):
+        case "sharing":
+            annotations["metallb.io/allow-shared-ip"] = "k"
+            changes["ports"] = (draw(st.sampled_from([Port("TCP", 80), Port("TCP", 443), Port("UDP", 53)])),)
+            changes["external_traffic_policy"] = TrafficPolicy.CLUSTER
         case "static":
             changes["load_balancer_ip"] = draw(_wanted_addresses)
         case "annotated":
@@ -355,3 +389,146 @@ def _pool_of(pool: Pool) -> model.WorldPool:
         namespace_matchers=[selector.matches for selector in terms.namespace_selectors],
         service_matchers=[selector.matches for selector in terms.service_selectors],
     )
+
+
+# A few nodes, each with a speaker's brain and an answering process, told the same facts at different times.
+
+ALL_KINDS = (Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG, Kind.LINKS, Kind.MEMBERS)
+
+
+def link(name: str, index: int, *, carrier: bool = True) -> Link:
+    """An Ethernet interface that can carry both families."""
+    local = Address(6, (0xFE80 << 112) + index)
+    return Link(index=index, name=name, mac=bytes([2, 0, 0, 0, 0, index]), carrier=carrier, link_local=local)
+
+
+@attrs.define
+class Speaker:
+    """One node's speaker: its brain, what it has not been told yet, and what its answering process does."""
+
+    desk: Desk[AnnouncementState]
+    untold: list[Event] = attrs.field(factory=list)
+    answering: dict[Address, tuple[str, ...]] = attrs.field(factory=dict)
+    present: bool = False
+    links: tuple[Link, ...] = ()
+    kinds: set[Kind] = attrs.field(factory=set)
+    has_config: bool = False
+    stopping: bool = False
+
+    @property
+    def may_act(self) -> bool:
+        """Whether it has been told everything that decides."""
+        return self.kinds.issuperset(ALL_KINDS) and self.has_config
+
+
+class Nodes:
+    """The facts of a cluster, the speakers that live, and who can be heard by whom."""
+
+    def __init__(self) -> None:
+        self.facts: dict[tuple[str, str], Event] = {}
+        self.speakers: dict[str, Speaker] = {}
+
+    @property
+    def members(self) -> frozenset[str]:
+        """The nodes whose speakers can be heard and want to be candidates."""
+        return frozenset(name for name, speaker in self.speakers.items() if speaker.present)
+
+    def tell(self, event: Event) -> None:
+        """A fact changes; an event that tells an end takes the place of what it ends."""
+        self.facts[event.subject] = event
+        for speaker in self.speakers.values():
+            speaker.untold.append(event)
+
+    def boot(self, name: str, rng: random.Random, links: tuple[Link, ...] = (), **chosen: object) -> None:
+        """A speaker starts. If its node had one, the answering process is found running."""
+        old = self.speakers.get(name)
+        given: dict[str, object] = {"node": name, **chosen}
+        desk = Desk(announcement.step, AnnouncementState(settings=AnnouncementSettings(**given)))  # type: ignore[arg-type]
+        speaker = Speaker(desk, links=links)
+        if old is not None:
+            speaker.answering, speaker.present, speaker.links = old.answering, old.present, old.links
+        self.speakers[name] = speaker
+        desk.on_step = lambda intents: self._carry_out(name, speaker, intents)
+        speaker.untold = self.listing(speaker, rng)
+
+    def listing(self, speaker: Speaker, rng: random.Random) -> list[Event]:
+        """What a speaker is told when it starts, in any order."""
+        events: list[Event] = [*self.facts.values(), LinksSeen(speaker.links), MembersSeen(self.members)]
+        rng.shuffle(events)
+        listed = [Listed(kind) for kind in ALL_KINDS]
+        rng.shuffle(listed)
+        return [AnsweringSeen(tuple(sorted(speaker.answering.items()))), *events, *listed]
+
+    def die(self, name: str) -> None:
+        """A node loses its power."""
+        gone = self.speakers.pop(name)
+        if gone.present:
+            self._tell_members()
+
+    def kill_answering(self, name: str) -> None:
+        """The answering process of a node is killed and started anew."""
+        self.speakers[name].answering.clear()
+        self.speakers[name].untold.append(AnsweringSeen(()))
+
+    def set_links(self, name: str, links: tuple[Link, ...]) -> None:
+        self.speakers[name].links = links
+        self.speakers[name].untold.append(LinksSeen(links))
+
+    def stop(self, name: str) -> None:
+        """A speaker is asked to end."""
+        self.speakers[name].untold.append(Stopping())
+
+    def deliver(self, name: str, count: int | None = None) -> None:
+        """Tell a speaker what it has not been told yet, or the first `count` of it."""
+        speaker = self.speakers[name]
+        events = speaker.untold[:count]
+        speaker.untold = speaker.untold[len(events) :]
+        for event in events:
+            if isinstance(event, Listed):
+                speaker.kinds.add(event.kind)
+            speaker.stopping |= isinstance(event, Stopping)
+            if isinstance(event, AnsweringSeen):  # says what is so when it is told
+                speaker.desk.feed(AnsweringSeen(tuple(sorted(speaker.answering.items()))))
+            else:
+                speaker.desk.feed(event)
+
+    def rest(self) -> None:
+        """Everything is told to everybody, and all is done; who stopped is gone."""
+        for _ in range(200):
+            for name in sorted(self.speakers):
+                self.deliver(name)
+                self.speakers[name].desk.settle()
+            for name in [each for each, speaker in self.speakers.items() if speaker.desk.state.stopped]:
+                del self.speakers[name]
+            if not any(speaker.untold for speaker in self.speakers.values()):
+                return
+        raise AssertionError("the speakers go on for ever")
+
+    def _tell_members(self) -> None:
+        for speaker in self.speakers.values():
+            speaker.untold.append(MembersSeen(self.members))
+
+    def _carry_out(self, name: str, speaker: Speaker, intents: tuple[Intent, ...]) -> None:
+        for intent in intents:
+            match intent:
+                case ReportConfig(config=config):
+                    speaker.has_config = config is not None
+                case SetPresence(present=present) if speaker.present != present:
+                    speaker.present = present
+                    self._tell_members()
+                case Announce(address=address, interfaces=interfaces):
+                    assert speaker.may_act
+                    assert not speaker.stopping or address in speaker.answering
+                    assert speaker.answering.get(address) != interfaces, "announced twice"
+                    speaker.answering[address] = interfaces
+                    self._let_others_hear(name, address)
+                case Withdraw(address=address):
+                    assert speaker.may_act or speaker.stopping
+                    speaker.answering.pop(address, None)
+                case _:
+                    pass
+
+    def _let_others_hear(self, name: str, address: Address) -> None:
+        for other, speaker in self.speakers.items():
+            if other != name and address in speaker.answering:
+                speaker.untold.append(AddressHeard(address=address, mac=bytes(6), link="eth0"))
