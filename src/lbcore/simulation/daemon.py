@@ -80,7 +80,7 @@ class Daemon(Generic[S]):
             self._backlog.append(lambda: self._take(lane, outcome))
             return
         self._take(lane, outcome)
-        self._plan()
+        self._look_soon()  # what waited for this one may start, though the loop has no event
 
     def freeze(self) -> None:
         """Stand still: what arrives waits."""
@@ -93,7 +93,7 @@ class Daemon(Generic[S]):
         for each in backlog:
             each()
         self._due = None
-        self._plan()
+        self._look_soon()
 
     def kill(self) -> None:
         """End at once: nothing that arrives is taken, nothing that waits is done."""
@@ -104,9 +104,13 @@ class Daemon(Generic[S]):
 
     def _plan(self) -> None:
         deadline = self.loop.deadline
-        if deadline is None or self.dead:
-            return
-        at = max(self._clock.now + self._rng.random() * _THOUGHT, deadline)
+        if deadline is not None and not self.dead:
+            self._think_at(max(self._clock.now + self._rng.random() * _THOUGHT, deadline))
+
+    def _look_soon(self) -> None:
+        self._think_at(self._clock.now + self._rng.random() * _THOUGHT)
+
+    def _think_at(self, at: float) -> None:
         if self._due is None or at < self._due:
             self._due = at
             self._clock.at(at, self._think, at)

@@ -151,6 +151,7 @@ class _History:
 
     def _fair(self) -> None:
         """A change or a few, in fair weather; while the configuration is broken, only who answers is judged."""
+        vain = self._server.vain_writes
         for _ in range(self._rng.randint(1, 3)):
             self._users.act()
             self._clock.run_until(self._clock.now + self._rng.uniform(0.0, 0.3))
@@ -160,9 +161,10 @@ class _History:
             self._users.repair()
             self._clock.run_until(self._clock.now + WHEN_FAIR)
         self._judge()
+        self._judge_writes(vain)
 
     def _restart_something(self) -> None:
-        before = self._statuses()
+        before, vain = self._statuses(), self._server.vain_writes
         restart = self._rng.choice((self._faults.restart_controller, self._faults.restart_node))
         self._trace.add("history", "a restart")
         restart()
@@ -170,6 +172,7 @@ class _History:
         if self._statuses() != before:
             self._checker.complain("a restart changes nothing", f"{before} became {self._statuses()}")
         self._judge()
+        self._judge_writes(vain)
 
     def _statuses(self) -> dict[str, object]:
         return {
@@ -182,6 +185,11 @@ class _History:
         self._clock.run_until(self._clock.now + duration)
         if self._server.writes != before:
             self._checker.complain("quiet when settled", f"{self._server.writes - before} writes while all was settled")
+
+    def _judge_writes(self, vain: int) -> None:
+        if self._server.vain_writes != vain:
+            text = f"{self._server.vain_writes - vain} statuses were written that said so already"
+            self._checker.complain("nothing is written twice", text)
 
     def _judge(self) -> None:
         """All must be settled now, unless the configuration is broken."""

@@ -19,14 +19,14 @@ _SYSTEM = "metallb-system"
 _NAMESPACES = ("blue", "green")
 _SERVICES = tuple(f"s{number}" for number in range(10))
 _POOLS = ("amber", "birch", "cedar", "delta")
-_BLOCKS = tuple(
-    [f"10.0.{number}.{last}/30" for number in range(3) for last in (0, 252)]  # with .0 and .255
+_BLOCKS = tuple(  # small, so that pools are full
+    [f"10.0.{number}.{last}/31" for number in range(3) for last in (0, 254)]  # with .0 and .255
     + [f"10.1.{number}.16-10.1.{number}.18" for number in range(3)]
-    + [f"2001:db8::{number:x}0/126" for number in range(6)]
-    + [f"2001:db8:1::{number:x}1-2001:db8:1::{number:x}2" for number in range(3)]
+    + [f"2001:db8::{number:x}0/127" for number in range(6)]
+    + [f"2001:db8:1::{number:x}1-2001:db8:1::{number:x}3" for number in range(3)]
 )
 _SOME_ADDRESSES = (
-    "10.0.0.252", "10.0.0.255", "10.0.1.0", "10.0.1.253", "10.1.0.16", "10.1.1.17", "10.9.9.9",
+    "10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1", "10.1.0.16", "10.1.1.17", "10.9.9.9",
     "2001:db8::", "2001:db8::1", "2001:db8::10", "2001:db8:1::1", "2001:db8:9::9",
 )  # fmt: skip
 _PORTS = (("TCP", 80), ("TCP", 443), ("UDP", 53))
@@ -76,7 +76,7 @@ class Users:
         for _ in range(self._rng.randint(0, 2)):
             self._add_pool()
         self._put_advert("everything", {})
-        for _ in range(self._rng.randint(0, 8)):
+        for _ in range(self._rng.randint(0, 14)):
             self._create_service()
 
     def act(self) -> None:

@@ -74,6 +74,7 @@ class ApiServer:
         self._versions = 0
         self._uids = 0
         self.writes = 0  # by the controller, that were carried out
+        self.vain_writes = 0  # that give a Service what it has
         self.watchers: list[Callable[[str], None]] = []
         self.judges: list[Callable[[str, Document | None, Document | None, str], None]] = []
 
@@ -148,6 +149,8 @@ class ApiServer:
         status = {"loadBalancer": {"ingress": ingress}, "reason": reason}
         after = {**before, "metadata": metadata, "status": status}
         self.writes += 1
+        if ingress and reason is None and _same(before, after):
+            self.vain_writes += 1
         self._commit("services", name, before, after, "controller")
         return WriteResult.DONE
 
