@@ -48,10 +48,10 @@ class Manifest:
     seen: list[Seen] = field(factory=list)
     refused: list[Refused] = field(factory=list)
     ignored: list[Ignored] = field(factory=list)
-    by_digest: dict[bytes, list[Seen]] = field(factory=dict)
+    by_digest: dict[bytes, tuple[Seen, ...]] = field(factory=dict)
     blank: bool = False
 
-    def read(self, known: Mapping[bytes, list[Seen]]) -> Iterator[None]:
+    def read(self, known: Mapping[bytes, tuple[Seen, ...]]) -> Iterator[None]:
         """Read the file; `known` is `by_digest` of an earlier reading, whose documents are not parsed again.
 
         Yields now and then where the caller may stop to do something else.
@@ -91,7 +91,7 @@ class Manifest:
             can_be_kept = False
         self.seen += seen
         if digest is not None and can_be_kept:
-            self.by_digest[digest] = seen
+            self.by_digest[digest] = tuple(seen)
 
     def _text(self) -> str | None:
         if self.signature[1] > MOST_BYTES:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from lbcore.adapters.heartbeat import Heartbeat
 from lbcore.adapters.responder import Responder
+from lbcore.backends import heap
 from lbcore.backends.base import FrameLink, LinkFault
 from lbcore.backends.link import CapabilityError, PacketLink, require_packet_sockets
 from lbcore.backends.local import Listener, SocketTakenError
@@ -131,6 +132,7 @@ def _settle_memory() -> None:
     Later garbage is freed by reference counts; cycles come from exceptions alone.
     """
     gc.collect()
+    heap.trim()
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
 

@@ -7,6 +7,7 @@ by the rules; here only types and the values that Kubernetes itself allows are l
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 
 from immutables import Map
 
@@ -66,8 +67,26 @@ def read_service(document: Fields, key: ServiceKey) -> Service:
 def _annotations(metadata: Fields) -> Labels:
     given = metadata.labels("annotations")
     if all(name.startswith(ANNOTATION_PREFIXES) for name in given):
-        return given
-    return Map({name: text for name, text in given.items() if name.startswith(ANNOTATION_PREFIXES)})
+        return _same_labels(given)
+    return _same_labels(Map({name: text for name, text in given.items() if name.startswith(ANNOTATION_PREFIXES)}))
+
+
+# Ten thousand Services name the same pool, families and ports: one copy of each saves 250 bytes a Service.
+
+
+@lru_cache(maxsize=1024)
+def _same_labels(labels: Labels) -> Labels:
+    return labels
+
+
+@lru_cache(maxsize=16)
+def _same_families(families: tuple[Family, ...]) -> tuple[Family, ...]:
+    return families
+
+
+@lru_cache(maxsize=1024)
+def _same_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
+    return ports
 
 
 def _cluster_ips(spec: Fields) -> tuple[str, ...]:
@@ -86,7 +105,7 @@ def _families(spec: Fields) -> tuple[Family, ...]:
             spec.fault_at(path, f"{text} is given twice; keep one")
         else:
             found.append(family)
-    return tuple(found)
+    return _same_families(tuple(found))
 
 
 def _ports(spec: Fields) -> tuple[Port, ...]:
@@ -101,7 +120,7 @@ def _ports(spec: Fields) -> tuple[Port, ...]:
         if port in found and port.number:
             each.fault_here(f"{port} is given twice; keep one")
         found[port] = None
-    return tuple(found)
+    return _same_ports(tuple(found))
 
 
 def _held(status: object) -> tuple[Address, ...]:

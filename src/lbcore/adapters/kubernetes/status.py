@@ -7,6 +7,8 @@ be no change.
 
 from __future__ import annotations
 
+from sys import intern
+
 import msgspec
 from attrs import frozen
 
@@ -93,7 +95,7 @@ def read_service_status(data: bytes, source: str) -> ServiceStatus:
     return ServiceStatus(
         uid=document.uid,
         addresses=addresses,
-        pool=document.pool,
+        pool=intern(document.pool) if document.pool is not None else None,
         reason=refusal.reason if refusal else None,
         message=refusal.message if refusal else None,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from sys import intern
 from typing import Any, NoReturn
 
 import yaml
@@ -206,7 +207,8 @@ class _Builder:
             event = loader.get_event()
             kind = type(event)
             if kind is yaml.ScalarEvent:
-                text = event.value
+                # One copy of each text: a Service's name stands in it three times, its keys in every Service.
+                text = intern(event.value)
                 # Nine in ten scalars are nothing but text; for those, no call is made (a third of the time).
                 is_text = not event.implicit[0] or text[:1] not in _MAYBE_NO_TEXT
                 if not is_text or event.tag is not None or event.anchor is not None or not stack:
