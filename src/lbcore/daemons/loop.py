@@ -72,11 +72,43 @@ class Turn:
 
 @define
 class _LaneState:
+    """Intents by subject: which may start, which wait behind one that is under way, and which failed."""
+
     lane: Lane
-    waiting: dict[Hashable, Intent] = field(factory=dict)
+    ready: dict[Hashable, Intent] = field(factory=dict)
+    behind: dict[Hashable, Intent] = field(factory=dict)
     running: dict[Hashable, Intent] = field(factory=dict)
     attempts: dict[Hashable, int] = field(factory=dict)
     retrying: dict[Hashable, int] = field(factory=dict)  # the number of the try that is still wanted
+
+    @property
+    def can_start(self) -> bool:
+        """Whether something could be carried out now."""
+        return bool(self.ready) and len(self.running) < self.lane.concurrency
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, is under way, or will be tried again."""
+        return not (self.ready or self.behind or self.running or self.retrying)
+
+    def put(self, intent: Intent) -> None:
+        """Line an intent up, in the place of an older one for its subject."""
+        queue = self.behind if intent.subject in self.running else self.ready
+        queue[intent.subject] = intent
+
+    def start(self) -> Intent:
+        """Take the one that has waited longest under way."""
+        subject = next(iter(self.ready))
+        intent = self.running[subject] = self.ready.pop(subject)
+        return intent
+
+    def finish(self, subject: Hashable) -> bool:
+        """One is no longer under way; whether a newer one waited behind it, which may start now."""
+        self.running.pop(subject, None)
+        newer = self.behind.pop(subject, None)
+        if newer is not None:
+            self.ready[subject] = newer
+        return newer is not None
 
 
 def _identity(event: Event) -> Hashable:
@@ -110,7 +142,7 @@ class Loop(Generic[S]):
     @property
     def deadline(self) -> float | None:
         """When `tick` should be called next, on the clock of `now`; in the past when there is work now."""
-        if self._urgent or self._inbox:
+        if self._urgent or self._inbox or any(lane.can_start for lane in self._lanes.values()):
             return 0.0
         times = [time for time in (self._wake_at, self._retries[0][0] if self._retries else None) if time is not None]
         return min(times, default=None)
@@ -118,8 +150,7 @@ class Loop(Generic[S]):
     @property
     def idle(self) -> bool:
         """Whether nothing waits: no event, no intent on its way or waiting for another try."""
-        lanes_idle = not any(lane.waiting or lane.running or lane.retrying for lane in self._lanes.values())
-        return lanes_idle and not (self._urgent or self._inbox)
+        return all(lane.idle for lane in self._lanes.values()) and not (self._urgent or self._inbox)
 
     def receive(self, event: Event) -> None:
         """Take an event in; it replaces one about the same thing that has not been looked at yet."""
@@ -136,7 +167,7 @@ class Loop(Generic[S]):
         self.state, self._wake_at = step.state, step.wake_at
         for intent in step.intents:
             lane = self._lane_of[type(intent)]
-            lane.waiting[intent.subject] = intent
+            lane.put(intent)
             lane.attempts.pop(intent.subject, None)
             lane.retrying.pop(intent.subject, None)
         return Turn(event=event, intents=step.intents, dispatches=self._start())
@@ -144,9 +175,9 @@ class Loop(Generic[S]):
     def done(self, lane_name: str, outcome: Applied | Failed, now: float) -> None:
         """A dispatched intent has been carried out, or has failed."""
         lane, subject = self._lanes[lane_name], outcome.intent.subject
-        lane.running.pop(subject, None)
+        newer = lane.finish(subject)
         if isinstance(outcome, Failed) and outcome.retry:
-            if subject not in lane.waiting:
+            if not newer:
                 self._try_again(lane, outcome.intent, now)
             return
         lane.attempts.pop(subject, None)
@@ -162,14 +193,9 @@ class Loop(Generic[S]):
 
     def _start(self) -> tuple[Dispatch, ...]:
         dispatches = []
-        for name, state in self._lanes.items():
-            room = state.lane.concurrency - len(state.running)
-            if room <= 0 or not state.waiting:
-                continue
-            free = [subject for subject in state.waiting if subject not in state.running][:room]
-            for subject in free:
-                intent = state.running[subject] = state.waiting.pop(subject)
-                dispatches.append(Dispatch(name, intent))
+        for name, lane in self._lanes.items():
+            while lane.can_start:
+                dispatches.append(Dispatch(name, lane.start()))
         return tuple(dispatches)
 
     def _try_again(self, lane: _LaneState, intent: Intent, now: float) -> None:
@@ -187,4 +213,4 @@ class Loop(Generic[S]):
             # What failed before something newer was wanted must not come after it, even when that failed too.
             if lane.retrying.get(intent.subject) == number:
                 del lane.retrying[intent.subject]
-                lane.waiting[intent.subject] = intent
+                lane.put(intent)
