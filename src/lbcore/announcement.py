@@ -295,7 +295,7 @@ class _Turn:
     def _see_answering(self, answering: tuple[tuple[Address, tuple[str, ...]], ...]) -> None:
         """A process that answers was taken up: what it does is what is announced, whatever we had told another."""
         self.change(announced=Map(answering), taken_up=True, sent_links=None, present=None, orphans=True)
-        for address in self.state.wanted:
+        for address in sorted(self.state.wanted):
             self._show(address)
 
     def _config_changed(self, configuration: Configuration) -> None:
