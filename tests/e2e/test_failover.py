@@ -49,11 +49,22 @@ def assert_outages_below(bound: float, outages: dict[Address, float]) -> None:
 def test_a_speaker_that_stops_hands_its_addresses_over(served: Served) -> None:
     fleet, addresses, first = served
     status: list[int] = []
+    before = len(fleet.log(f"speaker-{first}"))
     assert_outages_below(CLEAN, fleet.outages(addresses, lambda: status.append(fleet.speakers[first].stop())))
     second = fleet.announcer(addresses)
     assert second != first
     assert [0] == status
     assert [] == fleet.reflex(first)
+    # Of each address it let go only when it had heard its successor: at no moment nobody answered.
+    lines = fleet.log(f"speaker-{first}", since=before).splitlines()
+    for address in addresses:
+        said = [
+            event
+            for line in lines
+            for event in ("successor heard", "withdrawing")
+            if f"{event} " in line and f" ip={address} " in line
+        ]
+        assert ["successor heard", "withdrawing"] == said
     fleet.wait_for_members(*(set(fleet.lab.nodes) - {first}))
     # It goes on until the last: then nobody is left to answer.
     assert_outages_below(CLEAN, fleet.outages(addresses, fleet.speakers[second].stop))
@@ -114,6 +125,19 @@ def test_a_speaker_that_crashes_is_no_outage_and_the_next_one_takes_its_answers_
     assert [child] == fleet.reflex(first)
     fleet.announcer(addresses, first)
     assert "withdrawing" not in fleet.log(f"speaker-{first}", since=before)
+
+
+def test_what_was_deleted_while_a_speaker_was_dead_falls_silent_when_it_is_back(served: Served) -> None:
+    fleet, addresses, _ = served
+    (gone,) = fleet.serve("gone", ipFamilies=["IPv6"])
+    node = fleet.wait_for_one_answerer(gone)
+    fleet.speakers[node].kill()
+    fleet.lab.delete("Service", "default", "gone")
+    fleet.lab.wait_until(lambda: not fleet.status_path("gone").exists(), "the status to go")
+    assert {node: 3} == dict(fleet.answers(gone))  # there was nobody to tell the answering process
+    fleet.start_speaker(node)
+    fleet.wait_for_silence(gone)
+    fleet.announcer(addresses)
 
 
 def test_a_speaker_that_stays_dead_is_replaced_after_its_answering_process_has_waited_for_it(served: Served) -> None:
