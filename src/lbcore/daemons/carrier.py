@@ -23,7 +23,7 @@ S = TypeVar("S")
 Observer = Callable[[Event | None, Sequence[Intent]], None]
 
 _TAKE = 64  # events taken from one source before the brain gets its turn
-_DRAIN = 2.0  # seconds that intents under way are given when the daemon stops
+_DRAIN = 2.0  # seconds that intents under way are given when the brain of a daemon that stops has let go
 
 
 class MonotonicClock:
@@ -121,9 +121,18 @@ class Carrier(Generic[S]):
 
     async def _work(self) -> None:
         under_way: set[asyncio.Task[None]] = set()
+        try:
+            await self._take_turns(under_way)
+        finally:
+            # A write that hangs does not outlive the daemon that asked for it.
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _take_turns(self, under_way: set[asyncio.Task[None]]) -> None:
         sinks = {outlet.lane.name: outlet.sink for outlet in self.outlets}
-        stopping_since: float | None = None
-        settled = False
+        stopping = settled = False
+        give_up_at: float | None = None
         while True:
             now = self.clock.now()
             turn = self.loop.tick(now)
@@ -133,20 +142,21 @@ class Carrier(Generic[S]):
                 task = asyncio.create_task(self._carry_out(sinks[dispatch.lane], dispatch))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
-            if isinstance(turn.event, Stopping):
-                stopping_since = now
             if not settled and self.is_settled(self.loop.state):
                 settled = True
                 heap.trim()
                 gc.freeze()  # 7 us; an older generation then holds only what has come since
-            let_go = stopping_since is not None and self.is_stopped(self.loop.state)
-            if let_go and (self.loop.idle or now > (stopping_since or now) + _DRAIN):
-                return
-            await self._pause()
+            stopping |= isinstance(turn.event, Stopping)
+            if stopping and self.is_stopped(self.loop.state):
+                give_up_at = now + _DRAIN if give_up_at is None else give_up_at
+                if self.loop.idle or now >= give_up_at:
+                    return
+            await self._pause(give_up_at)
 
-    async def _pause(self) -> None:
+    async def _pause(self, at_most_until: float | None) -> None:
         """Give others their turn; sleep until something is due."""
-        deadline = self.loop.deadline
+        times = [time for time in (self.loop.deadline, at_most_until) if time is not None]
+        deadline = min(times, default=None)
         if deadline is not None and deadline <= self.clock.now():
             await asyncio.sleep(0)
             return
