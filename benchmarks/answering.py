@@ -23,7 +23,7 @@ from lbcore.lab import LabUnavailable
 
 __all__ = ["NAME", "run"]
 
-NAME = "answering: lbcore and the kernel on one host, asked over a veth pair"
+NAME = "answering (time that passes): lbcore and the kernel on one host, asked over a veth pair"
 ANNOUNCED, INTAKE = 1_000, 10_000
 ROUNDS, ASKED, BURSTS, BURST = 8, 500, 40, 64
 SETTLE = 5.5  # seconds: by then the announcements of a take-over are through
