@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -316,13 +318,19 @@ def test_each_object_of_the_configuration_is_one_line_of_every_daemon(logged: Fl
         assert [*expected, "L2Advertisement metallb-system/l2"] == taken
 
 
-@pytest.mark.slow
-@needs_lab
-def test_an_answering_process_that_outlives_its_speaker_says_so_in_the_same_format(logged: Fleet) -> None:
-    node = logged.announcer(logged.lab.addresses("web"))
-    logged.speakers[node].kill()
-    line = json.loads(logged.wait_for_log(f"speaker-{node}", "no speaker was heard"))
-    assert ("reflex", node, "warning") == (line["component"], line["node"], line["level"])
+@pytest.mark.needs("packet")
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_the_answering_process_logs_in_the_format_of_its_speaker(form: str, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "lbcore.daemons.reflex", "--socket", str(tmp_path / "s"), "--node", "Bad_Name"]
+    done = subprocess.run([*argv, "--log-format", form], capture_output=True, text=True, timeout=30, check=False)
+    assert 78 == done.returncode
+    (line,) = done.stderr.splitlines()
+    if form == "json":
+        fields = json.loads(line)
+        assert ("reflex", "Bad_Name", "warning") == (fields["component"], fields["node"], fields["level"])
+    else:
+        assert "Z [warning  ] 'Bad_Name' is no node's name" in line
+        assert line.endswith("component=reflex node=Bad_Name")
 
 
 # Errors

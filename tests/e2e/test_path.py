@@ -157,6 +157,7 @@ def test_the_portable_link_backend_answers_as_well(bare: Fleet) -> None:
 
 def test_with_the_speakers_stopped_and_the_cache_flushed_curl_fails(fresh: Fleet) -> None:
     addresses = fresh.serve("web", ipFamilyPolicy="RequireDualStack")
+    fresh.wait_for_members("n1", "n2", "n3")
     assert [0, 0, 0] == [speaker.stop() for speaker in fresh.speakers.values()]
     fresh.lab.flush_neighbours()
     for address in addresses:
