@@ -443,6 +443,19 @@ def test_the_last_word_is_ours_after_a_rival_that_spoke_too_soon_to_be_answered(
 
 
 @BOTH
+@given(when=st.floats(10.0, 1e6))
+def test_the_last_word_comes_whatever_the_clock_shows(vip: Address, when: float) -> None:
+    responder = claiming(vip, refresh=None)
+    responder.tick(5.0)
+    for moment in (when, when + 0.1):
+        responder.receive(rival_speaks(vip), 2, moment)
+    due = responder.deadline
+    assert due is not None
+    assert [(vip, 2)] == announced(responder.tick(due))
+    assert responder.deadline is None
+
+
+@BOTH
 def test_a_claim_that_is_withdrawn_owes_nobody_a_word(vip: Address) -> None:
     responder = claiming(vip, refresh=None)
     responder.tick(5.0)

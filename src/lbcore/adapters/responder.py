@@ -60,7 +60,8 @@ class Statistics:
 class _Round:
     """The announcements of one address on the link `index`, from `began` on; the heap holds the next one.
 
-    `owed`: the next one is an answer to another station, held back because we spoke too lately.
+    `owed` is set where the next one is an answer to another station, held back because of the defence
+    at that time; a later defence has given it already.
     """
 
     claim: _Claim
@@ -68,7 +69,7 @@ class _Round:
     began: float
     step: int = 0
     cancelled: bool = False
-    owed: bool = False
+    owed: float | None = None
 
 
 @define(eq=False)
@@ -183,11 +184,17 @@ class Responder:
                 break
             _, _, due = heappop(self._heap)
             self._live -= 1
-            if not due.owed or self._may_defend(due.claim, now):
-                outputs += self._tell(due.claim, self._ports[due.index])
-            due.owed = False
+            outputs += self._tell_due(due, now)
             self._plan(due, now)
         return outputs
+
+    def _tell_due(self, due: _Round, now: float) -> list[Output[int]]:
+        owed, due.owed = due.owed, None
+        if owed is not None:
+            if owed != due.claim.defended:
+                return []
+            due.claim.defended = now
+        return self._tell(due.claim, self._ports[due.index])
 
     # Commands
 
@@ -270,7 +277,7 @@ class Responder:
     def _cancel(self, claim: _Claim, index: int) -> None:
         cancelled = claim.rounds.pop(index)
         cancelled.cancelled = True
-        if self._refresh is not None or cancelled.step < len(self._schedule) or cancelled.owed:
+        if self._refresh is not None or cancelled.step < len(self._schedule) or cancelled.owed is not None:
             self._live -= 1
         # A flapping link cancels faster than due times pass: sweep before the heap outgrows its content.
         if len(self._heap) > 64 + 2 * self._live:
@@ -342,26 +349,20 @@ class Responder:
             outputs.append(Report(AddressHeard(address=address, mac=mac, link=port.link.name)))
         if now - claim.since < DEFEND_AFTER:
             return outputs
-        if self._may_defend(claim, now):
+        if now - claim.defended >= DEFEND_INTERVAL:
+            claim.defended = now
             outputs += self._tell(claim, port)
         else:
             self._defend_later(claim, port.link.index)
         return outputs
 
-    def _may_defend(self, claim: _Claim, now: float) -> bool:
-        """Whether the last defence is long enough ago; if so, this is the next one."""
-        if now - claim.defended < DEFEND_INTERVAL:
-            return False
-        claim.defended = now
-        return True
-
     def _defend_later(self, claim: _Claim, index: int) -> None:
         """Have the last word: a station that spoke after our defence and then gave way is still believed."""
         pending = claim.rounds.get(index)
-        if pending is None or pending.owed or pending.step < len(self._schedule):
+        if pending is None or pending.owed is not None or pending.step < len(self._schedule):
             return  # an announcement is to come soon anyway
         self._cancel(claim, index)
-        owed = claim.rounds[index] = _Round(claim, index, pending.began, pending.step, owed=True)
+        owed = claim.rounds[index] = _Round(claim, index, pending.began, pending.step, owed=claim.defended)
         heappush(self._heap, (claim.defended + DEFEND_INTERVAL, next(self._sequence), owed))
         self._live += 1
 
