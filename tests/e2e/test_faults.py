@@ -89,7 +89,7 @@ def test_a_broken_pool_leaves_the_last_good_configuration_in_force(fleet: Fleet)
     (path,) = good
     write(path, good[path].replace("fd00:20::1ff", "fd00:20::1xyz"))
     for program in ("controller", "speaker-n1", "speaker-n2", "speaker-n3"):
-        line = fleet.wait_for_log(program, "configuration refused")
+        line = fleet.wait_for_log(program, "configuration refused, the last good one stays in force")
         for part in (path.name, "IPAddressPool metallb-system/first", "spec.addresses[1]", "fd00:20::1xyz"):
             assert part in line
     fleet.lab.wait_until(lambda: "Invalid" == config_status(fleet)["result"], "the status to say so", 30)
@@ -112,6 +112,7 @@ def test_a_folder_whose_first_configuration_is_broken_assigns_nothing_and_says_s
     with running("controller", "--cluster", str(folder), log=log):
         wait_for(partial(is_in, "no configuration in force", log), "the news")
         assert "swap the two addresses" in log.read_text()
+        assert "the last good one" not in log.read_text()
         write(folder / "pool.yaml", pool("first", "192.168.20.1-192.168.20.9") + service())
         wait_for(has_addresses(folder, 1), "an address after the correction")
 

@@ -141,8 +141,9 @@ class _Narrator:
             case SetAddresses():
                 self._say_addresses(intent)
             case ReportConfig(config=config, problems=problems) if problems:
+                stays = ", the last good one stays in force" if config is not None else ""
                 for problem in problems:
-                    log.error("configuration refused, the last good one stays in force", problem=str(problem))
+                    log.error(f"configuration refused{stays}", problem=str(problem))
                 if config is None:
                     log.error("there is no configuration in force yet: nothing is assigned or announced")
             case ReportConfig(config=config) if config is not None:
