@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from lbcore.addresses import Address
 from lbcore.config import Config
@@ -34,6 +34,10 @@ __all__ = [
 class SetAddresses:
     """Write a Service's addresses to its status: `status.loadBalancer.ingress` and the annotation
     `metallb.io/ip-allocated-from-pool`; `refusal` says why when there are none or not those asked for.
+
+    `gives_up` are addresses that the status may still show and will not afterwards. `after` are
+    Services whose own status may still show one of these addresses: it is written after theirs, so
+    that at no moment two Services show an address that they do not share.
     """
 
     key: ServiceKey
@@ -41,6 +45,8 @@ class SetAddresses:
     addresses: tuple[Address, ...] = ()
     pool: str | None = None
     refusal: Refusal | None = None
+    gives_up: frozenset[Address] = field(default=frozenset(), eq=False)
+    after: tuple[ServiceKey, ...] = field(default=(), eq=False)
 
     @property
     def subject(self) -> tuple[str, str]:

@@ -8,7 +8,8 @@ carry out now, `done` takes the outcome back; asyncio (`carrier`) or a virtual c
   overtakes the rest.
 - Each intent type has one sink. For one subject, intents are carried out one at a time and in
   order; one that still waits is replaced by a newer. What failed is tried again later, at growing
-  and jittered intervals, unless something newer has come.
+  and jittered intervals, unless something newer has come. A status that shows an address which
+  another gives up is written when that one is.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from lbcore.events import (
     Stopping,
     Tick,
 )
-from lbcore.intents import Intent
+from lbcore.intents import Intent, SetAddresses
 
 __all__ = ["Dispatch", "Lane", "Loop", "Turn"]
 
@@ -72,11 +73,15 @@ class Turn:
 
 @define
 class _LaneState:
-    """Intents by subject: which may start, which wait behind one that is under way, and which failed."""
+    """Intents by subject: which may start, which wait behind one that is under way, which for another
+    subject's (`held`, each with the subject that it waits for; `holds` is the way back), and which failed.
+    """
 
     lane: Lane
     ready: dict[Hashable, Intent] = field(factory=dict)
     behind: dict[Hashable, Intent] = field(factory=dict)
+    held: dict[Hashable, tuple[Intent, Hashable]] = field(factory=dict)
+    holds: dict[Hashable, dict[Hashable, None]] = field(factory=dict)
     running: dict[Hashable, Intent] = field(factory=dict)
     attempts: dict[Hashable, int] = field(factory=dict)
     retrying: dict[Hashable, int] = field(factory=dict)  # the number of the try that is still wanted
@@ -89,12 +94,40 @@ class _LaneState:
     @property
     def idle(self) -> bool:
         """Whether nothing waits, is under way, or will be tried again."""
-        return not (self.ready or self.behind or self.running or self.retrying)
+        return not (self.ready or self.behind or self.held or self.running or self.retrying)
+
+    def is_pending(self, subject: Hashable) -> bool:
+        """Whether something about a subject is still to be carried out."""
+        return any(subject in each for each in (self.ready, self.behind, self.held, self.running, self.retrying))
 
     def put(self, intent: Intent) -> None:
         """Line an intent up, in the place of an older one for its subject."""
-        queue = self.behind if intent.subject in self.running else self.ready
-        queue[intent.subject] = intent
+        subject = intent.subject
+        if subject in self.running:
+            self.behind[subject] = intent
+            return
+        first = next((each for each in _after(intent) if self._goes_first(each, subject)), None)
+        if first is None:
+            self.held.pop(subject, None)
+            self.ready[subject] = intent
+            return
+        self.ready.pop(subject, None)
+        self.held[subject] = (intent, first)
+        self.holds.setdefault(first, {})[subject] = None
+
+    def _goes_first(self, other: Hashable, subject: Hashable) -> bool:
+        """Whether a subject has to wait for another: not where that one, in the end, waits for it."""
+        last = other
+        while last in self.held and last != subject:
+            last = self.held[last][1]
+        return last != subject and self.is_pending(other)
+
+    def release(self, subject: Hashable) -> None:
+        """Line up anew what was held up by a subject, if nothing about that is left to do."""
+        if not self.is_pending(subject):
+            for each in self.holds.pop(subject, ()):
+                if each in self.held:
+                    self.put(self.held[each][0])
 
     def start(self) -> Intent:
         """Take the one that has waited longest under way."""
@@ -107,8 +140,13 @@ class _LaneState:
         self.running.pop(subject, None)
         newer = self.behind.pop(subject, None)
         if newer is not None:
-            self.ready[subject] = newer
+            self.put(newer)
         return newer is not None
+
+
+def _after(intent: Intent) -> tuple[Hashable, ...]:
+    """The subjects that an intent is to be carried out after."""
+    return tuple(("service", str(key)) for key in intent.after) if isinstance(intent, SetAddresses) else ()
 
 
 def _identity(event: Event) -> Hashable:
@@ -181,6 +219,7 @@ class Loop(Generic[S]):
                 self._try_again(lane, outcome.intent, now)
             return
         lane.attempts.pop(subject, None)
+        lane.release(subject)
         self.receive(outcome)
 
     def _next_event(self, now: float) -> Event | None:
