@@ -92,7 +92,7 @@ def _answers(request: Request, catalog: Catalog, ledger: Ledger) -> Iterator[_An
             if address is not None:
                 offers[family] = address
         missing = [family for family in request.families if family not in offers]
-        answer = _exhausted(request, pool, missing, offers) if missing else verdict
+        answer = _exhausted(request, pool, missing, offers, ledger) if missing else verdict
         yield _Answer(pool=pool, verdict=answer, offers=offers)
 
 
@@ -149,7 +149,9 @@ def _would_give(pool: Pool, offers: dict[Family, Address]) -> PoolVerdict:
     return PoolVerdict(pool=pool.name, reason=Reason.OK, detail=f"would give {addresses}")
 
 
-def _exhausted(request: Request, pool: Pool, missing: list[Family], offers: dict[Family, Address]) -> PoolVerdict:
+def _exhausted(
+    request: Request, pool: Pool, missing: list[Family], offers: dict[Family, Address], ledger: Ledger
+) -> PoolVerdict:
     lacking = [family.value for family in missing if family not in pool.families]
     if lacking:
         reason, text = Reason.POOL_LACKS_FAMILY, f"the pool has no {' and no '.join(lacking)} addresses"
@@ -159,6 +161,8 @@ def _exhausted(request: Request, pool: Pool, missing: list[Family], offers: dict
         reason, text = Reason.POOL_EXHAUSTED, f"no {which} address of the pool is free{shared}"
     if offers:
         text += f", only {' and '.join(str(address) for address in offers.values())}"
+    kept = [found for family in missing if (found := ledger.first_kept(pool.name, family)) is not None]
+    text += "".join(f"; {address} is kept for {key} (keep-for)" for address, key in kept)
     return PoolVerdict(pool=pool.name, reason=reason, detail=text)
 
 
@@ -230,6 +234,9 @@ def _judge_address(
 
 def _judge_conflict(request: Request, pool: Pool, conflict: Conflict) -> PoolVerdict:
     address, holder = conflict.address, conflict.holder
+    if conflict.kept:
+        text = f"{address} is kept for {holder} (keep-for); ask for another, or wait until it is let go"
+        return PoolVerdict(pool=pool.name, reason=Reason.ADDRESS_IN_USE, detail=text)
     if conflict.port is not None:
         text = f"{address} is shared, but {holder} already uses {conflict.port} on it; use another port or address"
         return PoolVerdict(pool=pool.name, reason=Reason.SHARING_REFUSED, detail=text)

@@ -45,6 +45,7 @@ from lbcore.events import (
     Tick,
 )
 from lbcore.intents import EventType, Intent, RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
+from lbcore.keeping import Keeping, Reservation
 from lbcore.ledger import Claim, Ledger
 from lbcore.model import Labels, Service, ServiceKey
 from lbcore.pools import Catalog, candidates, capacity, is_buggy
@@ -87,6 +88,8 @@ class AssignmentState:
     catalog: Catalog | None = None
     services: Map[ServiceKey, Service] = field(factory=Map)
     ledger: Ledger = field(factory=Ledger)
+    keeping: Keeping = field(factory=Keeping)
+    overdue: bool = False  # something that was kept has yet to be let go
     adopting: Fifo[ServiceKey] | None = None  # None until there is a first configuration
     work: Worklist[ServiceKey] = field(factory=Worklist)
     waiting: Waiting = field(factory=Waiting)
@@ -110,7 +113,7 @@ class AssignmentState:
     @property
     def unfinished(self) -> bool:
         """Whether there are Services that must be looked at."""
-        return bool(self.adopting or self.chances or self.work or self.recalled)
+        return bool(self.adopting or self.chances or self.work or self.recalled or self.overdue)
 
 
 def step(state: AssignmentState, event: Event, now: float) -> Step[AssignmentState]:
@@ -119,9 +122,9 @@ def step(state: AssignmentState, event: Event, now: float) -> Step[AssignmentSta
     Intents: `SetAddresses`, `RecordEvent`, `SetPoolUsage`, `ReportConfig`. The same event twice
     yields no second intent. Never raises for anything a cluster can contain.
     """
-    turn = _Turn(state)
-    turn.note(event, now)
-    turn.work_on(now)
+    turn = _Turn(state, now)
+    turn.note(event)
+    turn.work_on()
     after = turn.state()
     return Step(state=after, intents=tuple(turn.intents), wake_at=_wake_at(after, now))
 
@@ -131,7 +134,8 @@ def _wake_at(state: AssignmentState, now: float) -> float | None:
         return None
     if state.ready and state.unfinished:
         return now
-    return state.config_due
+    times = (state.config_due, state.keeping.next_end if state.ready else None)
+    return min((time for time in times if time is not None), default=None)
 
 
 @define
@@ -139,6 +143,7 @@ class _Turn:
     """One step in progress: the parts of the state that it changes, and the intents so far."""
 
     before: AssignmentState
+    now: float
     configuration: Configuration = field(init=False)
     config_due: float | None = field(init=False)
     listed: frozenset[Kind] = field(init=False)
@@ -146,6 +151,7 @@ class _Turn:
     catalog: Catalog | None = field(init=False)
     services: Map[ServiceKey, Service] = field(init=False)
     ledger: Ledger = field(init=False)
+    keeping: Keeping = field(init=False)
     adopting: Fifo[ServiceKey] | None = field(init=False)
     work: Worklist[ServiceKey] = field(init=False)
     waiting: Waiting = field(init=False)
@@ -161,7 +167,8 @@ class _Turn:
         before = self.before
         self.configuration, self.config_due, self.listed = before.configuration, before.config_due, before.listed
         self.namespaces, self.catalog, self.services = before.namespaces, before.catalog, before.services
-        self.ledger, self.adopting, self.work = before.ledger, before.adopting, before.work
+        self.ledger, self.keeping = before.ledger, before.keeping
+        self.adopting, self.work = before.adopting, before.work
         self.waiting, self.recalled, self.chances = before.waiting, before.recalled, list(before.chances)
         self.told, self.unconfirmed = before.told, before.unconfirmed
         self.touched_pools, self.told_usage = set(before.touched_pools), before.told_usage
@@ -176,6 +183,8 @@ class _Turn:
             catalog=self.catalog,
             services=self.services,
             ledger=self.ledger,
+            keeping=self.keeping,
+            overdue=self.keeping.due(self.now) is not None,
             adopting=self.adopting,
             work=self.work,
             waiting=self.waiting,
@@ -189,7 +198,7 @@ class _Turn:
 
     # What an event changes in what we know.
 
-    def note(self, event: Event, now: float) -> None:
+    def note(self, event: Event) -> None:
         match event:
             case ServiceSeen(service):
                 self._see_service(service)
@@ -199,10 +208,10 @@ class _Turn:
                     self._forget_service(key)
             case ConfigSeen(document):
                 self.configuration = self.configuration.seen(document)
-                self._config_changed(now)
+                self._config_changed()
             case ConfigGone(origin):
                 self.configuration = self.configuration.gone(origin)
-                self._config_changed(now)
+                self._config_changed()
             case NamespaceSeen(namespace):
                 self._see_namespaces(self.namespaces.set(namespace.name, namespace.labels))
             case NamespaceGone(name) if name in self.namespaces:
@@ -235,11 +244,27 @@ class _Turn:
         self.services = self.services.delete(key)
         self.work = self.work.strike(key)
         self.waiting, self.recalled = self.waiting.remove(key), self.recalled.remove(key)
-        self._hold(key, None)
+        self._keep(key)
         for name in ("told", "unconfirmed"):
             kept: Map[ServiceKey, SetAddresses] = getattr(self, name)
             if key in kept:
                 setattr(self, name, kept.delete(key))
+
+    def _keep(self, key: ServiceKey) -> None:
+        """What a deleted Service held stays reserved for one of its name, as far as the pools say so."""
+        claim = self.ledger.of(key)
+        reservation = self.keeping.of(key)  # of one that was deleted before, if this one never took it
+        if reservation is None and claim is not None and self.catalog is not None:
+            reservation = Reservation.of(claim, self.catalog, self.now)
+        self._reserve(key, reservation)
+
+    def _reserve(self, key: ServiceKey, reservation: Reservation | None) -> None:
+        """Enter what is kept under a key, or the end of it."""
+        self.keeping = self.keeping.put(reservation) if reservation is not None else self.keeping.remove(key)
+        self._hold(key, reservation.claim if reservation is not None else None)
+        if key not in self.services:
+            # Enrolled, it is looked at when the pools change.
+            self.work = self.work.enrol(key) if reservation is not None else self.work.strike(key)
 
     def _see_namespaces(self, namespaces: Map[str, Labels]) -> None:
         if namespaces == self.namespaces:
@@ -253,8 +278,8 @@ class _Turn:
 
     # Configuration.
 
-    def _config_changed(self, now: float) -> None:
-        self.config_due = now + (self.before.settings.config_quiet if Kind.CONFIG in self.listed else 0.0)
+    def _config_changed(self) -> None:
+        self.config_due = self.now + (self.before.settings.config_quiet if Kind.CONFIG in self.listed else 0.0)
 
     def _put_config_in_force(self) -> None:
         self.config_due = None
@@ -290,21 +315,23 @@ class _Turn:
 
     # The work itself.
 
-    def work_on(self, now: float) -> None:
+    def work_on(self) -> None:
         if not self.listed >= NEEDS:
             return
         nothing_configured = self.configuration == Configuration() and self.config_due is None
-        if nothing_configured or (self.config_due is not None and now >= self.config_due):
+        if nothing_configured or (self.config_due is not None and self.now >= self.config_due):
             self._put_config_in_force()
         if self.catalog is None or self.adopting is None:
             return
         budget = self.before.settings.slice_size
-        while budget > 0 and (self.adopting or self.chances or self.work or self.recalled):
+        while budget > 0 and self._is_unfinished():
             budget -= 1
             holder = self.adopting.first()
             if holder is not None:
                 self.adopting = self.adopting.remove(holder)
                 self._adopt(holder)
+            elif (due := self.keeping.due(self.now)) is not None:
+                self._look_at(due)
             elif self.chances:
                 self._offer(self.chances.pop(0))
             elif self.work:
@@ -314,8 +341,12 @@ class _Turn:
             elif (first := self.recalled.first()) is not None:
                 self.recalled = self.recalled.remove(first)
                 self._look_at(first)
-        if not (self.adopting or self.chances or self.work or self.recalled):
+        if not self._is_unfinished():
             self._tell_usage()
+
+    def _is_unfinished(self) -> bool:
+        lined_up = self.adopting or self.chances or self.work or self.recalled
+        return bool(lined_up) or self.keeping.due(self.now) is not None
 
     def _is_ours(self, service: Service) -> bool:
         return service.is_load_balancer and service.load_balancer_class == self.before.settings.load_balancer_class
@@ -333,17 +364,25 @@ class _Turn:
 
     def _look_at(self, key: ServiceKey) -> None:
         """Work out what one Service should have, and write the difference."""
+        reservation = self.keeping.of(key)
+        if reservation is not None:
+            reservation = reservation.still(self._catalog, self.now)
+            self._reserve(key, reservation)
         service = self.services.get(key)
         if service is None:
             return
         if not self._is_ours(service):
             self._let_be(service)
             return
-        claim = self.ledger.of(key)
+        claim = self.ledger.of(key) if reservation is None else None
         held = claim.addresses if claim is not None else service.held
         request = read_request(service)
-        outcome, sound = self._settle(service, request, held)
-        self._hold(key, outcome.allocation.claim(sound) if outcome.allocation is not None else None)
+        outcome, sound = self._settle(service, request, held, reservation)
+        if outcome.allocation is not None:
+            self.keeping = self.keeping.remove(key)
+            self._hold(key, outcome.allocation.claim(sound))
+        elif reservation is None:
+            self._hold(key, None)
         whats = _waits_for(sound, outcome, self._catalog, self.ledger) if isinstance(request, Request) else ()
         self.waiting = self.waiting.put(key, whats)
         self._tell(service, outcome, held)
@@ -354,9 +393,18 @@ class _Turn:
         return self.catalog
 
     def _settle(
-        self, service: Service, request: Request | Refusal, held: tuple[Address, ...]
+        self,
+        service: Service,
+        request: Request | Refusal,
+        held: tuple[Address, ...],
+        reservation: Reservation | None,
     ) -> tuple[Outcome, Request]:
         if isinstance(request, Request):
+            if reservation is not None and not held:
+                # It is back: what was kept is its own again, unless it asks for something else now.
+                back = settle(request, reservation.claim.addresses, self._catalog, self.ledger)
+                if back.refusal is None:
+                    return back, request
             return settle(request, held, self._catalog, self.ledger), request
         # A request that makes no sense takes nothing away: what it has, it keeps.
         plain = _plain_request(service)
@@ -366,8 +414,9 @@ class _Turn:
     def _let_be(self, service: Service) -> None:
         """Not, or no longer, ours: give back what it held, and clear the status that we wrote."""
         key = service.key
-        had = self.ledger.of(key) is not None
+        had = self.ledger.of(key) is not None and key not in self.keeping
         left_over = bool(service.held) and not service.is_load_balancer
+        self.keeping = self.keeping.remove(key)
         self._hold(key, None)
         self.waiting = self.waiting.remove(key)
         if had or left_over:
@@ -388,6 +437,16 @@ class _Turn:
         entered = claim.addresses if claim is not None else ()
         for address in dict.fromkeys(left + entered):
             self._give_chance(address, joined=address not in left)
+            if (before is not None and before.kept) is not (claim is not None and claim.kept):
+                self._recall(address)
+
+    def _recall(self, address: Address) -> None:
+        """Tell the first of those whom an address keeps waiting that it is kept now, or no longer."""
+        pool = self._catalog.owner(address)
+        places: list[Place] = [address, *([(pool.name, address.family)] if pool is not None else [])]
+        firsts = (self.waiting.queue(place).first() for place in places)
+        for key in firsts:
+            self.recalled = self.recalled.push(key) if key is not None else self.recalled
 
     def _give_chance(self, address: Address, *, joined: bool) -> None:
         """Line up those who could use an address now that its holders have changed.
@@ -583,6 +642,8 @@ def explain(state: AssignmentState, key: ServiceKey) -> PendingReason | None:
     if service is None:
         return None
     claim = state.ledger.of(key)
+    if claim is not None and claim.kept:
+        claim = None  # kept for it, but not what it asks for
     addresses = claim.addresses if claim is not None else ()
     request = read_request(service)
     if isinstance(request, Refusal):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from attrs import evolve, field, frozen
 from immutables import Map
 
-from lbcore.addresses import Address, AddressRange
+from lbcore.addresses import Address, AddressRange, Family
 from lbcore.model import Port, ServiceKey
 from lbcore.occupancy import CountingSet, Occupancy, first_joinable
 from lbcore.sharing import Sharing
@@ -26,22 +26,30 @@ def _distinct(ports: Iterable[Port]) -> tuple[Port, ...]:
 
 @frozen(kw_only=True)
 class Claim:
-    """What one Service holds: addresses (sorted), the pool of each, and on which terms it shares."""
+    """What one Service holds: addresses (sorted), the pool of each, and on which terms it shares.
+
+    `kept`: the Service was deleted, and the addresses are reserved for one of its name.
+    """
 
     key: ServiceKey
     addresses: tuple[Address, ...]
     pools: tuple[str, ...]
     ports: tuple[Port, ...] = field(default=(), converter=_distinct)
     sharing: Sharing | None = None
+    kept: bool = False
 
 
 @frozen(kw_only=True)
 class Conflict:
-    """Why an address cannot be claimed: who is in the way, and the port both want if that is all."""
+    """Why an address cannot be claimed: who is in the way, and the port both want if that is all.
+
+    `kept`: who is in the way was deleted, and the address is reserved for one of its name.
+    """
 
     address: Address
     holder: ServiceKey
     port: Port | None = None
+    kept: bool = False
 
 
 @frozen
@@ -93,6 +101,9 @@ class _Shelf:
         return cls(bits, Occupancy(bits))
 
 
+_Kept = Map[tuple[str, int], Fifo[tuple[Address, ServiceKey]]]  # by pool and IP version, those kept longest first
+
+
 @frozen
 class Ledger:
     """Who holds what. `Ledger()` is empty; `claim` and `release` return a new one."""
@@ -101,6 +112,7 @@ class Ledger:
     _v4: _Shelf = field(factory=lambda: _Shelf.empty(32))
     _v6: _Shelf = field(factory=lambda: _Shelf.empty(128))
     _usage: Map[str, Usage] = field(factory=Map)
+    _kept: _Kept = field(factory=Map)
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -137,21 +149,29 @@ class Ledger:
         if not isinstance(holder, _Sharers):
             return self._conflict_with_one(self._claims[holder], address, ports, sharing)
         if sharing != holder.sharing:
-            return Conflict(address=address, holder=next(other for other in holder.keys if other != key))
+            return self._conflict(address, next(other for other in holder.keys if other != key))
         for port in ports:
             user = holder.ports.get(port)
             if user is not None and user != key:
-                return Conflict(address=address, holder=user, port=port)
+                return self._conflict(address, user, port)
         return None
+
+    def _conflict(self, address: Address, holder: ServiceKey, port: Port | None = None) -> Conflict:
+        return Conflict(address=address, holder=holder, port=port, kept=self._claims[holder].kept)
 
     def _conflict_with_one(
         self, other: Claim, address: Address, ports: tuple[Port, ...], sharing: Sharing | None
     ) -> Conflict | None:
         if sharing is None or sharing != other.sharing:
-            return Conflict(address=address, holder=other.key)
+            return self._conflict(address, other.key)
         theirs = frozenset(other.ports)
         port = next((port for port in ports if port in theirs), None)
-        return None if port is None else Conflict(address=address, holder=other.key, port=port)
+        return None if port is None else self._conflict(address, other.key, port)
+
+    def first_kept(self, pool: str, family: Family) -> tuple[Address, ServiceKey] | None:
+        """The address of a pool that is kept the longest for a deleted Service, and for which; None if none is."""
+        kept = self._kept.get((pool, family.version))
+        return kept.first() if kept is not None else None
 
     def first_free(self, within: AddressRange, *, avoid_buggy: bool = False) -> Address | None:
         """The lowest address of a range that nobody holds, or None."""
@@ -183,7 +203,8 @@ class Ledger:
         ledger = self.release(claim.key)
         for address, pool in zip(claim.addresses, claim.pools, strict=True):
             ledger = ledger._take(claim, address, pool)
-        return evolve(ledger, claims=ledger._claims.set(claim.key, claim))
+        kept = _entered(ledger._kept, claim) if claim.kept else ledger._kept
+        return evolve(ledger, claims=ledger._claims.set(claim.key, claim), kept=kept)
 
     def release(self, key: ServiceKey) -> Ledger:
         """The ledger in which a Service holds nothing."""
@@ -193,7 +214,8 @@ class Ledger:
         ledger = self
         for address, pool in zip(claim.addresses, claim.pools, strict=True):
             ledger = ledger._let_go(claim, address, pool)
-        return evolve(ledger, claims=ledger._claims.delete(key))
+        kept = _left(ledger._kept, claim) if claim.kept else ledger._kept
+        return evolve(ledger, claims=ledger._claims.delete(key), kept=kept)
 
     def _shelf(self, version: int) -> _Shelf:
         return self._v4 if version == 4 else self._v6
@@ -204,8 +226,8 @@ class Ledger:
         if counted != uncounted:
             usage = _counted(_counted(usage, uncounted, version, -1), counted, version, 1)
         if version == 4:
-            return Ledger(self._claims, shelf, self._v6, usage)
-        return Ledger(self._claims, self._v4, shelf, usage)
+            return Ledger(self._claims, shelf, self._v6, usage, self._kept)
+        return Ledger(self._claims, self._v4, shelf, usage, self._kept)
 
     def _take(self, claim: Claim, address: Address, pool: str) -> Ledger:
         version, value = address.version, address.value
@@ -255,6 +277,20 @@ def _counted(usage: Map[str, Usage], pool: str | None, version: int, by: int) ->
         return usage
     count = usage.get(pool, Usage()).plus(version, by)
     return usage.set(pool, count) if count.ipv4 or count.ipv6 else usage.delete(pool)
+
+
+def _entered(kept: _Kept, claim: Claim) -> _Kept:
+    for address, pool in zip(claim.addresses, claim.pools, strict=True):
+        line = kept.get((pool, address.version)) or Fifo[tuple[Address, ServiceKey]]()
+        kept = kept.set((pool, address.version), line.push((address, claim.key)))
+    return kept
+
+
+def _left(kept: _Kept, claim: Claim) -> _Kept:
+    for address, pool in zip(claim.addresses, claim.pools, strict=True):
+        line = kept[pool, address.version].remove((address, claim.key))
+        kept = kept.set((pool, address.version), line) if line else kept.delete((pool, address.version))
+    return kept
 
 
 def _pool_of(claim: Claim, address: Address) -> str:
