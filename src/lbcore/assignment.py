@@ -97,6 +97,7 @@ class AssignmentState:
     chances: tuple[Chance, ...] = ()
     told: Map[ServiceKey, SetAddresses] = field(factory=Map)
     unconfirmed: Map[ServiceKey, SetAddresses] = field(factory=Map)
+    showing: Map[Address, ServiceKey] = field(factory=Map)  # who may still show what he has given up
     touched_pools: frozenset[str] = frozenset()
     told_usage: Map[str, SetPoolUsage] = field(factory=Map)
 
@@ -159,6 +160,7 @@ class _Turn:
     chances: list[Chance] = field(init=False)
     told: Map[ServiceKey, SetAddresses] = field(init=False)
     unconfirmed: Map[ServiceKey, SetAddresses] = field(init=False)
+    showing: Map[Address, ServiceKey] = field(init=False)
     touched_pools: set[str] = field(init=False)
     told_usage: Map[str, SetPoolUsage] = field(init=False)
     intents: list[Intent] = field(init=False, factory=list)
@@ -170,7 +172,7 @@ class _Turn:
         self.ledger, self.keeping = before.ledger, before.keeping
         self.adopting, self.work = before.adopting, before.work
         self.waiting, self.recalled, self.chances = before.waiting, before.recalled, list(before.chances)
-        self.told, self.unconfirmed = before.told, before.unconfirmed
+        self.told, self.unconfirmed, self.showing = before.told, before.unconfirmed, before.showing
         self.touched_pools, self.told_usage = set(before.touched_pools), before.told_usage
 
     def state(self) -> AssignmentState:
@@ -192,6 +194,7 @@ class _Turn:
             chances=tuple(self.chances),
             told=self.told,
             unconfirmed=self.unconfirmed,
+            showing=self.showing,
             touched_pools=frozenset(self.touched_pools),
             told_usage=self.told_usage,
         )
@@ -219,10 +222,10 @@ class _Turn:
             case Listed(kind):
                 self.listed |= {kind}
             case Applied(SetAddresses() as intent) if self.unconfirmed.get(intent.key) == intent:
-                self.unconfirmed = self.unconfirmed.delete(intent.key)
+                self._confirm(intent.key)
             case Failed(intent=SetAddresses() as intent) if self.unconfirmed.get(intent.key) == intent:
                 # Final: the object is gone or newer than we thought. What comes next about it decides anew.
-                self.unconfirmed = self.unconfirmed.delete(intent.key)
+                self._confirm(intent.key)
                 self.told = self.told.delete(intent.key)
             case (
                 NamespaceGone() | Applied() | Failed() | Tick() | Stopping() | ManifestRefused()
@@ -245,10 +248,19 @@ class _Turn:
         self.work = self.work.strike(key)
         self.waiting, self.recalled = self.waiting.remove(key), self.recalled.remove(key)
         self._keep(key)
-        for name in ("told", "unconfirmed"):
-            kept: Map[ServiceKey, SetAddresses] = getattr(self, name)
-            if key in kept:
-                setattr(self, name, kept.delete(key))
+        self._confirm(key)
+        if key in self.told:
+            self.told = self.told.delete(key)
+
+    def _confirm(self, key: ServiceKey) -> None:
+        """Nothing more is to be written about a Service: what it gave up it shows no more."""
+        written = self.unconfirmed.get(key)
+        if written is None:
+            return
+        self.unconfirmed = self.unconfirmed.delete(key)
+        for address in written.gives_up:
+            if self.showing.get(address) == key:
+                self.showing = self.showing.delete(address)
 
     def _keep(self, key: ServiceKey) -> None:
         """What a deleted Service held stays reserved for one of its name, as far as the pools say so."""
@@ -523,9 +535,23 @@ class _Turn:
             return
         if before == wanted and (shown or key in self.unconfirmed):
             return
+        wanted = self._in_order(wanted, service)
         self.told = self.told.set(key, wanted)
         self.unconfirmed = self.unconfirmed.set(key, wanted)
         self.intents.append(wanted)
+
+    def _in_order(self, wanted: SetAddresses, service: Service) -> SetAddresses:
+        """The write, to be done after those of whoever may still show what it gives."""
+        key, under_way = wanted.key, self.unconfirmed.get(wanted.key)
+        shown = {*service.held, *(under_way.addresses if under_way else ()), *(under_way.gives_up if under_way else ())}
+        gives_up = frozenset(shown.difference(wanted.addresses))
+        shown_by = {self.showing[address]: None for address in wanted.addresses if address in self.showing}
+        for address in wanted.addresses:
+            if self.showing.get(address) == key:
+                self.showing = self.showing.delete(address)
+        for address in gives_up:
+            self.showing = self.showing.set(address, key)
+        return evolve(wanted, gives_up=gives_up, after=tuple(sorted(shown_by.keys() - {key})))
 
     def _record(self, service: Service, type_: EventType, reason: str, message: str) -> None:
         about = f"Service {service.key}"
