@@ -55,7 +55,15 @@ from lbcore.verdicts import PoolVerdict, Reason, Refusal
 from lbcore.waiting import Chance, Company, Place, Waiting, WaitsFor
 from lbcore.worklist import Fifo, Worklist
 
-__all__ = ["AssignmentSettings", "AssignmentState", "PendingReason", "explain", "step"]
+__all__ = [
+    "AddressStory",
+    "AssignmentSettings",
+    "AssignmentState",
+    "PendingReason",
+    "explain",
+    "explain_address",
+    "step",
+]
 
 NEEDS = frozenset({Kind.SERVICES, Kind.CONFIG, Kind.NAMESPACES})
 _NOBODY = ServiceKey("", "")  # asks the ledger about an address on no Service's behalf
@@ -678,10 +686,40 @@ def explain(state: AssignmentState, key: ServiceKey) -> PendingReason | None:
         return PendingReason(key=key, addresses=addresses, refusal=None, pools=())
     # Worked out anew: the status still names the holder that was in the way when it was written.
     refusal = settle(request, addresses, state.catalog, state.ledger).refusal if key in state.told else None
-    pools = tuple(_pool_verdicts(request, state.catalog, state.ledger))
+    pools = tuple(_pool_verdicts(request, state.catalog, state.ledger, claim))
     return PendingReason(key=key, addresses=addresses, refusal=refusal, pools=pools)
 
 
-def _pool_verdicts(request: Request, catalog: Catalog, ledger: Ledger) -> Iterator[PoolVerdict]:
+def _pool_verdicts(request: Request, catalog: Catalog, ledger: Ledger, claim: Claim | None) -> Iterator[PoolVerdict]:
     # Asked as if the Service held nothing, so that its own address shows as one it could have.
-    return verdicts(request, catalog, ledger.release(request.key))
+    for verdict in verdicts(request, catalog, ledger.release(request.key)):
+        pairs = zip(claim.addresses, claim.pools, strict=True) if claim is not None else ()
+        given = _listed(tuple(address for address, pool in pairs if pool == verdict.pool))
+        yield evolve(verdict, detail=f"gave {given}") if given and verdict.reason is Reason.OK else verdict
+
+
+@frozen(kw_only=True)
+class AddressStory:
+    """What is to be said of one address: the pool it lies in, who holds it, and what a Service that
+    asked for it now would be told.
+    """
+
+    address: Address
+    pool: str | None
+    holders: tuple[ServiceKey, ...]
+    verdict: PoolVerdict
+
+
+def explain_address(state: AssignmentState, address: Address) -> AddressStory | None:
+    """Who has an address, and could another Service have it; None before there is any configuration."""
+    if state.catalog is None:
+        return None
+    asking = Request(key=ServiceKey("", ""), families=(address.family,), addresses=(address,))
+    (verdict,) = verdicts(asking, state.catalog, state.ledger)
+    owner = state.catalog.owner(address)
+    return AddressStory(
+        address=address,
+        pool=owner.name if owner is not None else None,
+        holders=state.ledger.holders(address),
+        verdict=verdict,
+    )

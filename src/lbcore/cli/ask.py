@@ -14,12 +14,12 @@ from attrs import evolve
 from lbcore import announcement, assignment
 from lbcore.addresses import Address
 from lbcore.announcement import NotAnnounced
-from lbcore.assignment import PendingReason, usage_of
+from lbcore.assignment import AddressStory, PendingReason, usage_of
 from lbcore.cli.options import class_option, cluster_option, output_option, require_folder
 from lbcore.cli.show import Column, age, print_structure, print_table
 from lbcore.config import Pool
 from lbcore.daemons.snapshot import Snapshot, take
-from lbcore.errors import LbcoreError
+from lbcore.errors import AddressError, LbcoreError
 from lbcore.ledger import Ledger
 from lbcore.model import Service, ServiceKey
 from lbcore.verdicts import NodeVerdict, PoolVerdict, Reason
@@ -136,19 +136,28 @@ def _in_effect(snapshot: Snapshot) -> Ledger:
     return functools.reduce(Ledger.release, waiting, ledger)
 
 
-@click.command("explain", short_help="Why a Service has its address or waits, and who announces it.")
-@click.argument("service", metavar="[NAMESPACE/]NAME")
+@click.command("explain", short_help="Why a Service has its address or waits, who announces it; or who has an address.")
+@click.argument("subject", metavar="[NAMESPACE/]NAME|ADDRESS")
 @cluster_option
 @class_option
 @output_option
-def explain_command(service: str, folder: Path, load_balancer_class: str | None, output: str) -> None:
+def explain_command(subject: str, folder: Path, load_balancer_class: str | None, output: str) -> None:
     """Why a Service has its address or waits, and which node announces it and why each other does not.
 
     The answer is the decision itself: the functions that the controller and the speakers use, asked
-    for every pool and every node. NAMESPACE is "default" when left out.
+    for every pool and every node. NAMESPACE is "default" when left out. For an ADDRESS: who has it,
+    who announces it, and what a Service that asked for it would be told.
     """
-    key = ServiceKey.parse(service)
     snapshot = _look(folder, load_balancer_class)
+    try:
+        address = Address.parse(subject)
+    except AddressError:
+        _explain_service(snapshot, ServiceKey.parse(subject), folder, output)
+    else:
+        _explain_address(snapshot, address, output)
+
+
+def _explain_service(snapshot: Snapshot, key: ServiceKey, folder: Path, output: str) -> None:
     why = assignment.explain(snapshot.assignment, key)
     if why is None:
         known = ", ".join(str(each) for each in sorted(snapshot.assignment.services)[:5]) or "none"
@@ -161,6 +170,57 @@ def explain_command(service: str, folder: Path, load_balancer_class: str | None,
         return
     _print_assignment(why, held)
     _print_announcement(who)
+
+
+def _explain_address(snapshot: Snapshot, address: Address, output: str) -> None:
+    story = assignment.explain_address(snapshot.assignment, address)
+    if story is None:
+        raise LbcoreError("no valid configuration is in force, so nothing can be said of an address; see the problems")
+    announced = {key: _nodes_of(announcement.explain(snapshot.announcement, key), address) for key in story.holders}
+    if output in ("json", "yaml"):
+        print_structure(_address_structure(story, announced), output)
+        return
+    where = f"in pool {story.pool}" if story.pool is not None else "in no pool"
+    holders = ", ".join(str(key) for key in story.holders)
+    click.echo(f"{address} is {where}, {f'held by {holders}' if holders else 'held by no Service'}")
+    asked = "it would get it" if story.verdict.reason is Reason.OK else story.verdict.detail
+    click.echo(f"  A Service that asked for it now: {asked}")
+    for key, (nodes, nobody) in announced.items():
+        click.echo()
+        if nobody is not None:
+            click.echo(f"For {key} announced by nobody. {nobody.reason.value}: {nobody.detail}")
+            continue
+        rows = [[str(key), verdict.node, _verdict(verdict), verdict.detail] for verdict in nodes]
+        print_table([Column("SERVICE"), Column("NODE"), Column("VERDICT"), Column("WHY", fold=True)], rows)
+
+
+def _nodes_of(who: Announcers, address: Address) -> tuple[tuple[NodeVerdict, ...], NotAnnounced | None]:
+    """Every node's verdict on one address of a Service, or why there is none."""
+    if who is None or isinstance(who, NotAnnounced):
+        return (), who
+    return next((nodes for each, nodes in who if each == address), ()), None
+
+
+def _address_structure(
+    story: AddressStory, announced: dict[ServiceKey, tuple[tuple[NodeVerdict, ...], NotAnnounced | None]]
+) -> dict[str, Any]:
+    return {
+        "address": str(story.address),
+        "pool": story.pool,
+        "reason": story.verdict.reason.value,
+        "message": story.verdict.detail,
+        "services": [
+            {
+                "namespace": key.namespace,
+                "name": key.name,
+                "notAnnounced": None if nobody is None else {"reason": nobody.reason.value, "message": nobody.detail},
+                "announcers": [
+                    {"node": each.node, "reason": each.reason.value, "message": each.detail} for each in nodes
+                ],
+            }
+            for key, (nodes, nobody) in announced.items()
+        ],
+    }
 
 
 Announcers = tuple[tuple[Address, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None
