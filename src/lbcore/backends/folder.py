@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from sys import intern
 
 import attrs
 
@@ -58,7 +59,7 @@ class FolderReader:
         self._manifests: dict[str, Manifest] = {}
         self._fading: dict[str, float] = {}  # files that vanished or became empty, and when that is believed
         self._defined_in: dict[str, list[Subject]] = {}
-        self._definitions: dict[Subject, list[tuple[str, Seen]]] = {}
+        self._definitions: dict[Subject, tuple[tuple[str, Seen], ...]] = {}
         self._told: dict[Subject, Seen] = {}
         self._home: dict[Subject, str] = {}  # the file that an object was last told from
         self._at_home: dict[str, set[Subject]] = {}
@@ -194,11 +195,11 @@ class FolderReader:
         """Let a file define these objects and no others."""
         self._touched |= self._at_home.get(path, set())
         for subject in set(self._defined_in.pop(path, ())):
-            self._definitions[subject] = [entry for entry in self._definitions[subject] if entry[0] != path]
+            self._definitions[subject] = tuple(entry for entry in self._definitions[subject] if entry[0] != path)
             self._touched.add(subject)
-        wanted = [(subject, each) for each in seen if kind_of(subject := each.subject) in self.kinds]
+        wanted = [(subject, each) for each in seen if kind_of(subject := _subject_of(each)) in self.kinds]
         for subject, each in wanted:
-            self._definitions.setdefault(subject, []).append((path, each))
+            self._definitions[subject] = (*self._definitions.get(subject, ()), (path, each))
             self._touched.add(subject)
         self._defined_in[path] = [subject for subject, _ in wanted]
 
@@ -223,7 +224,7 @@ class FolderReader:
         self._touched = set()
         ended = []
         for subject in touched:
-            definitions = self._definitions.get(subject, [])
+            definitions = self._definitions.get(subject, ())
             if definitions:
                 yield from self._tell_seen(subject, definitions)
                 continue
@@ -237,7 +238,7 @@ class FolderReader:
             self._settle(subject, None)
             yield gone(self._told.pop(subject))
 
-    def _tell_seen(self, subject: Subject, definitions: list[tuple[str, Seen]]) -> Iterator[Event]:
+    def _tell_seen(self, subject: Subject, definitions: tuple[tuple[str, Seen], ...]) -> Iterator[Event]:
         (path, seen), *others = sorted(definitions, key=_path_of) if len(definitions) > 1 else definitions
         problems = [self._twice_problem(seen, path, other) for other, _ in others]
         known = self._twice.pop(subject, [])
@@ -296,6 +297,11 @@ class FolderReader:
 
 def _path_of(definition: tuple[str, Seen]) -> str:
     return definition[0]
+
+
+def _subject_of(seen: Seen) -> Subject:
+    kind, name = seen.subject
+    return kind, intern(name)  # one copy for manifests and statuses
 
 
 def _shown(path: str) -> str:

@@ -15,10 +15,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+import struct
 import threading
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from sys import intern
 
 import attrs
 
@@ -30,7 +32,7 @@ from lbcore.adapters.kubernetes.status import (
     read_service_status,
     service_status,
 )
-from lbcore.backends.manifests import Signature, signature_of
+from lbcore.backends.manifests import signature_of
 from lbcore.errors import ManifestError
 from lbcore.events import ManifestRefused
 from lbcore.intents import RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
@@ -43,6 +45,7 @@ MOST_EVENT_BYTES = 1 << 20  # then events.jsonl becomes events.jsonl.1: some 5,0
 MOST_STATUS_BYTES = 1 << 20  # of one Service; what we write has a few hundred
 BREATH = 200  # statuses between two chances for the caller to do something else: about 5 ms
 
+_SIGNATURE = struct.Struct("=qQQ")  # a `Signature` in 57 bytes instead of 180
 _SAFE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,252}")
 
 
@@ -66,7 +69,7 @@ class StatusReader:
 
     def __init__(self, root: Path) -> None:
         self._folder = str(root / STATUS_FOLDER / "services")
-        self._known: dict[str, tuple[Signature, ServiceStatus | None]] = {}
+        self._known: dict[str, tuple[bytes, ServiceStatus | None]] = {}
 
     @property
     def names(self) -> Collection[str]:
@@ -104,12 +107,13 @@ class StatusReader:
 
     def _look_at(self, name: str, *, again: bool) -> Iterator[str | ManifestRefused]:
         path = f"{self._folder}/{name}.json"
-        signature = signature_of(path)
+        found = signature_of(path)
         known = self._known.get(name)
-        if signature is None:
+        if found is None:
             if self._known.pop(name, None) is not None:
                 yield name
             return
+        signature = _SIGNATURE.pack(*found)
         if known is not None and known[0] == signature and not again:
             return
         try:
@@ -133,7 +137,7 @@ class StatusReader:
         namespace, _, file = path[len(self._folder) + 1 :].partition(os.sep)
         name = file.removesuffix(".json")
         sound = name != file and _SAFE.fullmatch(namespace) and _SAFE.fullmatch(name)
-        return f"{namespace}/{name}" if sound else None
+        return intern(f"{namespace}/{name}") if sound else None  # the reader of manifests has it, too
 
 
 def _bytes_of(path: str) -> bytes:
