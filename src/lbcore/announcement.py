@@ -115,7 +115,8 @@ class NotAnnounced:
 class _Part:
     """One address of a Service: the advertisements for it, and who is elected among whom.
 
-    `ranked_by` is the address that the nodes' ranks are of: the Service's first one.
+    `ranked_by` is the address that the nodes' ranks are of: the Service's first one, or, where a
+    sharer has the address as its second, that one's first, so that all sharers elect the same node.
     """
 
     address: Address
@@ -134,6 +135,7 @@ class AnnouncementState:
     config_due: float | None = None
     catalog: Catalog | None = None
     services: Map[ServiceKey, Service] = field(factory=Map)
+    firsts: Map[Address, Map[Address, int]] = field(factory=Map)  # of sharers that hold it as their second
     slices: Map[ServiceKey, Map[SliceKey, EndpointSlice]] = field(factory=Map)
     slice_owner: Map[SliceKey, ServiceKey] = field(factory=Map)
     nodes: Map[str, Node] = field(factory=Map)
@@ -215,10 +217,12 @@ class _Turn:
         state = self.state
         match event:
             case ServiceSeen(service):
+                self._count_firsts(state.services.get(service.key), service)
                 self.change(services=state.services.set(service.key, service), work=state.work.touch(service.key))
             case ServiceGone(key, uid):
                 known = state.services.get(key)
                 if known is not None and uid in ("", known.uid):
+                    self._count_firsts(known, None)
                     self._drop(key)
                     self.change(services=self.state.services.delete(key), work=self.state.work.strike(key))
             case SliceSeen(slice_):
@@ -255,6 +259,20 @@ class _Turn:
                 | NamespaceSeen() | NamespaceGone() | ManifestRefused()
             ):  # fmt: skip
                 pass
+
+    def _count_firsts(self, before: Service | None, after: Service | None) -> None:
+        gone, new = _seconds_of_sharer(self.state, before), _seconds_of_sharer(self.state, after)
+        if gone == new:
+            return
+        firsts = self.state.firsts
+        for pairs, by in ((gone, -1), (new, 1)):
+            for address, first in pairs:
+                counts = firsts.get(address, Map[Address, int]())
+                count = counts.get(first, 0) + by
+                counts = counts.set(first, count) if count else counts.delete(first)
+                firsts = firsts.set(address, counts) if counts else firsts.delete(address)
+        # Rare, so the others on the address are not kept in an index: all are looked at.
+        self.change(firsts=firsts, work=self.state.work.sweep())
 
     def _see_slice(self, slice_: EndpointSlice) -> None:
         owner = self.state.slice_owner.get(slice_.key)
@@ -505,7 +523,7 @@ def _parts(state: AnnouncementState, service: Service) -> tuple[_Part, ...]:
 
 def _owned(state: AnnouncementState, service: Service) -> tuple[tuple[Address, Pool], ...] | NotAnnounced:
     """A Service's addresses with the pool of each, or why nobody announces any of them, on any protocol."""
-    if not service.is_load_balancer or service.load_balancer_class != state.settings.load_balancer_class:
+    if not _is_ours(state, service):
         return NotAnnounced(Reason.NOT_LOAD_BALANCER, "the Service is not of type LoadBalancer, or of another class")
     if not service.held:
         return NotAnnounced(Reason.NO_ADDRESS, "the Service has no address yet")
@@ -525,8 +543,10 @@ def _judge_service(state: AnnouncementState, service: Service) -> tuple[_Part, .
         return owned
     if not _reach(state, service.key).anywhere:
         return NotAnnounced(Reason.NO_ENDPOINTS, "the Service has no usable endpoint; are its Pods ready?")
-    first = service.held[0]
-    parts = tuple(_Part(address, first, _adverts(state, service, owner.name), None) for address, owner in owned)
+    parts = tuple(
+        _Part(address, _ranked_by(state, service, address), _adverts(state, service, owner.name), None)
+        for address, owner in owned
+    )
     if not any(part.adverts for part in parts):
         names = " and ".join(sorted({owner.name for _, owner in owned}))
         text = f"no L2Advertisement announces pool {names} for this Service; create one"
@@ -536,6 +556,23 @@ def _judge_service(state: AnnouncementState, service: Service) -> tuple[_Part, .
         text = "a Service that shares its address cannot be announced by an L2Advertisement with serviceSelectors"
         return NotAnnounced(Reason.SHARED_WITH_SERVICE_SELECTORS, text)
     return tuple(part for part in parts if part.adverts)
+
+
+def _is_ours(state: AnnouncementState, service: Service) -> bool:
+    return service.is_load_balancer and service.load_balancer_class == state.settings.load_balancer_class
+
+
+def _seconds_of_sharer(state: AnnouncementState, service: Service | None) -> tuple[tuple[Address, Address], ...]:
+    """The addresses that a Service which shares holds behind its first, each with that first one."""
+    if service is None or len(service.held) < 2 or not _is_ours(state, service):
+        return ()
+    if annotation(service, "allow-shared-ip") is None:
+        return ()
+    return tuple((address, service.held[0]) for address in service.held[1:])
+
+
+def _ranked_by(state: AnnouncementState, service: Service, address: Address) -> Address:
+    return min(state.firsts.get(address, ()), default=service.held[0])
 
 
 def _adverts(state: AnnouncementState, service: Service, pool_name: str) -> tuple[L2Advertisement, ...]:
@@ -582,7 +619,7 @@ def _node_verdicts(state: AnnouncementState, service: Service, part: _Part) -> I
     reach = _reach(state, service.key)
     among = electorate(part.adverts, state.nodes, state.members, ignore_exclude_label=ignore)
     local = restrict_to_endpoints(among, service, reach.nodes)
-    order = rank(local.candidates, service.held[0], local.scores)
+    order = rank(local.candidates, part.ranked_by, local.scores)
     for place, name in enumerate(order):
         if place == 0:
             yield NodeVerdict(node=name, reason=Reason.OK, detail="announces it")
