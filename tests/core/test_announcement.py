@@ -122,7 +122,18 @@ class Facts:
             and (service.external_traffic_policy is TrafficPolicy.CLUSTER or name in local)
         ]
 
-    def winner(self, service: Service, adverts: list[L2Advertisement]) -> str | None:
+    def ranked_by(self, service: Service, address: Address) -> Address:
+        """The first address of the Service, or of a sharer that has the address as its second."""
+        sharers = [
+            each
+            for each in self.services
+            if address in each.held[1:]
+            and (each.type, each.load_balancer_class) == ("LoadBalancer", None)
+            and "metallb.io/allow-shared-ip" in each.annotations
+        ]
+        return min((each.held[0] for each in sharers), default=service.held[0])
+
+    def winner(self, service: Service, address: Address, adverts: list[L2Advertisement]) -> str | None:
         def order(name: str) -> tuple[int, bytes]:
             labels = self.nodes[name].labels if name in self.nodes else {}
             met = [
@@ -132,7 +143,7 @@ class Facts:
                 for preferred in advert.preferred_nodes
                 if preferred.preference.matches(labels)
             ]
-            return -sum(met), sha256(f"{name}#{service.held[0]}".encode()).digest()
+            return -sum(met), sha256(f"{name}#{self.ranked_by(service, address)}".encode()).digest()
 
         return min(self.candidates(service, adverts), key=order, default=None)
 
@@ -149,7 +160,7 @@ class Facts:
             if shares and any(advert.service_selectors for adverts in by_address.values() for advert in adverts):
                 continue
             for address, adverts in by_address.items():
-                name = self.winner(service, adverts)
+                name = self.winner(service, address, adverts)
                 if name is not None:
                     mine = [set(advert.interfaces) for advert in adverts if self.lets_in(advert, name)]
                     wanted.setdefault(name, {}).setdefault(address, []).extend(mine)
@@ -233,7 +244,10 @@ def services(draw: st.DrawFn) -> Service:
     }
     match draw(st.sampled_from([*["plain"] * 8, *["sharing"] * 3, "foreign", "other type", "other class"])):
         case "sharing":
-            fields = {"held": (ipv6(9),), "annotations": {"metallb.io/allow-shared-ip": "k"}}
+            shared = draw(
+                st.sampled_from([(ipv6(9),), (ipv6(9),), (ipv4(number), ipv6(9)), (ipv6(9), ipv4(9)), (ipv4(9),)])
+            )
+            fields = {"held": shared, "annotations": {"metallb.io/allow-shared-ip": "k"}}
         case "foreign":
             fields["held"] = (ipv4(99),)
         case "other type":
