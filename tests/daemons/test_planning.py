@@ -158,3 +158,20 @@ def test_planning_a_state_after_itself_changes_nothing() -> None:
 
     assert {Change.KEEP} == {each.change for each in twice.services}
     assert [each.addresses for each in once.services] == [each.addresses for each in twice.services]
+
+
+def test_an_address_is_announced_over_bgp_by_every_node_that_has_a_session() -> None:
+    bgp = """
+    kind: BGPPeer
+    apiVersion: metallb.io/v1beta2
+    metadata: {name: router, namespace: metallb-system}
+    spec: {myASN: 64512, peerASN: 64513, peerAddress: 192.168.1.1}
+    ---
+    kind: BGPAdvertisement
+    apiVersion: metallb.io/v1beta1
+    metadata: {name: all, namespace: metallb-system}
+    """
+    found = only(plan([world(POOLS % V4, bgp, NODES, service("web"))], speakers=["node1", "node3"]), "web")
+
+    assert {Address.parse("192.168.1.240"): ("node1", "node3")} == found.bgp
+    assert {Address.parse("192.168.1.240"): ("node3",)} == found.l2

@@ -75,7 +75,8 @@ def _print(found: Plan) -> None:
 
 
 def _row(service: PlannedService) -> list[str]:
-    nodes = list(dict.fromkeys(node for names in service.l2.values() for node in names))
+    announcers = [*service.l2.values(), *service.bgp.values()]
+    nodes = list(dict.fromkeys(node for names in announcers for node in names))
     why = f"{service.reason.value}: {service.message}" if service.reason is not None else ""
     return [
         service.key.namespace,
@@ -101,7 +102,11 @@ def _structure(found: Plan) -> dict[str, Any]:
                 "reason": service.reason.value if service.reason is not None else None,
                 "message": service.message,
                 "announcers": {
-                    str(address): {"l2": list(service.l2.get(address, ())), "bgp": []} for address in service.addresses
+                    str(address): {
+                        "l2": list(service.l2.get(address, ())),
+                        "bgp": list(service.bgp.get(address, ())),
+                    }
+                    for address in service.addresses
                 },
             }
             for service in found.services

@@ -95,6 +95,7 @@ class PlannedService:
     reason: Reason | None
     message: str | None
     l2: Mapping[Address, tuple[str, ...]] = field(factory=dict)
+    bgp: Mapping[Address, tuple[str, ...]] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -233,6 +234,7 @@ class _Run:
                 address: tuple(verdict.node for verdict in verdicts if verdict.reason is Reason.OK)
                 for address, verdicts in parts
             },
+            bgp=dict(announcement.bgp_announcers(speaker, key)),
         )
 
 
