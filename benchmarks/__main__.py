@@ -70,7 +70,8 @@ def add(table: Table, row: Row) -> None:
 def main(wanted: list[str]) -> None:
     """Run what is asked for and print the table."""
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    caption = f"{machine()}\nfigures in us: CPU time of the thread, medians of rounds measured in turns"
+    clock = "times are CPU time where the heading does not say otherwise; medians of rounds measured in turns"
+    caption = f"{machine()}\n{clock}"
     table = Table(title="lbcore benchmarks", caption=caption, title_justify="left", caption_justify="left")
     for heading in ("what", "figure", "unit", "aim", "met", "note"):
         table.add_column(heading, justify="right" if heading == "figure" else "left")

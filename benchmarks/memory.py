@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from attrs import frozen
+
 from benchmarks import clusters
 from benchmarks.answering import await_answers
 from benchmarks.report import Row, progress
@@ -47,13 +49,34 @@ def _measure(wire: Wire, directory: Path) -> list[Row]:
     for pid in (speaker.pid, controller.pid):
         _await_rest(pid)
     (reflex,) = [pid for pid in processes_in(wire.server.id) if "lbcore.daemons.reflex" in _command(pid)]
-    parent, child, third = (_pss(pid) for pid in (speaker.pid, reflex, controller.pid))
+    parent, child, third = (_Memory.of(pid) for pid in (speaker.pid, reflex, controller.pid))
+    both = _Memory(parent.pss + child.pss, parent.anonymous + child.anonymous)
     return [
-        Row(what="speaker, both processes", figure=parent + child, unit="MB PSS", at_most=_AIM),
-        Row(what="speaker: the parent", figure=parent, unit="MB PSS", note="cluster, brain"),
-        Row(what="speaker: the answering process", figure=child, unit="MB PSS", note="1,000 addresses, ARP and NDP"),
-        Row(what="controller", figure=third, unit="MB PSS"),
+        both.row("speaker, both processes", at_most=_AIM),
+        parent.row("speaker: the parent"),
+        child.row("speaker: the answering process"),
+        third.row("controller"),
     ]
+
+
+@frozen
+class _Memory:
+    """PSS of a process and how much of it is anonymous, in MB."""
+
+    pss: float
+    anonymous: float
+
+    @classmethod
+    def of(cls, pid: int) -> _Memory:
+        """What /proc/PID/smaps_rollup says."""
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
+        sizes = {line.split()[0]: int(line.split()[1]) * 1024 / 1e6 for line in lines}
+        return cls(sizes["Pss:"], sizes["Pss_Anon:"])
+
+    def row(self, what: str, at_most: float | None = None) -> Row:
+        """A line of the table."""
+        note = f"{self.anonymous:.1f} of its own, the rest its part of what it shares"
+        return Row(what=what, figure=self.pss, unit="MB PSS", at_most=at_most, note=note)
 
 
 def _write(folder: Path) -> None:
@@ -78,9 +101,3 @@ def _await_rest(pid: int) -> None:
 
 def _command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
-
-
-def _pss(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return kilobytes * 1024 / 1e6
