@@ -518,6 +518,16 @@ def test_a_step_does_no_more_than_its_effort(effort: int) -> None:
     assert max(looks) <= max(1, effort // LOOK)
 
 
+@pytest.mark.parametrize("effort", [1, 3 * LOOK, 10 * LOOK])
+def test_an_answering_process_started_anew_is_told_within_the_effort_of_a_step(effort: int) -> None:
+    desk = speaker(*announcing(*holding(30)), effort=effort)
+    told: list[int] = []
+    desk.on_step = lambda intents: told.append(len(acts(intents)))
+    desk.run(AnsweringSeen(()))
+    assert 30 == sum(told)
+    assert max(told) <= max(1, effort // LOOK)
+
+
 def test_who_stops_goes_on_answering_until_the_successor_is_heard() -> None:
     desk = speaker(*announcing(*holding(2)), members=("n1", "n2", "n3"))
     (mine,) = (each.address for each in acts(desk.intents))
