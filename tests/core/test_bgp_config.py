@@ -260,6 +260,13 @@ def test_two_preferences_for_one_pool_are_refused() -> None:
     assert "0 contradicts 100 of BGPAdvertisement 'a' for pool 'six'" in message
 
 
+def test_two_lists_of_nodes_with_one_selector_in_common_meet() -> None:
+    both, a_only = (RACK_B, RACK_A), (RACK_A,)
+    one = BGPAdvertisement(name="a", local_pref=100, node_selectors=both)
+    assert "spec.localPref" == the_problem(SIX, one, BGPAdvertisement(name="b", node_selectors=a_only))[1]
+    assert "spec.peerAddress" == the_problem(peer("a", node_selectors=a_only), peer("b", node_selectors=both))[1]
+
+
 @pytest.mark.parametrize(
     "other",
     [
