@@ -176,7 +176,8 @@ def _explain_address(snapshot: Snapshot, address: Address, output: str) -> None:
     story = assignment.explain_address(snapshot.assignment, address)
     if story is None:
         raise LbcoreError("no valid configuration is in force, so nothing can be said of an address; see the problems")
-    announced = {key: _nodes_of(announcement.explain(snapshot.announcement, key), address) for key in story.holders}
+    living = [key for key in story.holders if key in snapshot.announcement.services]  # it may be kept for one deleted
+    announced = {key: _nodes_of(announcement.explain(snapshot.announcement, key), address) for key in living}
     if output in ("json", "yaml"):
         print_structure(_address_structure(story, announced), output)
         return
