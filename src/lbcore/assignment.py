@@ -17,7 +17,7 @@ from attrs import define, evolve, field, frozen
 from immutables import Map
 
 from lbcore.addresses import Address, Family
-from lbcore.allocation import Outcome, allocate, judge_held, settle, verdicts
+from lbcore.allocation import Allocation, Outcome, allocate, judge_held, settle, verdicts
 from lbcore.brain import Step
 from lbcore.config import Configuration, Pool
 from lbcore.events import (
@@ -249,7 +249,8 @@ class _Turn:
             self._forget_service(key)  # deleted and created again under its name, and we missed the end
         self.services = self.services.set(key, service)
         self.recalled = self.recalled.remove(key)
-        self.work = self.work.touch(key)
+        if self.adopting is not None:  # otherwise it is lined up with all the others when the decisions begin
+            self.work = self.work.touch(key)
 
     def _forget_service(self, key: ServiceKey) -> None:
         self.services = self.services.delete(key)
@@ -325,13 +326,8 @@ class _Turn:
 
     def _begin(self) -> None:
         """The first configuration: line everybody up, holders first, the older first."""
-        ours = sorted(self.services.values(), key=_seniority)
-        self.adopting, self.work = Fifo(), Worklist()
-        for service in ours:
-            self.work = self.work.enrol(service.key)
-            if service.held:
-                self.adopting = self.adopting.push(service.key)
-        self.work = self.work.sweep()
+        self.adopting = Fifo.of(service.key for service in sorted(self.services.values(), key=_seniority))
+        self.work = Worklist.of(self.adopting)
 
     # The work itself.
 
@@ -372,15 +368,22 @@ class _Turn:
         return service.is_load_balancer and service.load_balancer_class == self.before.settings.load_balancer_class
 
     def _adopt(self, key: ServiceKey) -> None:
-        """Claim what a Service holds, if it may; what it may not hold is settled when its turn comes."""
+        """Claim what a Service holds, if it may. One that then lacks nothing is done; the others get their turn
+        when all claims are in.
+        """
         service = self.services.get(key)
-        if service is None or not self._is_ours(service) or self.ledger.of(key) is not None:
+        if service is None:
             return
-        request = _request_of(service)
-        assert self.catalog is not None
-        kept, _ = judge_held(request, service.held, self.catalog, self.ledger)
-        if kept is not None:
-            self._hold(key, kept.claim(request))
+        if service.held and self._is_ours(service) and self.ledger.of(key) is None:
+            request = read_request(service)
+            sound = request if isinstance(request, Request) else _plain_request(service)
+            kept, _ = judge_held(sound, service.held, self._catalog, self.ledger)
+            if kept is not None:
+                self._hold(key, kept.claim(sound))
+                if sound is request and _lacks_nothing(sound, kept, service.held):
+                    self._tell(service, Outcome(allocation=kept), kept.addresses)
+                    return
+        self.work = self.work.touch(key)
 
     def _look_at(self, key: ServiceKey) -> None:
         """Work out what one Service should have, and write the difference."""
@@ -616,9 +619,13 @@ def _plain_request(service: Service) -> Request:
     )
 
 
-def _request_of(service: Service) -> Request:
-    request = read_request(service)
-    return request if isinstance(request, Request) else _plain_request(service)
+def _lacks_nothing(request: Request, kept: Allocation, held: tuple[Address, ...]) -> bool:
+    """Whether what a Service may keep is all it holds and all it asks for."""
+    return (
+        len(kept.addresses) == len(request.families) == len(held)
+        and (not request.addresses or kept.addresses == request.addresses)
+        and (request.pool is None or {request.pool} == set(kept.pools))
+    )
 
 
 def _waits_for(request: Request, outcome: Outcome, catalog: Catalog, ledger: Ledger) -> tuple[WaitsFor, ...]:
