@@ -368,7 +368,7 @@ class _Turn:
         return service.is_load_balancer and service.load_balancer_class == self.before.settings.load_balancer_class
 
     def _adopt(self, key: ServiceKey) -> None:
-        """Claim what a Service holds, if it may. One that then lacks nothing is done; the others get their turn
+        """Claim what a Service holds. One that may hold it and lacks nothing is done; the others get their turn
         when all claims are in.
         """
         service = self.services.get(key)
@@ -378,12 +378,25 @@ class _Turn:
             request = read_request(service)
             sound = request if isinstance(request, Request) else _plain_request(service)
             kept, _ = judge_held(sound, service.held, self._catalog, self.ledger)
-            if kept is not None:
+            if kept is not None and sound is request and _lacks_nothing(sound, kept, service.held):
                 self._hold(key, kept.claim(sound))
-                if sound is request and _lacks_nothing(sound, kept, service.held):
-                    self._tell(service, Outcome(allocation=kept), kept.addresses)
-                    return
+                self._tell(service, Outcome(allocation=kept), kept.addresses)
+                return
+            self._claim_shown(service, sound)
         self.work = self.work.touch(key)
+
+    def _claim_shown(self, service: Service, request: Request) -> None:
+        """Claim what a Service shows, may it keep that or not: nobody else is given it before it has been looked at."""
+        key, ports, sharing = service.key, request.ports, request.sharing
+        shown = [
+            (address, pool.name)
+            for address in sorted(service.held)
+            if (pool := self._catalog.owner(address)) is not None
+            and self.ledger.conflict(address, key, ports=ports, sharing=sharing) is None
+        ]
+        if shown:
+            addresses, pools = zip(*shown, strict=True)
+            self._hold(key, Claim(key=key, addresses=addresses, pools=pools, ports=ports, sharing=sharing))
 
     def _look_at(self, key: ServiceKey) -> None:
         """Work out what one Service should have, and write the difference."""

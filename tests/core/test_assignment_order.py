@@ -7,7 +7,7 @@ from attrs import evolve
 from lbcore import assignment
 from lbcore.addresses import Address
 from lbcore.assignment import AssignmentState
-from lbcore.config import ConfigDocument, Origin, Pool
+from lbcore.config import ConfigDocument, Origin, Pool, ServiceAllocation
 from lbcore.events import Applied, ConfigSeen, Event, Failed, Kind, Listed, ServiceGone, ServiceSeen, Tick
 from lbcore.intents import SetAddresses
 from lbcore.model import Service, ServiceKey
@@ -52,8 +52,8 @@ def moved() -> tuple[Desk, SetAddresses, SetAddresses]:
 
 def test_who_gets_an_address_is_written_after_who_gives_it_up() -> None:
     _, away, granted = moved()
-    assert (OLD.key, (OTHER,), {V6}, ()) == (away.key, away.addresses, away.gives_up, away.after)
-    assert (NEW.key, (V6,), set(), (OLD.key,)) == (granted.key, granted.addresses, granted.gives_up, granted.after)
+    assert (OLD.key, (OTHER,), frozenset({V6}), ()) == (away.key, away.addresses, away.gives_up, away.after)
+    assert (NEW.key, (V6,), frozenset(), (OLD.key,)) == (granted.key, granted.addresses, granted.gives_up, granted.after)
 
 
 def test_what_has_been_written_holds_nobody_up() -> None:
@@ -81,4 +81,24 @@ def test_a_write_that_failed_for_now_may_show_what_it_gave_before_it_was_replace
     desk.tell(ServiceSeen(OLD))
     desk.tell(ServiceSeen(NEW))
     away, granted = desk.tell(ServiceSeen(evolve(OLD, annotations={"metallb.io/address-pool": "two"})))
-    assert ({V6}, (OLD.key,)) == (away.gives_up, granted.after)
+    assert (frozenset({V6}), (OLD.key,)) == (away.gives_up, granted.after)
+
+
+def test_a_start_gives_nobody_what_another_still_shows() -> None:
+    # Both must move, the older one first, and what it gets is what the younger one still shows.
+    desk, allowed = AssignmentState(), {"one": "default", "two": "elsewhere"}
+    events: list[Event] = [
+        ServiceSeen(evolve(OLD, held=(OTHER,), created="2030-01-01")),
+        ServiceSeen(evolve(NEW, key=ServiceKey("other", "new"), held=(V6,), created="2030-01-02")),
+    ]
+    for name, address in (("one", V6), ("two", OTHER)):
+        pool = evolve(Pool.parse(name, f"{address}/128"), allocation=ServiceAllocation(namespaces=(allowed[name],)))
+        origin = Origin(kind="IPAddressPool", namespace="", name=name)
+        events.append(ConfigSeen(ConfigDocument(origin=origin, resources=(pool,))))
+    written: list[SetAddresses] = []
+    for event in (*events, *(Listed(kind) for kind in Kind), Tick()):
+        step = assignment.step(desk, event, 1.0)
+        desk = step.state
+        written += [intent for intent in step.intents if isinstance(intent, SetAddresses)]
+    (granted,) = [intent for intent in written if intent.addresses == (V6,)]
+    assert (OLD.key, (ServiceKey("other", "new"),)) == (granted.key, granted.after)
