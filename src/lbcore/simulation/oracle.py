@@ -355,6 +355,18 @@ class Cluster:
         """Whether a node may announce an address at all, whoever else lives."""
         return any(node in self._candidates(service, address) for service in self.holders(address))
 
+    def _ranked_by(self, service: Document, address: Address) -> Address:
+        """A Service's first address; where one that shares has this as its second, that one's first."""
+        firsts = [
+            addresses_of(each)[0]
+            for each in self.holders(address)
+            if annotation(each, "allow-shared-ip") is not None and addresses_of(each)[0] != address
+        ]
+        return min(firsts, key=lambda first: (first.version, int(first)), default=addresses_of(service)[0])
+
+    def _winner(self, scores: dict[str, int], first: Address) -> str:
+        return min(scores, key=lambda name: (-scores[name], sha256(f"{name}#{first}".encode()).digest()))
+
     def announcers(self, address: Address, members: Iterable[str], interface: str) -> dict[str, None]:
         """Who answers for an address on an interface, when these members live: one for each Service on it."""
         found: dict[str, None] = {}
@@ -362,8 +374,7 @@ class Cluster:
         for service in self.holders(address):
             scores = {name: score for name, score in self._candidates(service, address).items() if name in living}
             if scores:
-                first = str(addresses_of(service)[0])
-                winner = min(scores, key=lambda name: (-scores[name], sha256(f"{name}#{first}".encode()).digest()))
+                winner = self._winner(scores, self._ranked_by(service, address))
                 if self._answers_on(service, address, winner, interface):
                     found[winner] = None
         return found

@@ -1,0 +1,74 @@
+"""The test of the simulator: bugs planted in a copy of lbcore, each to be found within a few seeds.
+
+A patch in `tests/mutants` says in its first line what it breaks; what follows is a diff against
+`src/lbcore`. A patch that no longer applies is to be written anew against the code that it broke.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent.parent
+PATCHES = sorted((PROJECT / "tests" / "mutants").glob("*.patch"))
+SEEDS, HOURS = 24, 0.75
+
+HUNT = f"""
+import sys
+import lbcore
+from lbcore.simulation.run import simulate
+assert lbcore.__file__.startswith(sys.argv[1]), lbcore.__file__
+for seed in range({SEEDS}):
+    report = simulate(seed, {HOURS})
+    if report.violations:
+        sys.exit(f"seed {{seed}}: {{report.violations[0]}}")
+"""
+
+
+def apply(patch: str, root: Path) -> None:
+    """Put a unified diff in force wherever its lines stand now; its line numbers are not believed."""
+    path = root
+    for part in re.split(r"^(?=--- a/|@@ )", patch, flags=re.MULTILINE)[1:]:
+        head, *lines = part.splitlines(keepends=True)
+        if head.startswith("---"):
+            path = root / head.removeprefix("--- a/").strip()
+            continue
+        text = path.read_text(encoding="utf-8")
+        before = "".join(line[1:] for line in lines if line[0] in " -")
+        after = "".join(line[1:] for line in lines if line[0] in " +")
+        if text.count(before) != 1:  # something beside the lines in question has changed
+            before = "".join(line[1:] for line in lines if line[0] == "-")
+            after = "".join(line[1:] for line in lines if line[0] == "+")
+        assert text.count(before) == 1, f"{path.name} no longer has\n{before}"
+        path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def hunt(source: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(source)}
+    command = [sys.executable, "-c", HUNT, str(source)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=240)
+
+
+def copy_of_the_package(folder: Path) -> Path:
+    shutil.copytree(PROJECT / "src" / "lbcore", folder / "lbcore", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(PATCHES) >= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
+def test_a_planted_bug_is_found(patch: Path, tmp_path: Path) -> None:
+    source = copy_of_the_package(tmp_path)
+    apply(patch.read_text(encoding="utf-8"), source / "lbcore")
+    found = hunt(source)
+    assert found.returncode == 1, f"not found within {SEEDS} seeds: {patch.read_text().splitlines()[0]}"
+    assert "seed" in found.stderr, found.stderr  # a promise was seen broken, rather than the program
