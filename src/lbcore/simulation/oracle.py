@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import ip_address as parse_address
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +27,12 @@ _ADVERT_FIELDS = {
     "ipAddressPools", "ipAddressPoolSelectors", "nodeSelectors", "serviceSelectors", "interfaces",
     "preferredNodeSelectors",
 }  # fmt: skip
+
+
+@cache
+def ip_address(text: str) -> Address:
+    """An address, read once: the same few texts come again and again. Raises `ValueError`."""
+    return parse_address(text)
 
 
 def name_of(document: Document) -> str:
@@ -149,14 +157,14 @@ class Pool:
         self.name: str = document["metadata"]["name"]
         self.labels = labels_of(document)
         self.ranges = [range_of(text) for text in spec["addresses"]]
+        self._numbers = [(first.version, int(first), int(last)) for first, last in self.ranges]
         self.automatic: bool = spec.get("autoAssign", True)
         self.avoids: bool = spec.get("avoidBuggyIPs", False)
         self.allocation: Document | None = spec.get("serviceAllocation")
 
     def __contains__(self, address: Address) -> bool:
-        return any(
-            first.version == address.version and int(first) <= int(address) <= int(last) for first, last in self.ranges
-        )
+        version, number = address.version, int(address)
+        return any(of == version and first <= number <= last for of, first, last in self._numbers)
 
     def gives(self, address: Address) -> bool:
         """Whether the pool has this address, and does not avoid it."""
