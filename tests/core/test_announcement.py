@@ -401,7 +401,7 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestAnyHistory = AnyHistory.TestCase
-TestAnyHistory.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestAnyHistory.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.slow
@@ -630,6 +630,47 @@ def test_an_endpoint_slice_that_changes_its_service_leaves_the_other_without() -
     intents = desk.run(SliceSeen(attrs.evolve(slice_, service=second.key.name)))
     assert [Withdraw(address=ipv6(0)), Announce(address=ipv6(1))] == acts(intents)
     assert [Withdraw(address=ipv6(1))] == acts(desk.run(SliceGone(slice_.key)))
+
+
+def test_an_orphan_is_let_go_only_when_everything_has_been_looked_at() -> None:
+    kept: dict[Address, tuple[str, ...]] = {ipv6(number): () for number in (0, 1, 2, 77)}
+    desk = speaker(*announcing(*holding(3)), answering=kept, effort=1)
+    assert [Withdraw(address=ipv6(77))] == acts(desk.intents)
+
+
+def ranked_first(address: Address, names: Iterable[str] = ("n1", "n2", "n3")) -> str:
+    return min(names, key=lambda name: sha256(f"{name}#{address}".encode()).digest())
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_first_address_that_is_added_takes_the_second_with_it(number: int) -> None:
+    six, both = (plain_service("a", held=held) for held in [(ipv6(number),), (ipv4(number), ipv6(number))])
+    desk = speaker(*announcing(six), members=("n1", "n2", "n3"))
+    desk.run(ServiceSeen(both))
+    expected = {ipv4(number), ipv6(number)} if ranked_first(ipv4(number)) == "n1" else set()
+    assert expected == set(desk.state.announced)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_sharers_of_an_address_elect_one_node_though_it_is_the_second_of_one(number: int) -> None:
+    terms = {"metallb.io/allow-shared-ip": "k"}
+    six = plain_service("six", held=(ipv6(number),), annotations=terms)
+    both = plain_service("both", held=(ipv4(number), ipv6(number)), annotations=terms)
+    desk = speaker(*announcing(six), members=("n1", "n2", "n3"))
+    desk.run(*announcing(both))
+    expected = {ipv4(number), ipv6(number)} if ranked_first(ipv4(number)) == "n1" else set()
+    assert expected == set(desk.state.announced)
+    desk.run(ServiceGone(both.key, both.uid))
+    assert ({ipv6(number)} if ranked_first(ipv6(number)) == "n1" else set()) == set(desk.state.announced)
+
+
+def test_an_advertisement_that_changes_is_looked_at_anew_and_each_names_interfaces_for_its_nodes() -> None:
+    here, there = LabelSelector.of(zone="a"), LabelSelector.of(zone="b")
+    desk = speaker(NodeSeen(Node(name="n1", labels={"zone": "a"})), *announcing(*holding(1)))
+    others = L2Advertisement(name="all", node_selectors=(there,), interfaces=("eth1",))
+    assert [Withdraw(address=ipv6(0))] == acts(desk.run(ConfigSeen(document(others))))
+    ours = L2Advertisement(name="ours", node_selectors=(here,), interfaces=("eth0",))
+    assert [Announce(address=ipv6(0), interfaces=("eth0",))] == acts(desk.run(ConfigSeen(document(ours))))
 
 
 @given(count=st.integers(1, 6), seed=st.integers(0, 99))

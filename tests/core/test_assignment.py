@@ -19,7 +19,7 @@ import model_allocation as model
 from lbcore import assignment
 from lbcore.addresses import Address, Family
 from lbcore.assignment import AssignmentSettings, AssignmentState, explain
-from lbcore.config import Config, Pool, build
+from lbcore.config import Config, Pool, ServiceAllocation, build
 from lbcore.events import (
     AddressHeard,
     Applied,
@@ -29,13 +29,14 @@ from lbcore.events import (
     Failed,
     Kind,
     Listed,
+    NamespaceSeen,
     ServiceGone,
     ServiceSeen,
     Stopping,
     Tick,
 )
 from lbcore.intents import EventType, Intent, RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
-from lbcore.model import IPFamilyPolicy, Namespace, Port, Service, ServiceKey
+from lbcore.model import IPFamilyPolicy, LabelSelector, Namespace, Port, Service, ServiceKey
 from lbcore.requests import Request, read_request
 from lbcore.sharing import sharing_of
 from lbcore.verdicts import Reason
@@ -410,7 +411,7 @@ def spec_of(service: Service) -> Service:
 
 
 TestAnyHistory = AnyHistory.TestCase
-TestAnyHistory.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestAnyHistory.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.slow
@@ -498,6 +499,40 @@ def test_an_address_that_becomes_free_costs_no_more_when_many_wait(make: Callabl
     assert len(steps) <= 4  # a look at one Service each
 
 
+def test_who_changes_what_it_waits_for_keeps_its_place_where_it_goes_on_waiting() -> None:
+    desk = controller(room_for(1), *(ServiceSeen(any_address(name)) for name in ("a-holder", "first", "second")))
+    desk.run(ServiceSeen(no_company("first")))
+    (served,) = writes(desk.run(ServiceGone(ServiceKey("red", "a-holder"))))
+    assert "first" == served.key.name
+
+
+def test_a_family_of_the_pool_it_is_in_is_waited_for_even_if_that_is_not_automatic() -> None:
+    named = {"metallb.io/address-pool": "p"}
+    manual = ConfigSeen(document(attrs.evolve(Pool.parse("p", "10.0.0.0/31", "2001:db8::/128"), auto_assign=False)))
+    six = attrs.evolve(any_address("six"), annotations=named)
+    dual = attrs.evolve(both_families("dual"), ip_family_policy=IPFamilyPolicy.PREFER_DUAL_STACK, annotations=named)
+    desk = controller(manual, ServiceSeen(six))
+    assert [(ipv4(0),)] == [each.addresses for each in writes(desk.run(ServiceSeen(dual)))]
+    assert [] == writes(desk.run(ServiceSeen(attrs.evolve(dual, annotations={}, held=(ipv4(0),)))))
+    assert [(ipv4(0), ipv6(0))] == [each.addresses for each in writes(desk.run(ServiceGone(six.key)))]
+
+
+def test_a_family_it_has_from_elsewhere_is_waited_for_in_the_pool_it_asks_for() -> None:
+    dual = attrs.evolve(both_families("dual"), held=(ipv4(512),))
+    asking = attrs.evolve(dual, annotations={"metallb.io/address-pool": "p"})
+    four = plain_service("four", annotations={"metallb.io/address-pool": "p"})
+    desk = controller(pool("p", "10.0.0.0/32", "2001:db8::/64"), pool("q", "10.0.2.0/32"), ServiceSeen(four))
+    (refused,) = writes(desk.run(ServiceSeen(asking)))
+    assert ((ipv4(512),), True) == (refused.addresses, refused.refusal is not None)
+    assert [(ipv4(0), ipv6(0))] == [each.addresses for each in writes(desk.run(ServiceGone(four.key)))]
+
+
+def test_the_address_of_an_object_that_was_created_anew_unnoticed_goes_to_who_waited() -> None:
+    desk = controller(room_for(1), ServiceSeen(any_address("holder")), ServiceSeen(any_address("waiter")))
+    intents = writes(desk.run(ServiceSeen(attrs.evolve(any_address("holder"), uid="another"))))
+    assert [("waiter", 1), ("holder", 0)] == [(each.key.name, len(each.addresses)) for each in intents]
+
+
 def test_company_is_found_when_a_sharer_makes_room() -> None:
     terms = {"metallb.io/allow-shared-ip": "k"}
     first, second, waiter = (
@@ -519,7 +554,64 @@ def test_holders_who_must_move_come_before_those_who_never_had_an_address() -> N
     assert {"a", "b"} == {intent.key.name for intent in moved if intent.addresses}
 
 
+# Starting.
+
+
+def test_at_a_start_all_claims_are_entered_before_anything_new_is_given() -> None:
+    stray = attrs.evolve(any_address("stray"), held=(ipv6(999),), created="2020")
+    holder = attrs.evolve(any_address("holder"), held=(ipv6(0),), created="2025")
+    assert ["stray"] == [each.key.name for each in writes(controller(room_for(2), *seen(stray, holder)).intents)]
+
+
+def test_at_a_start_holders_who_must_move_come_before_newcomers() -> None:
+    newcomer = attrs.evolve(any_address("newcomer"), created="2020")
+    stray = attrs.evolve(any_address("stray"), held=(ipv6(999),), created="2025")
+    served = [
+        each.key.name for each in writes(controller(room_for(1), *seen(newcomer, stray)).intents) if each.addresses
+    ]
+    assert ["stray"] == served
+
+
+@pytest.mark.parametrize(
+    "wish", [{"load_balancer_ip": "2001:db8::3"}, {"annotations": {"metallb.io/address-pool": "q"}}], ids=str
+)
+def test_at_a_start_a_wish_that_was_made_meanwhile_is_granted(wish: dict[str, object]) -> None:
+    service = attrs.evolve(any_address("a"), held=(ipv6(0),), **wish)  # type: ignore[arg-type]
+    (written,) = writes(controller(room_for(1), pool("q", "2001:db8::3/128"), ServiceSeen(service)).intents)
+    assert (ipv6(3),) == written.addresses
+
+
+def test_at_a_start_a_status_that_was_left_over_is_cleared() -> None:
+    service = attrs.evolve(any_address("a"), held=(ipv6(0),), type="ClusterIP")
+    assert [SetAddresses(key=service.key, uid=service.uid)] == writes(
+        controller(room_for(1), ServiceSeen(service)).intents
+    )
+
+
+def seen(*services: Service) -> list[Event]:
+    return [ServiceSeen(service) for service in services]
+
+
 # Configuration.
+
+
+def test_a_request_that_makes_no_sense_keeps_an_address_that_is_shared() -> None:
+    terms = {"metallb.io/allow-shared-ip": "k"}
+    first, second = (
+        plain_service(name, cluster_ips=("fd00::1",), annotations=terms, ports=(Port("TCP", number),))
+        for name, number in [("first", 80), ("second", 443)]
+    )
+    desk = controller(room_for(1), *seen(first, second))
+    (written,) = writes(desk.run(ServiceSeen(attrs.evolve(second, load_balancer_ip="nonsense", held=(ipv6(0),)))))
+    assert ((ipv6(0),), True) == (written.addresses, written.refusal is not None)
+
+
+def test_a_namespace_whose_labels_come_to_match_lets_its_services_in() -> None:
+    terms = ServiceAllocation(namespace_selectors=(LabelSelector.of(tier="gold"),))
+    gold = ConfigSeen(document(attrs.evolve(Pool.parse("p", "2001:db8::/64"), allocation=terms)))
+    desk = controller(gold, NamespaceSeen(Namespace(name="red")), ServiceSeen(any_address("a")))
+    intents = writes(desk.run(NamespaceSeen(Namespace(name="red", labels={"tier": "gold"}))))
+    assert [(ipv6(0),)] == [each.addresses for each in intents]
 
 
 @given(
@@ -634,6 +726,14 @@ def test_a_write_that_failed_for_good_is_asked_for_again_when_the_service_is_tol
     (written,) = writes(desk.intents)
     assert [] == desk.run(Failed(intent=written, message="modified", retry=False))
     assert [written] == writes(desk.run(ServiceSeen(attrs.evolve(any_address("a"), labels={"a": "b"}))))
+
+
+def test_so_is_a_refusal_that_could_not_be_written() -> None:
+    desk = controller(pool("p", "10.0.0.0/24"), ServiceSeen(any_address("a")))
+    (written,) = writes(desk.intents)
+    assert (True, ()) == (written.refusal is not None, written.addresses)
+    desk.run(Failed(intent=written, message="modified", retry=False))
+    assert [written] == writes(desk.run(ServiceSeen(any_address("a"))))
 
 
 def test_an_end_that_belongs_to_an_earlier_object_of_the_name_is_no_end() -> None:

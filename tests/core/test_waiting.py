@@ -20,7 +20,8 @@ COMPANIES = tuple(Company(place, terms, ports) for place in PLACES[:3] for terms
 THINGS: tuple[WaitsFor, ...] = (*PLACES, *COMPANIES)
 
 keys = st.sampled_from([ServiceKey("red", letter) for letter in "abcde"])
-whats = st.lists(st.sampled_from(THINGS), max_size=4, unique=True).map(tuple)
+FEW = (*PLACES[:3], *COMPANIES[:4])
+whats = st.lists(st.sampled_from(FEW) | st.sampled_from(THINGS), max_size=4, unique=True).map(tuple)
 
 
 class WaitingAgainstLists(RuleBasedStateMachine):

@@ -290,3 +290,22 @@ def test_a_pause_between_tries_grows_to_half_a_minute_and_begins_anew_with_a_new
     loop.done("reflex", Failed(intent=dispatch.intent, message="away"), now)
     assert loop.deadline is not None
     assert loop.deadline - now <= 0.125
+
+
+def test_a_newer_wish_does_not_pay_for_the_failures_of_the_older() -> None:
+    loop = new_loop()
+    loop.receive(heard(1))
+    (dispatch,) = loop.tick(0.0).dispatches
+    now = 0.0
+    for _ in range(6):
+        loop.done("reflex", Failed(intent=dispatch.intent, message="away"), now)
+        now += 60.0
+        (dispatch,) = loop.tick(now).dispatches
+    loop.receive(heard(1, "down"))
+    assert () == loop.tick(now).dispatches
+    loop.done("reflex", Failed(intent=dispatch.intent, message="away"), now)
+    (dispatch,) = loop.tick(now).dispatches
+    assert Withdraw(address=ipv6(1)) == dispatch.intent
+    loop.done("reflex", Failed(intent=dispatch.intent, message="away"), now)
+    assert loop.deadline is not None
+    assert loop.deadline - now <= 0.125
