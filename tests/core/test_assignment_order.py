@@ -53,7 +53,12 @@ def moved() -> tuple[Desk, SetAddresses, SetAddresses]:
 def test_who_gets_an_address_is_written_after_who_gives_it_up() -> None:
     _, away, granted = moved()
     assert (OLD.key, (OTHER,), frozenset({V6}), ()) == (away.key, away.addresses, away.gives_up, away.after)
-    assert (NEW.key, (V6,), frozenset(), (OLD.key,)) == (granted.key, granted.addresses, granted.gives_up, granted.after)
+    assert (NEW.key, (V6,), frozenset(), (OLD.key,)) == (
+        granted.key,
+        granted.addresses,
+        granted.gives_up,
+        granted.after,
+    )
 
 
 def test_what_has_been_written_holds_nobody_up() -> None:
