@@ -6,9 +6,12 @@ with the simulation, a bug that is put back does not.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,16 @@ def test_no_promise_is_broken_in_a_quarter_of_an_hour(seed: int) -> None:
 def test_no_promise_is_broken_in_ten_hours_of_ten_clusters(first: int) -> None:
     broken = {seed: simulate(seed, 1.0).violations for seed in range(first, first + 10)}
     assert {} == {seed: violations for seed, violations in broken.items() if violations}
+
+
+def test_the_judge_shares_no_code_with_what_it_judges() -> None:
+    judge = ("checker", "oracle", "questions")
+    imported = set()
+    for name in judge:
+        tree = ast.parse(inspect.getsource(import_module(f"lbcore.simulation.{name}")))
+        imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    ours = {module for module in imported if module.startswith("lbcore")}
+    assert {"lbcore.simulation.oracle", "lbcore.simulation.questions"} == ours
 
 
 def test_one_seed_is_one_history() -> None:
