@@ -60,6 +60,12 @@ class Fifo(Generic[K]):
             head += 1
         return Fifo(head, self._tail, items, self._places.delete(key))
 
+    def compact(self) -> Fifo[K]:
+        """The same queue with its places counted anew, if most of them are gaps that removed keys left."""
+        if self._tail - self._head <= 2 * len(self) + 16:
+            return self
+        return Fifo.of(self)
+
     def following(self, place: int) -> tuple[int, K] | None:
         """The first key at or behind a place, with its own place: to go through the queue in portions."""
         for candidate in range(max(place, self._head), self._tail):
@@ -113,7 +119,9 @@ class Worklist(Generic[K]):
 
     def sweep(self) -> Worklist[K]:
         """Look at every key now known, from the beginning, behind what is urgent."""
-        return Worklist(self._urgent, self._roster, self._roster._head, self._roster._tail)
+        # Paid for by the removals that left the gaps: a sweep costs what there is, not what there was.
+        roster = self._roster.compact()
+        return Worklist(self._urgent, roster, roster._head, roster._tail)
 
     def take(self) -> tuple[K | None, Worklist[K]]:
         """The next key to look at and the list without it; None when there is none, or at a gap in a
