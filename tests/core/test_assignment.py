@@ -668,6 +668,19 @@ def test_without_any_configuration_everybody_is_told_so() -> None:
     assert Reason.NO_POOLS is written.refusal.reason
 
 
+def test_a_pool_edit_costs_what_there_is_and_not_what_there_was() -> None:
+    desk = controller(pool("p", "2001:db8::/64"), ServiceSeen(any_address("first")), slice_size=1)
+    for number in range(100):
+        passing = any_address(f"passing-{number}")
+        desk.run(ServiceSeen(passing), ServiceGone(passing.key, passing.uid))
+    desk.run(ServiceSeen(any_address("last")))
+    steps: list[tuple[Intent, ...]] = []
+    desk.on_step = steps.append
+    desk.run(pool("p", "2001:db8:1::/64"))
+    assert ["first", "last"] == [intent.key.name for intents in steps for intent in writes(intents)]
+    assert len(steps) <= 5
+
+
 def test_a_service_that_comes_during_a_pool_edit_is_served_at_once() -> None:
     services = [ServiceSeen(any_address(f"s{number}")) for number in range(40)]
     desk = controller(pool("p", "2001:db8::/64"), *services, slice_size=4)
