@@ -4,8 +4,9 @@ It holds the one state variable. `receive` takes events in, `tick` does one step
 carry out now, `done` takes the outcome back; asyncio (`carrier`) or a virtual clock drives it.
 
 - The inbox keeps the newest event per subject, in the place of the one it replaces, and never
-  merges a deleted Service with one created anew under its name. What failover depends on
-  overtakes the rest.
+  merges a deleted Service with one created anew under its name, nor a change with what was listed
+  before a `Listed`: a list without what went away meanwhile, and without what came in its place, is
+  a cluster that never was. What failover depends on overtakes the rest.
 - Each intent type has one sink. For one subject, intents are carried out one at a time and in
   order; one that still waits is replaced by a newer. What failed is tried again later, at growing
   and jittered intervals, unless something newer has come. A status that shows an address which
@@ -29,6 +30,7 @@ from lbcore.events import (
     Event,
     Failed,
     LinksSeen,
+    Listed,
     MembersSeen,
     ServiceGone,
     ServiceSeen,
@@ -169,6 +171,7 @@ class Loop(Generic[S]):
         self._rng = rng
         self._urgent: dict[Hashable, Event] = {}
         self._inbox: dict[Hashable, Event] = {}
+        self._lists = 0  # told so far
         self._lanes = {lane.name: _LaneState(lane) for lane in lanes}
         self._lane_of: Mapping[type[Intent], _LaneState] = {
             intent: self._lanes[lane.name] for lane in lanes for intent in lane.handles
@@ -192,8 +195,12 @@ class Loop(Generic[S]):
 
     def receive(self, event: Event) -> None:
         """Take an event in; it replaces one about the same thing that has not been looked at yet."""
-        lane = self._urgent if isinstance(event, _URGENT) else self._inbox
-        lane[_identity(event)] = event
+        if isinstance(event, _URGENT):
+            self._urgent[_identity(event)] = event
+            return
+        self._inbox[self._lists, _identity(event)] = event
+        if isinstance(event, Listed):
+            self._lists += 1
 
     def tick(self, now: float) -> Turn:
         """One step of the brain, if one is due, and every intent that may start now."""
