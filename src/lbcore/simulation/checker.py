@@ -68,6 +68,11 @@ class Health(Protocol):
         ...
 
     @property
+    def lossy_at(self) -> float:
+        """When the wire last lost frames."""
+        ...
+
+    @property
     def members(self) -> Iterable[str]:
         """The nodes whose records are kept alive."""
         ...
@@ -99,7 +104,11 @@ class Checker:
         self._touched_config = 0.0
         self._causes: dict[tuple[str, Address], _Cause] = {}
         self._edited: dict[str, None] = {}  # Services whose wishes changed since all was settled
-        self._spoke: dict[Address, str] = {}
+        self._reconfigured = False  # whether pools or namespaces did
+        self._shared: dict[Address, None] = {}  # what several Services had at some moment since then
+        self._spoke: dict[Address, tuple[str, float]] = {}  # who announced it last, and when
+        self._buried: dict[str, None] = {}  # pools that are no more
+        self._reborn: dict[str, None] = {}  # those whose name came again: their status is written when a count changes
 
     @property
     def cluster(self) -> Cluster:
@@ -130,8 +139,12 @@ class Checker:
             return
         if resource in _CONFIG:
             self._read_config()
+        if resource == "ipaddresspools":
+            self._note_birth((after or before or {})["metadata"]["name"], before, after)
         if resource == "services":
             self._edited[name] = None
+        if resource in ("ipaddresspools", "namespaces"):
+            self._reconfigured = True
         if resource in ("services", "namespaces", *_CONFIG):
             self._note_causes()
 
@@ -139,7 +152,7 @@ class Checker:
         """A frame was put on the wire."""
         told = announced(frame)
         if told is not None:
-            self._spoke[told[0]] = sender
+            self._spoke[told[0]] = sender, self._now()
             self._touched.setdefault(told[0], self._now())
 
     def _touch(self, resource: str, name: str, before: Document | None, after: Document | None) -> None:
@@ -158,6 +171,12 @@ class Checker:
             for address in addresses_of(service) if service is not None else ():
                 self._touched[address] = now
 
+    def _note_birth(self, pool: str, before: Document | None, after: Document | None) -> None:
+        if after is None:
+            self._buried[pool] = None
+        elif before is None and pool in self._buried:
+            self._reborn[pool] = None
+
     def _read_config(self) -> None:
         pools = read_pools(self._objects["ipaddresspools"].values(), self._objects["l2advertisements"].values())
         self._sound = pools is not None
@@ -168,6 +187,7 @@ class Checker:
     def _note_causes(self) -> None:
         """Every hold for whose end there is a reason from now on, until all is settled."""
         cluster = self.cluster
+        self._note_shared(cluster)
         for address in cluster.held:
             for service in cluster.holders(address):
                 hold = service["metadata"]["uid"], address
@@ -176,6 +196,11 @@ class Checker:
                     self._causes[hold] = _Cause.MAY_NOT
                 elif not cluster.as_asked(service, address):
                     self._causes.setdefault(hold, _Cause.OTHER_WISH)
+
+    def _note_shared(self, cluster: Cluster) -> None:
+        for address in cluster.held:
+            if len(cluster.holders(address)) > 1:
+                self._shared[address] = None
 
     # What is judged at once
 
@@ -202,6 +227,8 @@ class Checker:
         cause = self._causes.get((uid, address))
         if cause is _Cause.MAY_NOT or address.version not in request.families:
             return
+        if name in self._edited and (self._reconfigured or address in self._shared):
+            return  # changes of several objects may be told in an order in which it could not keep the address
         if not cluster.permits(before, address):
             return
         if cause is None and cluster.as_asked(before, address):
@@ -259,6 +286,9 @@ class Checker:
         self._judge_announcers(cluster)
         self._causes.clear()
         self._edited.clear()
+        self._reconfigured = False
+        self._shared.clear()
+        self._note_shared(cluster)
 
     def _judge_service(self, cluster: Cluster, name: str, service: Document) -> None:
         held = addresses_of(service)
@@ -287,6 +317,8 @@ class Checker:
             for family, key in ((4, "assignedIPv4"), (6, "assignedIPv6")):
                 used = sum(1 for address in cluster.held if address.version == family and address in pool)
                 said = document.get("status", {}).get(key)
+                if said is None and pool.name in self._reborn:
+                    continue
                 if said != used:
                     self._complain("a pool's status counts what is used", f"{pool.name} has {used}, {key} is {said}")
 
@@ -300,11 +332,9 @@ class Checker:
                 self._complain("one announcer for an address", f"{answering} answer for {address}, and {wanted} should")
             if not wanted and not answering and not cluster.holders(address):
                 gone.append(address)
-            if len(wanted) == 1 and self._spoke.get(address) != wanted[0]:
-                self._complain(
-                    "a take-over is told", f"{wanted[0]} has {address}, {self._spoke.get(address)} spoke last"
-                )
-
+            speaker, moment = self._spoke.get(address, (None, self._now()))
+            if len(wanted) == 1 and speaker != wanted[0] and moment > self._health.lossy_at:
+                self._complain("a take-over is told", f"{wanted[0]} has {address}, {speaker} spoke last")
         for address in gone:
             del self._touched[address]
 

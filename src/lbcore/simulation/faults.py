@@ -23,6 +23,7 @@ class Faults:
         self._rng = rng
         self._healthy: dict[str, float] = {node.name: 0.0 for node in nodes}
         self._mending: dict[str, Callable[[], None]] = {}
+        self.lossy_at = -1.0
         self._kinds: tuple[tuple[int, str, Callable[[], None]], ...] = (
             (4, "node crashed", self._crash_node),
             (3, "node froze", self._freeze_node),
@@ -226,6 +227,8 @@ class Faults:
         self._last(what, lambda: self._calm(before), self._rng.uniform(1.0, 12.0))
 
     def _calm(self, before: dict[str, float]) -> None:
+        if "frames_lost" in before:
+            self.lossy_at = self._in.clock.now
         for name, value in before.items():
             setattr(self._in.weather, name, value)
 
