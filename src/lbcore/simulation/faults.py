@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 
-from lbcore.simulation.machines import ControllerMachine, Fabric, Node
+from lbcore.simulation.controller import ControllerMachine
+from lbcore.simulation.fabric import Fabric
+from lbcore.simulation.node import Node
 
 __all__ = ["Faults"]
 

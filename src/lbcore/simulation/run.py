@@ -17,9 +17,11 @@ from attrs import field, frozen
 from lbcore.assignment import AssignmentSettings
 from lbcore.simulation.checker import Checker, Violation
 from lbcore.simulation.clock import Clock, Trace
+from lbcore.simulation.controller import ControllerMachine
+from lbcore.simulation.fabric import Fabric
 from lbcore.simulation.faults import Faults
-from lbcore.simulation.machines import LINK, ControllerMachine, Fabric, Node
 from lbcore.simulation.network import Decoder, Weather
+from lbcore.simulation.node import LINK, Node
 from lbcore.simulation.reflex import Pulse
 from lbcore.simulation.segment import MemberRecords, Segment
 from lbcore.simulation.users import Users

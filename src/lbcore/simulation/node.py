@@ -1,54 +1,28 @@
-"""The pretend machines: one that runs the controller, and nodes that run a speaker and its reflex process.
+"""A pretend node: a machine with a network interface, a speaker and its reflex process.
 
-They start, stop, crash, freeze and return as their real ones do: the controller and the speaker are
-born anew from nothing, the reflex process outlives its speaker for `SILENCE` seconds, and a speaker
-finds it again.
+They start, stop, crash, freeze and return as their real ones do: the speaker is born anew from
+nothing, the reflex process outlives it for `SILENCE` seconds, and the next speaker finds it again.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable
 
 from attrs import define, field
 
-from lbcore import announcement, assignment
+from lbcore import announcement
 from lbcore.addresses import Address
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
-from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.daemons.loop import Dispatch, Lane, Turn
-from lbcore.events import (
-    AnsweringSeen,
-    Applied,
-    Event,
-    Failed,
-    Kind,
-    LinksSeen,
-    Listed,
-    MembersSeen,
-    Stopping,
-)
-from lbcore.intents import (
-    Announce,
-    Intent,
-    RecordEvent,
-    ReportConfig,
-    SetAddresses,
-    SetLinks,
-    SetPoolUsage,
-    SetPresence,
-    Withdraw,
-)
+from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, LinksSeen, Listed, MembersSeen, Stopping
+from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetLinks, SetPresence, Withdraw
 from lbcore.model import Link
-from lbcore.simulation.clock import Clock, Trace
 from lbcore.simulation.daemon import Daemon
-from lbcore.simulation.network import ApiLink, Decoder, Weather
-from lbcore.simulation.reflex import Pulse, Reflex, ReflexWiring
-from lbcore.simulation.segment import MemberRecords, Segment
-from lbcore.simulation.world import ApiServer
+from lbcore.simulation.fabric import Fabric
+from lbcore.simulation.network import ApiLink
+from lbcore.simulation.reflex import Reflex, ReflexWiring
 
-__all__ = ["LINK", "SILENCE", "ControllerMachine", "Fabric", "Node"]
+__all__ = ["LINK", "SILENCE", "Node"]
 
 SILENCE = 5.0  # seconds without a speaker after which a reflex process lets go
 LINK = "eth0"
@@ -56,92 +30,6 @@ _INDEX = 2
 _LOCAL = 0.0002  # seconds for a message between a speaker and its reflex process
 _BIRTH = 0.3  # seconds until a new reflex process listens
 _KINDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG})
-
-
-@define
-class Fabric:
-    """Everything that machines share."""
-
-    clock: Clock
-    trace: Trace
-    server: ApiServer
-    decoder: Decoder
-    weather: Weather
-    segment: Segment
-    records: MemberRecords
-    pulse: Pulse
-    counts: Counter[str]
-    seeds: random.Random
-
-    def dice(self) -> random.Random:
-        """Dice of one's own, so that what one does changes nothing for another."""
-        return random.Random(self.seeds.getrandbits(64))
-
-    def connect(self, kinds: frozenset[Kind], deliver: Callable[[Event], None]) -> ApiLink:
-        """A connection to the API server."""
-        return ApiLink(self.clock, self.server, self.decoder, self.weather, self.dice(), self.counts, kinds, deliver)
-
-
-class ControllerMachine:
-    """Where the controller runs, one at a time."""
-
-    def __init__(self, fabric: Fabric, settings: AssignmentSettings) -> None:
-        self._in = fabric
-        self._settings = settings
-        self._daemon: Daemon[AssignmentState] | None = None
-        self._link: ApiLink | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether there is a controller, perhaps a frozen one."""
-        return self._daemon is not None
-
-    def start(self) -> None:
-        """A new controller, that knows nothing."""
-        if self._daemon is not None:
-            return
-        fabric = self._in
-        daemon: Daemon[AssignmentState] = Daemon(
-            "controller",
-            assignment.step,
-            AssignmentState(settings=self._settings),
-            [Lane(name="cluster", handles=(SetAddresses, RecordEvent, SetPoolUsage, ReportConfig), concurrency=8)],
-            clock=fabric.clock,
-            trace=fabric.trace,
-            rng=fabric.dice(),
-            carry_out=lambda dispatch: self._write(daemon, dispatch),
-        )
-        self._daemon = daemon
-        self._link = fabric.connect(assignment.NEEDS, daemon.receive)
-        fabric.trace.add("controller", "started")
-
-    def crash(self) -> None:
-        """The process is gone, in the middle of whatever it did."""
-        if self._daemon is None or self._link is None:
-            return
-        self._daemon.kill()
-        self._link.close()
-        self._daemon = self._link = None
-        self._in.trace.add("controller", "crashed")
-
-    def freeze(self) -> None:
-        """The machine stands still."""
-        if self._daemon is not None:
-            self._daemon.freeze()
-
-    def thaw(self) -> None:
-        """The machine goes on."""
-        if self._daemon is not None:
-            self._daemon.thaw()
-
-    @property
-    def link(self) -> ApiLink | None:
-        """The connection to the API server, to be cut and healed."""
-        return self._link
-
-    def _write(self, daemon: Daemon[AssignmentState], dispatch: Dispatch) -> None:
-        assert self._link is not None
-        self._link.write(dispatch.intent, lambda outcome: daemon.done(dispatch.lane, outcome))
 
 
 @define(eq=False)
