@@ -29,10 +29,11 @@ from lbcore.simulation.oracle import (
 )
 from lbcore.simulation.questions import announced, answered, question
 
-__all__ = ["REACTION", "STABLE", "Checker", "Health", "Violation"]
+__all__ = ["LAST_WORD", "REACTION", "STABLE", "Checker", "Health", "Violation"]
 
 REACTION = 4.0
 STABLE = 4.0
+LAST_WORD = 11.0  # a node answers another's announcement at once, or 10 s after its last answer (RFC 5227)
 _CONFIG = ("ipaddresspools", "l2advertisements")
 
 
@@ -46,6 +47,15 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.moment:.3f} s: {self.promise}: {self.text}"
+
+
+@frozen
+class _Exchange:
+    """An address that was given to another while its holder still had it, for what the other had."""
+
+    address: Address
+    returned: frozenset[Address]
+    text: str
 
 
 class _Cause(Enum):
@@ -97,14 +107,17 @@ class Checker:
             resource: {} for resource in ("services", "endpointslices", "nodes", "namespaces", *_CONFIG)
         }
         self._pools: list[Pool] = []
+        # Every sound configuration since all was settled: a controller may have missed the last of them, and
+        # it may hear of a Service's change before that of a pool which came first.
+        self._variants: list[list[Pool]] = [[]]
         self._sound = True
         self._cluster: Cluster | None = None
         self._touched: dict[Address, float] = {}
         self._touched_nodes: dict[str, float] = {}
         self._touched_config = 0.0
         self._causes: dict[tuple[str, Address], _Cause] = {}
+        self._exchanges: dict[str, _Exchange] = {}
         self._edited: dict[str, None] = {}  # Services whose wishes changed since all was settled
-        self._reconfigured = False  # whether pools or namespaces did
         self._shared: dict[Address, None] = {}  # what several Services had at some moment since then
         self._spoke: dict[Address, tuple[str, float]] = {}  # who announced it last, and when
         self._buried: dict[str, None] = {}  # pools that are no more
@@ -143,8 +156,6 @@ class Checker:
             self._note_birth((after or before or {})["metadata"]["name"], before, after)
         if resource == "services":
             self._edited[name] = None
-        if resource in ("ipaddresspools", "namespaces"):
-            self._reconfigured = True
         if resource in ("services", "namespaces", *_CONFIG):
             self._note_causes()
 
@@ -182,12 +193,16 @@ class Checker:
         self._sound = pools is not None
         if pools is not None:
             self._pools = pools
+            self._variants.append(pools)
         self._cluster = None
 
     def _note_causes(self) -> None:
         """Every hold for whose end there is a reason from now on, until all is settled."""
-        cluster = self.cluster
-        self._note_shared(cluster)
+        self._note_shared(self.cluster)
+        for pools in self._variants:
+            self._note_causes_in(Cluster(self._objects, pools))
+
+    def _note_causes_in(self, cluster: Cluster) -> None:
         for address in cluster.held:
             for service in cluster.holders(address):
                 hold = service["metadata"]["uid"], address
@@ -208,18 +223,29 @@ class Checker:
         had, has = addresses_of(before), addresses_of(after)
         if not is_ours(after):
             return
+        self._settle_exchange(name, has)
         for address in has:
             if address not in had:
-                self._judge_gain(name, after, address)
+                self._judge_gain(name, after, address, had)
         for address in had:
             if address not in has:
                 self._judge_loss(name, before, address, has)
 
-    def _judge_gain(self, name: str, service: Document, address: Address) -> None:
+    def _judge_gain(self, name: str, service: Document, address: Address, had: tuple[Address, ...]) -> None:
         for other in self.cluster.holders(address, but=name):
             edited = name in self._edited or name_of(other) in self._edited
-            if not edited and not self.cluster.compatible(service, other):
-                self._complain("one Service for an address and port", f"{name} is given {address} of {name_of(other)}")
+            if edited or self.cluster.compatible(service, other):
+                continue
+            text = f"{name} is given {address} of {name_of(other)}"
+            self._exchanges[name_of(other)] = _Exchange(address, frozenset(had), text)
+            if not had:
+                self._settle_exchange(name_of(other), ())
+
+    def _settle_exchange(self, name: str, has: tuple[Address, ...]) -> None:
+        """One that another was given an address of must get that one's in return, with its next write."""
+        exchange = self._exchanges.pop(name, None)
+        if exchange is not None and (exchange.address in has or not exchange.returned.intersection(has)):
+            self._complain("one Service for an address and port", exchange.text)
 
     def _judge_loss(self, name: str, before: Document, address: Address, has: tuple[Address, ...]) -> None:
         cluster, uid = self.cluster, before["metadata"]["uid"]
@@ -227,7 +253,7 @@ class Checker:
         cause = self._causes.get((uid, address))
         if cause is _Cause.MAY_NOT or address.version not in request.families:
             return
-        if name in self._edited and (self._reconfigured or address in self._shared):
+        if name in self._edited and address in self._shared:
             return  # changes of several objects may be told in an order in which it could not keep the address
         if not cluster.permits(before, address):
             return
@@ -282,11 +308,13 @@ class Checker:
         cluster = self.cluster
         for name, service in self._objects["services"].items():
             self._judge_service(cluster, name, service)
+        for name in list(self._exchanges):
+            self._settle_exchange(name, ())
         self._judge_usage(cluster)
         self._judge_announcers(cluster)
         self._causes.clear()
         self._edited.clear()
-        self._reconfigured = False
+        self._variants = [self._pools]
         self._shared.clear()
         self._note_shared(cluster)
 
@@ -332,11 +360,16 @@ class Checker:
                 self._complain("one announcer for an address", f"{answering} answer for {address}, and {wanted} should")
             if not wanted and not answering and not cluster.holders(address):
                 gone.append(address)
-            speaker, moment = self._spoke.get(address, (None, self._now()))
-            if len(wanted) == 1 and speaker != wanted[0] and moment > self._health.lossy_at:
-                self._complain("a take-over is told", f"{wanted[0]} has {address}, {speaker} spoke last")
+            if len(wanted) == 1:
+                self._judge_last_word(address, wanted[0])
         for address in gone:
             del self._touched[address]
+
+    def _judge_last_word(self, address: Address, node: str) -> None:
+        speaker, moment = self._spoke.get(address, (None, 0.0))
+        heard = moment > self._health.lossy_at and self._now() - moment > LAST_WORD
+        if speaker is None or (speaker != node and heard):
+            self._complain("a take-over is told", f"{node} has {address}, {speaker} spoke last")
 
     def _complain(self, promise: str, text: str) -> None:
         self.violations.append(Violation(self._now(), promise, text))
