@@ -122,7 +122,7 @@ class ControlPlane:
         self._write_nodes()
         self._write_slices(services, pods)
         self.pods = pods
-        self._forward(services)
+        self._forward()
 
     def _read(self, objects: Mapping[ObjectKey, Document], kind: str, read: Callable[[Document], T]) -> list[T]:
         found = []
@@ -192,14 +192,16 @@ class ControlPlane:
             self._folder.write(key, yaml.safe_dump(document, sort_keys=False))
             self._written[key] = document
 
-    def _forward(self, services: Iterable[ServiceWish]) -> None:
+    def _forward(self) -> None:
+        # The Services, slices and addresses of one moment: a Service that came during this look must not be
+        # remembered as forwarded when it was not.
         # A node that is cut off has a kube-proxy that does not hear of changes either.
         objects, addresses = self._folder.objects(), self._folder.addresses()
         stations = [station for station in self._network.nodes.values() if station.reachable]
         seen = (objects, addresses, stations)
         if seen == self._seen:
             return
-        wanted = forwardings(services, objects, addresses)
+        wanted = forwardings(self._read(objects, "Service", ServiceWish.read), objects, addresses)
         for station in stations:
             ruleset = render(wanted, station.name)
             if self._installed.get(station.name) != ruleset:
