@@ -24,8 +24,10 @@ from lbcore.simulation.oracle import (
     addresses_of,
     is_ours,
     name_of,
+    ports_of,
     read_pools,
     read_request,
+    sharing_of,
 )
 from lbcore.simulation.questions import announced, answered, question
 
@@ -63,6 +65,17 @@ class _Cause(Enum):
 
     MAY_NOT = "it may not hold it"
     OTHER_WISH = "it asks for another"
+
+
+@frozen
+class _Terms:
+    """On which a Service was ready to share at some moment: the key and backends, and its ports."""
+
+    sharing: tuple[str, str]
+    ports: frozenset[tuple[str, int]]
+
+    def agree_with(self, other: _Terms) -> bool:
+        return self.sharing == other.sharing and not self.ports & other.ports
 
 
 class Health(Protocol):
@@ -119,6 +132,7 @@ class Checker:
         self._exchanges: dict[str, _Exchange] = {}
         self._edited: dict[str, None] = {}  # Services whose wishes changed since all was settled
         self._shared: dict[Address, None] = {}  # what several Services had at some moment since then
+        self._terms: dict[str, dict[_Terms, None]] = {}  # all that a Service has been ready for since then
         self._spoke: dict[Address, tuple[str, float]] = {}  # who announced it last, and when
         self._buried: dict[str, None] = {}  # pools that are no more
         self._reborn: dict[str, None] = {}  # those whose name came again: their status is written when a count changes
@@ -156,6 +170,7 @@ class Checker:
             self._note_birth((after or before or {})["metadata"]["name"], before, after)
         if resource == "services":
             self._edited[name] = None
+            self._note_terms(name, after)
         if resource in ("services", "namespaces", *_CONFIG):
             self._note_causes()
 
@@ -217,6 +232,11 @@ class Checker:
             if len(cluster.holders(address)) > 1:
                 self._shared[address] = None
 
+    def _note_terms(self, name: str, service: Document | None) -> None:
+        sharing = sharing_of(service) if service is not None else None
+        if service is not None and sharing is not None:
+            self._terms.setdefault(name, {})[_Terms(sharing, ports_of(service))] = None
+
     # What is judged at once
 
     def _judge_write(self, name: str, before: Document, after: Document) -> None:
@@ -255,12 +275,21 @@ class Checker:
             return
         if name in self._edited and address in self._shared:
             return  # changes of several objects may be told in an order in which it could not keep the address
+        if name in self._edited and self._had_company(name):
+            return  # another was given the address to share, and then the controller heard that it shares no more
         if not cluster.permits(before, address):
             return
         if cause is None and cluster.as_asked(before, address):
             self._complain("no address changes without a cause", f"{name} loses {address} and has {_texts(has)}")
         elif not has:
             self._complain("nothing is let go before something better is had", f"{name} loses {address}")
+
+    def _had_company(self, name: str) -> bool:
+        """Whether a Service was ready, before it was edited, to share with another that there has been since."""
+        now = self._objects["services"][name]
+        given_up = [terms for terms in self._terms.get(name, ()) if terms.sharing != sharing_of(now)]
+        others = [terms for other, known in self._terms.items() if other != name for terms in known]
+        return any(mine.agree_with(other) for mine in given_up for other in others)
 
     # What is judged now and then
 
@@ -317,6 +346,9 @@ class Checker:
         self._variants = [self._pools]
         self._shared.clear()
         self._note_shared(cluster)
+        self._terms.clear()
+        for name, service in self._objects["services"].items():
+            self._note_terms(name, service)
 
     def _judge_service(self, cluster: Cluster, name: str, service: Document) -> None:
         held = addresses_of(service)

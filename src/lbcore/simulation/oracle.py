@@ -15,7 +15,18 @@ from ipaddress import ip_address as parse_address
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["Cluster", "Pool", "Request", "addresses_of", "is_ours", "name_of", "read_pools", "read_request"]
+__all__ = [
+    "Cluster",
+    "Pool",
+    "Request",
+    "addresses_of",
+    "is_ours",
+    "name_of",
+    "ports_of",
+    "read_pools",
+    "read_request",
+    "sharing_of",
+]
 
 Document = dict[str, Any]
 Address = IPv4Address | IPv6Address
