@@ -1,0 +1,84 @@
+"""`lbcore plan` of two states, the second with an edited pool: does ten times the Services cost ten times the time?
+
+Measured is all that the command does but printing: reading both folders, and both brains until all
+is settled, in processor time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from attrs import frozen
+
+from benchmarks import clusters
+from benchmarks.report import Row, progress
+from lbcore.daemons.planning import Change, World, plan
+from lbcore.daemons.snapshot import list_folder
+
+__all__ = ["NAME", "run"]
+
+NAME = "plan of an edit: two states, every Service with an EndpointSlice, 10 nodes"
+SIZES = {2_000: 5, 20_000: 2}  # and how often each is measured
+_MOVED = 64  # the edit takes so many IPv4 addresses out of the pool
+
+
+@frozen
+class _Cost:
+    """Seconds of processor time."""
+
+    reading: float
+    planning: float
+
+    @property
+    def total(self) -> float:
+        return self.reading + self.planning
+
+
+def run() -> list[Row]:
+    """Both sizes, and what one is to the other."""
+    costs = {size: _median([_measure(size) for _ in range(rounds)]) for size, rounds in SIZES.items()}
+    small, large = costs.values()
+    rows = [
+        Row(what=f"{size:,} Services", figure=cost.total, unit="s",
+            note=f"reading {cost.reading:.2f} s, planning {cost.planning:.2f} s")
+        for size, cost in costs.items()
+    ]  # fmt: skip
+    ratio = large.total / small.total
+    note = f"planning alone {large.planning / small.planning:.1f} times"
+    return [*rows, Row(what="ten times the Services", figure=ratio, unit="times", at_most=12, note=note)]
+
+
+def _median(costs: list[_Cost]) -> _Cost:
+    return _Cost(median(each.reading for each in costs), median(each.planning for each in costs))
+
+
+def _measure(size: int) -> _Cost:
+    progress(f"{size:,} Services")
+    with tempfile.TemporaryDirectory() as place:
+        before, after = Path(place, "before"), Path(place, "after")
+        first = clusters.address_of(2 * _MOVED)
+        config = clusters.CONFIG.replace("10.0.0.0/8", f"{first}-10.255.255.255")
+        _write(before, size, clusters.CONFIG)
+        _write(after, size, config)
+        begin = time.process_time()
+        worlds = [World.of(asyncio.run(list_folder(folder))) for folder in (before, after)]
+        read = time.process_time()
+        found = plan(worlds)
+        cost = _Cost(read - begin, time.process_time() - read)
+    changes = [service.change for service in found.services]
+    assert len(changes) == size, f"planned {len(changes)} of {size} Services"
+    assert Change.MOVE in changes, "the edit moved nobody"
+    return cost
+
+
+def _write(folder: Path, size: int, config: str) -> None:
+    folder.mkdir()
+    (folder / "config.yaml").write_text(config + clusters.ADVERTISEMENT, encoding="utf-8")
+    nodes = [f"node-{number}" for number in range(10)]
+    clusters.write_documents(folder, "nodes", (clusters.node_text(node) for node in nodes))
+    clusters.write_documents(folder, "services", clusters.service_texts(range(size)))
+    clusters.write_documents(folder, "slices", clusters.slice_texts(range(size), nodes[0]))
