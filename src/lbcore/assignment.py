@@ -105,7 +105,7 @@ class AssignmentState:
     chances: tuple[Chance, ...] = ()
     told: Map[ServiceKey, SetAddresses] = field(factory=Map)
     unconfirmed: Map[ServiceKey, SetAddresses] = field(factory=Map)
-    showing: Map[Address, ServiceKey] = field(factory=Map)  # who may still show what he has given up
+    showing: Map[Address, frozenset[ServiceKey]] = field(factory=Map)  # who may still show what they have given up
     touched_pools: frozenset[str] = frozenset()
     told_usage: Map[str, SetPoolUsage] = field(factory=Map)
 
@@ -168,7 +168,7 @@ class _Turn:
     chances: list[Chance] = field(init=False)
     told: Map[ServiceKey, SetAddresses] = field(init=False)
     unconfirmed: Map[ServiceKey, SetAddresses] = field(init=False)
-    showing: Map[Address, ServiceKey] = field(init=False)
+    showing: Map[Address, frozenset[ServiceKey]] = field(init=False)
     touched_pools: set[str] = field(init=False)
     told_usage: Map[str, SetPoolUsage] = field(init=False)
     intents: list[Intent] = field(init=False, factory=list)
@@ -268,8 +268,14 @@ class _Turn:
             return
         self.unconfirmed = self.unconfirmed.delete(key)
         for address in written.gives_up:
-            if self.showing.get(address) == key:
-                self.showing = self.showing.delete(address)
+            self._shows_no_more(address, key)
+
+    def _shows_no_more(self, address: Address, key: ServiceKey) -> None:
+        others = self.showing.get(address, frozenset()) - {key}
+        if others:
+            self.showing = self.showing.set(address, others)
+        elif address in self.showing:
+            self.showing = self.showing.delete(address)
 
     def _keep(self, key: ServiceKey) -> None:
         """What a deleted Service held stays reserved for one of its name, as far as the pools say so."""
@@ -414,6 +420,9 @@ class _Turn:
         held = claim.addresses if claim is not None else service.held
         request = read_request(service)
         outcome, sound = self._settle(service, request, held, reservation)
+        if outcome.allocation is None and held != service.held:
+            # What was given instead is lost before it was ever shown: better what it still shows than nothing.
+            outcome, sound = self._settle(service, request, service.held, reservation)
         if outcome.allocation is not None:
             self.keeping = self.keeping.remove(key)
             self._hold(key, outcome.allocation.claim(sound))
@@ -569,13 +578,13 @@ class _Turn:
         key, under_way = wanted.key, self.unconfirmed.get(wanted.key)
         shown = {*service.held, *(under_way.addresses if under_way else ()), *(under_way.gives_up if under_way else ())}
         gives_up = frozenset(shown.difference(wanted.addresses))
-        shown_by = {self.showing[address]: None for address in wanted.addresses if address in self.showing}
+        # Several, where they shared it: the write must wait for every one of them.
+        shown_by = frozenset[ServiceKey]().union(*(self.showing.get(each, ()) for each in wanted.addresses))
         for address in wanted.addresses:
-            if self.showing.get(address) == key:
-                self.showing = self.showing.delete(address)
+            self._shows_no_more(address, key)
         for address in gives_up:
-            self.showing = self.showing.set(address, key)
-        return evolve(wanted, gives_up=gives_up, after=tuple(sorted(shown_by.keys() - {key})))
+            self.showing = self.showing.set(address, self.showing.get(address, frozenset()) | {key})
+        return evolve(wanted, gives_up=gives_up, after=tuple(sorted(shown_by - {key})))
 
     def _record(self, service: Service, type_: EventType, reason: str, message: str) -> None:
         about = f"Service {service.key}"

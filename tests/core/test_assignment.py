@@ -749,6 +749,29 @@ def test_so_is_a_refusal_that_could_not_be_written() -> None:
     assert [written] == writes(desk.run(ServiceSeen(any_address("a"))))
 
 
+def test_what_is_lost_before_it_was_shown_leaves_what_is_shown() -> None:
+    web = plain_service("web", held=(ipv4(0),))
+    desk = controller(pool("p", "10.0.0.0/31"), pool("q", "10.0.1.0/32"), ServiceSeen(web))
+    asking = attrs.evolve(web, load_balancer_ip="10.0.1.0")
+    assert [(Address.parse("10.0.1.0"),)] == [each.addresses for each in writes(desk.run(ServiceSeen(asking)))]
+    (said,) = writes(desk.run(ConfigGone(origin("q"))))  # while that write is under way
+    assert (ipv4(0),) == said.addresses
+    assert said.refusal is not None
+    assert Reason.ADDRESS_NOT_IN_POOL is said.refusal.reason
+
+
+def test_who_is_given_an_address_waits_for_all_who_shared_it() -> None:
+    terms = {"metallb.io/allow-shared-ip": "k"}
+    sharers = [
+        plain_service(name, annotations=terms, ports=(Port("TCP", port),), held=(ipv4(0),), labels={"tier": "gold"})
+        for name, port in (("a", 1), ("b", 2))
+    ]
+    desk = controller(pool("p", "10.0.0.0/32"), *map(ServiceSeen, sharers), ServiceSeen(plain_service("c")))
+    leaving = [ServiceSeen(attrs.evolve(each, load_balancer_class="example.com/other")) for each in sharers]
+    given = [each for each in writes(desk.run(*leaving)) if each.addresses]
+    assert [("c", tuple(each.key for each in sharers))] == [(each.key.name, each.after) for each in given]
+
+
 def test_an_end_that_belongs_to_an_earlier_object_of_the_name_is_no_end() -> None:
     desk = controller(pool("p", "2001:db8::/64"), ServiceSeen(any_address("a")))
     assert [] == desk.run(ServiceGone(ServiceKey("red", "a"), "an-earlier-uid"))
