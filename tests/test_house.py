@@ -36,6 +36,7 @@ CALLS_THAT_TOUCH_THE_WORLD = {"open", "print", "input", "exec", "eval", "breakpo
 # Each given library is wrapped once, so that what it lacks (types, frozen values, a quick start)
 # stays behind one door.
 HOMES = {
+    "hypothesis": ("testing/",),
     "netaddr": ("addresses.py",),
     "pyroute2": ("backends/netlink.py", "lab/"),
     "scapy": ("backends/scapy.py",),

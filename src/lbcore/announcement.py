@@ -88,7 +88,9 @@ class AnnouncementSettings:
 
     `node` is this node's name. `hand_over` is how many seconds a speaker that stops goes on
     answering while it waits to hear its successor. `effort` bounds one step, in hashes: a node's
-    rank costs one, a look at a Service about as much as `LOOK`.
+    rank costs one, a look at a Service about as much as `LOOK`. `config_quiet` and `config_patience`
+    are the controller's: seconds without a change after which, and seconds after the first change at
+    which at the latest, changed configuration is put in force.
     """
 
     node: str
@@ -98,6 +100,7 @@ class AnnouncementSettings:
     hand_over: float = 2.0
     effort: int = 4000
     config_quiet: float = 0.1
+    config_patience: float = 1.0
 
 
 LOOK = 60  # what looking at one Service costs beside its election, in hashes: 30 us against 0.5
@@ -133,6 +136,7 @@ class AnnouncementState:
     listed: frozenset[Kind] = frozenset()
     configuration: Configuration = field(factory=Configuration)
     config_due: float | None = None
+    config_latest: float | None = None  # to which `config_due` can be put off
     catalog: Catalog | None = None
     services: Map[ServiceKey, Service] = field(factory=Map)
     firsts: Map[Address, Map[Address, int]] = field(factory=Map)  # of sharers that hold it as their second
@@ -318,13 +322,16 @@ class _Turn:
         self.change(sent_links=None, present=None, orphans=True)
 
     def _config_changed(self, configuration: Configuration) -> None:
-        quiet = self.state.settings.config_quiet if Kind.CONFIG in self.state.listed else 0.0
-        self.change(configuration=configuration, config_due=self.now + quiet)
+        settings, latest = self.state.settings, self.state.config_latest
+        if latest is None:
+            latest = self.now + settings.config_patience
+        quiet = settings.config_quiet if Kind.CONFIG in self.state.listed else 0.0
+        self.change(configuration=configuration, config_due=min(self.now + quiet, latest), config_latest=latest)
 
     def _put_config_in_force(self) -> None:
         before = self.state.configuration
         after = before.settled()
-        self.change(configuration=after, config_due=None)
+        self.change(configuration=after, config_due=None, config_latest=None)
         if after.current != before.current or after.problems != before.problems:
             self.intents.append(ReportConfig(config=after.current, problems=after.problems))
         if after.current is None or (self.state.catalog is not None and after.current == before.current):

@@ -76,12 +76,14 @@ class AssignmentSettings:
     `load_balancer_class`: serve Services of this class only; None serves those without a class.
     `slice_size`: Services looked at in one step. `config_quiet`: seconds without a change after
     which changed configuration is put in force, so that a range which moves from one pool to
-    another in two documents is not missing in between.
+    another in two documents is not missing in between. `config_patience`: seconds after the first
+    change at which it is put in force although changes go on, as where a template is rendered in a loop.
     """
 
     load_balancer_class: str | None = None
     slice_size: int = 128
     config_quiet: float = 0.1
+    config_patience: float = 1.0
 
 
 @frozen(kw_only=True)
@@ -92,6 +94,7 @@ class AssignmentState:
     listed: frozenset[Kind] = frozenset()
     configuration: Configuration = field(factory=Configuration)
     config_due: float | None = None
+    config_latest: float | None = None  # to which `config_due` can be put off
     namespaces: Map[str, Labels] = field(factory=Map)
     catalog: Catalog | None = None
     services: Map[ServiceKey, Service] = field(factory=Map)
@@ -155,6 +158,7 @@ class _Turn:
     now: float
     configuration: Configuration = field(init=False)
     config_due: float | None = field(init=False)
+    config_latest: float | None = field(init=False)
     listed: frozenset[Kind] = field(init=False)
     namespaces: Map[str, Labels] = field(init=False)
     catalog: Catalog | None = field(init=False)
@@ -175,7 +179,8 @@ class _Turn:
 
     def __attrs_post_init__(self) -> None:
         before = self.before
-        self.configuration, self.config_due, self.listed = before.configuration, before.config_due, before.listed
+        self.configuration, self.listed = before.configuration, before.listed
+        self.config_due, self.config_latest = before.config_due, before.config_latest
         self.namespaces, self.catalog, self.services = before.namespaces, before.catalog, before.services
         self.ledger, self.keeping = before.ledger, before.keeping
         self.adopting, self.work = before.adopting, before.work
@@ -189,6 +194,7 @@ class _Turn:
             listed=self.listed,
             configuration=self.configuration,
             config_due=self.config_due,
+            config_latest=self.config_latest,
             namespaces=self.namespaces,
             catalog=self.catalog,
             services=self.services,
@@ -306,10 +312,14 @@ class _Turn:
     # Configuration.
 
     def _config_changed(self) -> None:
-        self.config_due = self.now + (self.before.settings.config_quiet if Kind.CONFIG in self.listed else 0.0)
+        settings = self.before.settings
+        if self.config_latest is None:
+            self.config_latest = self.now + settings.config_patience
+        quiet = settings.config_quiet if Kind.CONFIG in self.listed else 0.0
+        self.config_due = min(self.now + quiet, self.config_latest)
 
     def _put_config_in_force(self) -> None:
-        self.config_due = None
+        self.config_due = self.config_latest = None
         before = self.configuration
         self.configuration = before.settled()
         current, problems = self.configuration.current, self.configuration.problems

@@ -128,6 +128,41 @@ def test_an_invalid_configuration_leaves_the_last_valid_one_in_force() -> None:
     assert ["spec.addresses[0]"] == [problem.field for problem in found.problems]
 
 
+def test_an_invalid_configuration_leaves_the_announcers_of_the_last_valid_one() -> None:
+    state = world(POOLS % V6, NODES, service("web", "ipFamilies: [IPv6]"))
+    broken = world(POOLS % "2001:db8::9-2001:db8::1", NODES, service("web", "ipFamilies: [IPv6]"))
+
+    assert {Address.parse("2001:db8::"): ("node2",)} == only(plan([state]), "web").l2
+    assert only(plan([state]), "web").l2 == only(plan([state, broken]), "web").l2
+
+
+def test_a_service_that_was_created_anew_does_not_take_its_address_from_one_that_waits() -> None:
+    one = POOLS % "192.168.1.240/32"
+    before = world(one, service("web", uid="1"), service("xmail", uid="2"))
+    found = plan([before, world(one, service("web", uid="3"), service("xmail", uid="2"))])
+
+    assert (Change.GAIN, "192.168.1.240") == (only(found, "xmail").change, str(only(found, "xmail").addresses[0]))
+    assert (Change.LOSE, ()) == (only(found, "web").change, only(found, "web").addresses)
+
+
+def test_one_that_was_created_anew_holds_what_its_own_status_says() -> None:
+    before = world(POOLS % V4, service("web", uid="1"))
+    found = only(plan([before, world(POOLS % V4, service("web", uid="2", status="192.168.1.245"))]), "web")
+
+    assert (Change.MOVE, "192.168.1.245") == (found.change, str(found.addresses[0]))
+
+
+@pytest.mark.parametrize(("keep_for", "change"), [("30s", Change.KEEP), ("200s", Change.WAIT)])
+def test_what_is_kept_is_let_go_when_its_time_has_come(keep_for: str, change: Change) -> None:
+    # A minute passes between two states.
+    name = "metadata: {name: first, namespace: metallb-system"
+    kept = (POOLS % "192.168.1.240/32").replace(name, f"{name}, annotations: {{lbcore.io/keep-for: {keep_for}}}")
+    both, one = service("web", uid="1"), service("xmail", uid="2")
+    found = plan([world(kept, both, one), world(kept, one), world(kept, one)])
+
+    assert change == only(found, "xmail").change
+
+
 def test_without_any_valid_configuration_everybody_waits() -> None:
     found = plan([world(POOLS % "nonsense", service("web"))])
 

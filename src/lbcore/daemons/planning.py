@@ -21,6 +21,7 @@ from lbcore.brain import Brain
 from lbcore.errors import Problem
 from lbcore.events import (
     AnsweringSeen,
+    Applied,
     ConfigGone,
     ConfigSeen,
     Event,
@@ -43,7 +44,7 @@ from lbcore.intents import Intent, SetAddresses
 from lbcore.model import Service, ServiceKey
 from lbcore.verdicts import Reason, Refusal
 
-__all__ = ["Change", "Plan", "PlannedService", "World", "plan", "settle"]
+__all__ = ["Change", "Plan", "PlannedService", "World", "control", "plan", "settle"]
 
 S = TypeVar("S")
 
@@ -117,13 +118,13 @@ def plan(
     """What would happen if a cluster looked like these, one after the other.
 
     A Service that is new to a state holds what its own `status.loadBalancer` says; one that was in
-    the state before holds what it had then; one that is absent was deleted. `speakers` are the
-    nodes with a living speaker (None: every Node).
+    the state before holds what it had then; one that is absent was deleted, and so was one that has
+    another `metadata.uid`. `speakers` are the nodes with a living speaker (None: every Node).
     """
-    run = _Run(load_balancer_class)
+    run = _Run(load_balancer_class, frozenset(speakers) if speakers is not None else None)
     for number, world in enumerate(worlds):
         run.enter(world, number * _BETWEEN)
-    return run.plan(speakers)
+    return run.plan()
 
 
 def settle(
@@ -144,83 +145,104 @@ def settle(
     return step.state, intents
 
 
+def control(
+    state: AssignmentState, events: Iterable[Event], write: Callable[[SetAddresses], list[Event]], now: float
+) -> tuple[AssignmentState, float]:
+    """Feed the controller's brain until all is quiet; returns its state and the time then.
+
+    `write` carries an intent out and says what is heard of it. Writes take no time, so that they are
+    heard of before configuration that waits for its moment is put in force.
+    """
+    told = list(events)
+    while True:
+        state, intents = settle(assignment.step, state, told, lambda each: each.ready and not each.unfinished, now)
+        wanted = {intent.key: intent for intent in intents if isinstance(intent, SetAddresses)}  # the newest of each
+        told = [echo for intent in wanted.values() for echo in write(intent)]
+        if told:
+            continue
+        if state.config_due is None:
+            return state, now
+        now = max(now, state.config_due)
+
+
 class _Run:
     """Both brains on their way from state to state."""
 
-    def __init__(self, load_balancer_class: str | None) -> None:
+    def __init__(self, load_balancer_class: str | None, speakers: frozenset[str] | None) -> None:
         self._class = load_balancer_class
+        self._speakers = speakers
         self._controller = AssignmentState(settings=AssignmentSettings(load_balancer_class=load_balancer_class))
         self._speaker = AnnouncementState(
             settings=AnnouncementSettings(node="", load_balancer_class=load_balancer_class)
         )
-        self._seen: dict[Subject, Seen] = {}
-        self._held: dict[ServiceKey, tuple[Address, ...]] = {}
+        self._objects: dict[Subject, Seen] = {}  # statuses as the controller wrote them
+        self._shown: dict[Subject, Seen] = {}  # what speakers were told of them last
         self._before: dict[ServiceKey, tuple[Address, ...]] = {}
-        self._said: dict[ServiceKey, SetAddresses] = {}
         self._problems: tuple[Problem, ...] = ()
-        self._listed = False
+        self._begun = False
 
     def enter(self, world: World, now: float) -> None:
         """Move on to the next state, and let it settle."""
-        unreadable = {problem.object for problem in world.problems}
-        kept = {subject: event for subject, event in self._seen.items() if _object_of(event) in unreadable}
-        seen = {subject: self._with_addresses(event) for subject, event in {**kept, **world.seen}.items()}
-        gone = [_gone(event) for subject, event in self._seen.items() if subject not in seen]
-        self._forget(event for event in gone if isinstance(event, ServiceGone))
-        self._before = {event.service.key: event.service.held for event in _services(seen)}
-        events = [*gone, *seen.values(), *([] if self._listed else [Listed(kind) for kind in Kind])]
-        self._listed = True
-        self._controller, intents = settle(assignment.step, self._controller, events, lambda state: state.settled, now)
-        self._write(intents, seen)
-        self._seen = seen
-        # Speakers see the Services as the controller left them.
-        told = [*gone, *(self._with_addresses(event) for event in seen.values())]
-        self._speaker, _ = settle(announcement.step, self._speaker, told, lambda state: state.settled, now)
+        self._control([], now)  # what came due since the state before
+        before, self._objects = self._objects, self._objects_in(world)
+        held = {event.service.key: event.service.held for event in _services(before)}
+        self._before = {
+            event.service.key: held.get(event.service.key, event.service.held) for event in _services(self._objects)
+        }
+        gone = [_gone(event) for subject, event in before.items() if not _is_same(event, self._objects.get(subject))]
+        listed: list[Event] = [] if self._begun else [Listed(kind) for kind in Kind]
+        self._control([*gone, *_changed(before, self._objects), *listed], now)
+        # Speakers live through every state, too: the configuration in force is the last that was valid.
+        # They see the Services as the controller left them.
+        links: list[Event] = [] if self._begun else [AnsweringSeen(()), LinksSeen(())]
+        events = [*gone, *links, self._members(), *_changed(self._shown, self._objects), *listed]
+        self._speaker, _ = settle(announcement.step, self._speaker, events, lambda state: state.settled, now)
+        self._shown = dict(self._objects)
         self._problems = (*world.problems, *self._controller.configuration.problems)
+        self._begun = True
 
-    def _with_addresses(self, event: Seen) -> Seen:
-        if not isinstance(event, ServiceSeen) or event.service.key not in self._held:
-            return event
-        return ServiceSeen(evolve(event.service, held=self._held[event.service.key]))
+    def _objects_in(self, world: World) -> dict[Subject, Seen]:
+        """What there is in a state: of what cannot be read the last good form, and known Services with their status."""
+        unreadable = {problem.object for problem in world.problems}
+        kept = {subject: event for subject, event in self._objects.items() if _object_of(event) in unreadable}
+        return {
+            subject: _with_status_of(self._objects.get(subject), event)
+            for subject, event in {**kept, **world.seen}.items()
+        }
 
-    def _forget(self, gone: Iterable[ServiceGone]) -> None:
-        for event in gone:
-            self._held.pop(event.key, None)
-            self._said.pop(event.key, None)
+    def _members(self) -> MembersSeen:
+        nodes = frozenset(event.node.name for event in self._objects.values() if isinstance(event, NodeSeen))
+        return MembersSeen(nodes if self._speakers is None else self._speakers)
 
-    def _write(self, intents: Iterable[Intent], seen: Mapping[Subject, Seen]) -> None:
-        for event in _services(seen):
-            self._held.setdefault(event.service.key, event.service.held)
-        for intent in intents:
-            if isinstance(intent, SetAddresses):
-                self._held[intent.key] = intent.addresses
-                self._said[intent.key] = intent
+    def _control(self, events: list[Event], now: float) -> None:
+        self._controller, _ = control(self._controller, events, self._write, now)
 
-    def plan(self, speakers: Iterable[str] | None) -> Plan:
+    def _write(self, intent: SetAddresses) -> list[Event]:
+        """What the controller hears of a write: an object that looks as before is not told again."""
+        seen = self._objects.get(intent.subject)
+        if not isinstance(seen, ServiceSeen) or seen.service.uid != intent.uid:
+            return [Applied(intent)]  # what it was meant for is gone
+        written = self._objects[intent.subject] = ServiceSeen(evolve(seen.service, held=intent.addresses))
+        return [Applied(intent), *([written] if written != seen else [])]
+
+    def plan(self) -> Plan:
         """The plan for the state that was entered last."""
-        nodes = [event.node.name for event in self._seen.values() if isinstance(event, NodeSeen)]
-        members = frozenset(nodes if speakers is None else speakers)
-        known: list[Event] = [AnsweringSeen(()), LinksSeen(()), MembersSeen(members)]
-        known += [Listed(kind) for kind in Kind]
-        speaker, _ = settle(
-            announcement.step, self._speaker, known, lambda state: state.settled, len(self._seen) + _BETWEEN * 1000
-        )
-        services = sorted((event.service for event in _services(self._seen)), key=lambda service: service.key)
+        services = sorted((event.service for event in _services(self._objects)), key=lambda service: service.key)
         ours = (each for each in services if each.is_load_balancer and each.load_balancer_class == self._class)
         return Plan(
-            services=tuple(self._planned(service, speaker) for service in ours),
+            services=tuple(self._planned(service) for service in ours),
             problems=self._problems,
         )
 
-    def _planned(self, service: Service, speaker: AnnouncementState) -> PlannedService:
+    def _planned(self, service: Service) -> PlannedService:
         key = service.key
-        before, after = self._before.get(key, ()), self._held.get(key, ())
+        before, after = self._before.get(key, ()), service.held
         told = self._controller.told.get(key)
         refusal = told.refusal if told is not None else None
         if self._controller.catalog is None:
             text = "no valid configuration has been in force yet; see the problems"
             refusal = Refusal(key=key, reason=Reason.NOT_READY, detail=text)
-        announced = announcement.explain(speaker, key)
+        announced = announcement.explain(self._speaker, key)
         parts = () if announced is None or isinstance(announced, NotAnnounced) else announced
         return PlannedService(
             key=key,
@@ -234,12 +256,29 @@ class _Run:
                 address: tuple(verdict.node for verdict in verdicts if verdict.reason is Reason.OK)
                 for address, verdicts in parts
             },
-            bgp=dict(announcement.bgp_announcers(speaker, key)),
+            bgp=dict(announcement.bgp_announcers(self._speaker, key)),
         )
 
 
 def _services(seen: Mapping[Subject, Seen]) -> Iterable[ServiceSeen]:
     return (event for event in seen.values() if isinstance(event, ServiceSeen))
+
+
+def _is_same(event: Seen, other: Seen | None) -> bool:
+    """Whether two events of one subject are about the same object, and not one deleted and one created anew."""
+    if isinstance(event, ServiceSeen) and isinstance(other, ServiceSeen):
+        return not (event.service.uid and other.service.uid) or event.service.uid == other.service.uid
+    return other is not None
+
+
+def _with_status_of(known: Seen | None, event: Seen) -> Seen:
+    if isinstance(event, ServiceSeen) and isinstance(known, ServiceSeen) and _is_same(known, event):
+        return ServiceSeen(evolve(event.service, held=known.service.held))
+    return event
+
+
+def _changed(before: Mapping[Subject, Seen], after: Mapping[Subject, Seen]) -> list[Event]:
+    return [event for subject, event in after.items() if before.get(subject) != event]
 
 
 def _change(before: tuple[Address, ...], after: tuple[Address, ...]) -> Change:
