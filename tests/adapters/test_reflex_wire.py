@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lbcore.adapters.base import Report
+from lbcore.adapters.counts import AddressCount
 from lbcore.adapters.reflex import (
     Ack,
     Bye,
@@ -82,7 +83,13 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ack, counts),
     st.builds(Nack, seq=counts, message=texts, retry=st.booleans()),
     st.builds(Report, events),
-    st.builds(Pong, st.builds(Statistics, **{each.name: counts for each in fields(Statistics)})),
+    st.builds(
+        Pong,
+        st.builds(Statistics, **{each.name: counts for each in fields(Statistics)}),
+        st.lists(
+            st.builds(AddressCount, address=vips, requests=counts, responses=counts, gratuitous=counts), max_size=3
+        ).map(tuple),
+    ),
     st.sampled_from([Ping(), Bye(), Replaced()]),
 )
 json_values = st.recursive(

@@ -17,6 +17,7 @@ from typing import Any
 from attrs import asdict, field, fields, frozen
 
 from lbcore.adapters.base import Report
+from lbcore.adapters.counts import AddressCount
 from lbcore.addresses import Address
 from lbcore.errors import AddressError, LocalProtocolError, RemoteProtocolError
 from lbcore.events import AddressHeard, MembersSeen
@@ -115,9 +116,12 @@ class Nack:
 
 @frozen
 class Pong:
-    """The child lives, and has done so much."""
+    """The child lives, and has done so much. `counts` are of some addresses for which they have changed
+    since they were told, each since its claim began: what is not told in this Pong is in a later one.
+    """
 
     statistics: Statistics = field(factory=Statistics)
+    counts: tuple[AddressCount, ...] = ()
 
 
 @frozen
@@ -192,14 +196,19 @@ def _body(message: Message) -> dict[str, Any]:
             return {"type": "ack", "seq": seq}
         case Nack():
             return {"type": "nack", "seq": message.seq, "message": message.message, "retry": message.retry}
-        case Pong(statistics):
-            return {"type": "pong", **asdict(statistics)}
+        case Pong(statistics, counts):
+            return {"type": "pong", **asdict(statistics), "counts": [_count_body(each) for each in counts]}
         case Ping():
             return {"type": "ping"}
         case Bye():
             return {"type": "bye"}
         case Replaced():
             return {"type": "replaced"}
+
+
+def _count_body(count: AddressCount) -> list[str | int]:
+    # Without names, since there may be hundreds of them in a line.
+    return [str(count.address), count.requests, count.responses, count.gratuitous]
 
 
 def _intent_body(intent: ReflexIntent) -> dict[str, Any]:
@@ -338,7 +347,18 @@ def _nack(body: dict[str, Any]) -> Nack:
 
 
 def _pong(body: dict[str, Any]) -> Pong:
-    return Pong(Statistics(**{each.name: _number(body[each.name]) for each in fields(Statistics)}))
+    statistics = Statistics(**{each.name: _number(body[each.name]) for each in fields(Statistics)})
+    return Pong(statistics, tuple(_count(item) for item in _items(body["counts"])))
+
+
+def _count(body: object) -> AddressCount:
+    address, requests, responses, gratuitous = _items(body)
+    return AddressCount(
+        address=_address(address),
+        requests=_number(requests),
+        responses=_number(responses),
+        gratuitous=_number(gratuitous),
+    )
 
 
 _INTENTS: dict[str, Callable[[dict[str, Any]], ReflexIntent]] = {

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import random
 from heapq import heapify, heappop, heappush
-from itertools import count
+from itertools import count, islice
 from typing import Final
 
 from attrs import Factory, define, frozen
 
 from lbcore.adapters import arp, ndp
 from lbcore.adapters.base import Output, Report, Send
+from lbcore.adapters.counts import AddressCount
 from lbcore.adapters.ethernet import BROADCAST, ETHERTYPE_ARP, ETHERTYPE_IPV6, NO_MAC
 from lbcore.addresses import Address
 from lbcore.errors import RemoteProtocolError
@@ -82,6 +83,9 @@ class _Claim:
     defended: float = float("-inf")
     rounds: dict[int, _Round] = Factory(dict)
     grouped: tuple[int, ...] = ()  # the links whose groups count this address
+    requests: int = 0
+    responses: int = 0
+    gratuitous: int = 0
 
 
 @define(eq=False)
@@ -119,6 +123,7 @@ class Responder:
         self._sequence = count()
         self._live = 0  # rounds in the heap that are not cancelled
         self._reported: dict[tuple[Address, bytes], float] = {}  # oldest first
+        self._counted: dict[bytes, _Claim] = {}  # whose counts have changed since they were told, longest ago first
         self._arp_answered = self._ndp_answered = self._gratuitous = self._malformed = self._heard = 0
 
     @property
@@ -143,6 +148,23 @@ class Responder:
             malformed=self._malformed,
             heard=self._heard,
         )
+
+    def counts(self, most: int) -> tuple[AddressCount, ...]:
+        """The counts of at most so many addresses for which they have changed since they were told."""
+        told = [self._counted.pop(key) for key in tuple(islice(self._counted, most))]
+        return tuple(
+            AddressCount(
+                address=claim.address,
+                requests=claim.requests,
+                responses=claim.responses,
+                gratuitous=claim.gratuitous,
+            )
+            for claim in told
+        )
+
+    def recount(self) -> None:
+        """Tell the counts of every address anew: somebody listens who has heard none yet."""
+        self._counted = dict(self._claims)
 
     def groups(self, link: int) -> frozenset[Address]:
         """The solicited-node groups that the link with this index must have joined now."""
@@ -220,6 +242,7 @@ class Responder:
         claim = self._claims.pop(address.packed, None)
         if claim is None:
             return
+        self._counted.pop(address.packed, None)
         for index in tuple(claim.rounds):
             self._cancel(claim, index)
         self._group(claim, ())
@@ -287,10 +310,13 @@ class Responder:
     def _tell(self, claim: _Claim, port: _Port) -> list[Output[int]]:
         """The announcement of one address on one link: both forms of ARP, or an advertisement."""
         index, mac = port.link.index, port.mac
+        self._counted[claim.address.packed] = claim
         if claim.address.version == 6:
             self._gratuitous += 1
+            claim.gratuitous += 1
             return [Send(ndp.encode(ndp.unsolicited(claim.address, mac)), index)]
         self._gratuitous += 2
+        claim.gratuitous += 2
         return [
             Send(arp.encode(arp.gratuitous_request(claim.address, mac)), index),
             Send(arp.encode(arp.gratuitous_reply(claim.address, mac)), index),
@@ -309,9 +335,15 @@ class Responder:
             outputs = self._hear(packet.sender, packet.sender_mac, port, now)
             if packet.operation is arp.Operation.REPLY or packet.is_announcement:
                 return outputs
-        claim = self._claims.get(frame[38:42])
-        if claim is None or not _allows(claim, port) or frame[:6] not in (BROADCAST, port.mac):
+        asked = frame[38:42]
+        claim = self._claims.get(asked)
+        if claim is None or frame[:6] not in (BROADCAST, port.mac):
             return outputs
+        claim.requests += 1
+        self._counted[asked] = claim
+        if not _allows(claim, port):
+            return outputs
+        claim.responses += 1
         self._arp_answered += 1
         outputs.append(Send(arp.answer(frame, port.mac), port.link.index))
         return outputs
@@ -330,9 +362,15 @@ class Responder:
         if isinstance(packet, ndp.NeighborAdvertisement):
             return self._hear(packet.target, mac, port, now)
         outputs = self._hear(packet.source, mac, port, now)
-        claim = self._claims.get(packet.target.packed)
-        if claim is None or not _allows(claim, port):
+        asked = packet.target.packed
+        claim = self._claims.get(asked)
+        if claim is None:
             return outputs
+        claim.requests += 1
+        self._counted[asked] = claim
+        if not _allows(claim, port):
+            return outputs
+        claim.responses += 1
         self._ndp_answered += 1
         outputs.append(Send(ndp.encode(ndp.advertisement_for(packet, port.mac)), port.link.index))
         return outputs

@@ -23,6 +23,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from lbcore.adapters.base import Report
+from lbcore.adapters.counts import AddressCount
 from lbcore.adapters.reflex import (
     MAX_LINE,
     Ack,
@@ -39,6 +40,7 @@ from lbcore.adapters.reflex import (
     decode,
     encode,
 )
+from lbcore.addresses import Address
 from lbcore.backends.link import CapabilityError
 from lbcore.errors import LbcoreError, RemoteProtocolError
 from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, Listed, MembersSeen
@@ -175,9 +177,11 @@ class Reflex:
     """The reflex process as a Source of `AnsweringSeen`, `MembersSeen` and `AddressHeard`, and as a
     Sink for `SetLinks`, `Announce`, `Withdraw` and `SetPresence`.
 
-    `say` takes a line for the log. `events()` is to be iterated for as long as the sink is used: it
-    carries the connection. It raises `CapabilityError` when the child lacks CAP_NET_RAW,
-    `ReflexRefusedError` when it will not start, and `ReflexReplacedError` when another speaker took it.
+    `statistics` are the child's counters, and `counts` those of each address it answers for, as it told
+    them last: a second ago, or longer where there are many. `say` takes a line for the log. `events()` is
+    to be iterated for as long as the sink is used: it carries the connection. It raises `CapabilityError`
+    when the child lacks CAP_NET_RAW, `ReflexRefusedError` when it will not start, and
+    `ReflexReplacedError` when another speaker took it.
     """
 
     handles: tuple[type[Intent], ...] = (SetLinks, Announce, Withdraw, SetPresence)
@@ -195,6 +199,7 @@ class Reflex:
         self._disconnected = asyncio.Event()
         self._disconnected.set()
         self.statistics = Statistics()
+        self.counts: dict[Address, AddressCount] = {}
 
     @property
     def pid(self) -> int | None:
@@ -235,6 +240,8 @@ class Reflex:
             return Failed(intent=intent, message="the reflex process went away")
         if isinstance(answer, Nack):
             return Failed(intent=intent, message=answer.message, retry=answer.retry)
+        if isinstance(intent, Withdraw):
+            self.counts.pop(intent.address, None)
         return Applied(intent)
 
     async def close(self, *, leave: bool) -> None:
@@ -338,6 +345,7 @@ class Reflex:
             channel.command(intent)
         self._disconnected.clear()
         self._channel = channel
+        self.counts.clear()  # a child that has gone on says them all again
         self._events.put_nowait(AnsweringSeen(hello.answering))
         pings = asyncio.create_task(_ping(channel, min(_PING, self._settings.silence / 4)))
         try:
@@ -359,8 +367,9 @@ class Reflex:
                 if isinstance(event, MembersSeen) and not self._listed:
                     self._listed = True
                     self._events.put_nowait(Listed(Kind.MEMBERS))
-            case Pong(statistics):
+            case Pong(statistics, counts):
                 self.statistics = statistics
+                self.counts.update((count.address, count) for count in counts)
             case Replaced():
                 self._child = None  # the other speaker's now: our end must not end it
                 raise ReflexReplacedError("another speaker has taken over this node's reflex process; only one may run")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lbcore.daemons.observe import LEVELS
 from lbcore.errors import LbcoreError
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "default_node",
     "default_runtime_dir",
     "log_options",
+    "monitoring_options",
     "output_option",
     "require_folder",
 ]
@@ -59,10 +61,10 @@ def log_options(command: F) -> F:
     """`--log-level` and `--log-format`."""
     level = click.option(
         "--log-level",
-        type=click.Choice(["debug", "info", "warning", "error"]),
+        type=click.Choice(list(LEVELS)),
         default="info",
         show_default=True,
-        help="What to log on standard error.",
+        help="What to log on standard error. While it runs, signal USR1 logs everything, USR2 this again.",
     )
     form = click.option(
         "--log-format",
@@ -72,6 +74,34 @@ def log_options(command: F) -> F:
         help="How: lines for people, or one JSON object a line.",
     )
     return level(form(command))
+
+
+def monitoring_options(command: F) -> F:
+    """`--metrics-port` and `--metrics-host`, also by MetalLB's names."""
+    port = click.option(
+        "--metrics-port",
+        "--port",
+        "metrics_port",
+        envvar="LBCORE_METRICS_PORT",
+        show_envvar=True,
+        type=click.IntRange(0, 65535),
+        default=0,
+        show_default=True,
+        metavar="PORT",
+        help="Serve /metrics, /healthz and /readyz over HTTP at this port (7472 is usual); 0: not at all.",
+    )
+    host = click.option(
+        "--metrics-host",
+        "--host",
+        "metrics_host",
+        envvar=["LBCORE_METRICS_HOST", "METALLB_HOST"],
+        show_envvar=True,
+        default="127.0.0.1",
+        show_default=True,
+        metavar="ADDRESS",
+        help="The address to serve them at. Whoever reaches it may read them.",
+    )
+    return port(host(command))
 
 
 def output_option(command: F) -> F:

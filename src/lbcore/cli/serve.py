@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import structlog
+from attrs import frozen
 
 import lbcore
 from lbcore.announcement import AnnouncementSettings
@@ -26,11 +26,12 @@ from lbcore.cli.options import (
     default_node,
     default_runtime_dir,
     log_options,
+    monitoring_options,
     require_folder,
 )
 from lbcore.daemons import assembly
 from lbcore.daemons.carrier import Carrier
-from lbcore.daemons.observe import configure_logging
+from lbcore.daemons.observe import Threshold, configure_logging
 from lbcore.daemons.snapshot import member_folder
 from lbcore.links import DEFAULT_EXCLUSIONS, Exclusions
 
@@ -41,6 +42,8 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
     options = (
         click.option(
             "--node",
+            "--node-name",
+            "node",
             envvar=["LBCORE_NODE", "METALLB_NODE_NAME"],
             show_envvar=True,
             metavar="NAME",
@@ -89,22 +92,31 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
 @click.command("controller")
 @cluster_option
 @class_option
+@monitoring_options
 @log_options
-def controller_command(folder: Path, load_balancer_class: str | None, log_level: str, log_format: str) -> None:
+def controller_command(
+    folder: Path,
+    load_balancer_class: str | None,
+    metrics_port: int,
+    metrics_host: str,
+    log_level: str,
+    log_format: str,
+) -> None:
     """Give Services of type LoadBalancer their addresses.
 
     Reads Services, IPAddressPools and Namespaces (and MetalLB's old ConfigMap "config") in FOLDER,
     and writes each Service's addresses to FOLDER/.lbcore/services. Needs no privileges. One
     controller serves a folder; a second one refuses to start.
     """
-    configure_logging(json=log_format == "json", level=log_level)
-    _run([_controller(folder, load_balancer_class)])
+    threshold = configure_logging(json=log_format == "json", level=log_level)
+    _run(_Daemons(controller=_controller(folder, load_balancer_class)), threshold, metrics_host, metrics_port)
 
 
 @click.command("speaker", short_help="Make addresses reachable from this node (ARP, NDP).")
 @cluster_option
 @_speaker_options
 @class_option
+@monitoring_options
 @log_options
 def speaker_command(
     folder: Path,
@@ -115,6 +127,8 @@ def speaker_command(
     refresh: float,
     ignore_exclude_lb: bool,
     load_balancer_class: str | None,
+    metrics_port: int,
+    metrics_host: str,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -124,16 +138,17 @@ def speaker_command(
     gone, another takes over. Needs CAP_NET_RAW and nothing else. An L2Advertisement in FOLDER
     says which pools are announced.
     """
-    configure_logging(json=log_format == "json", level=log_level)
+    threshold = configure_logging(json=log_format == "json", level=log_level)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
     parts = _speaker(folder, settings, runtime_dir, link_backend, refresh, log_format)
-    _run([parts.carrier], parts)
+    _run(_Daemons(speaker=parts), threshold, metrics_host, metrics_port)
 
 
 @click.command("run")
 @cluster_option
 @_speaker_options
 @class_option
+@monitoring_options
 @log_options
 def run_command(
     folder: Path,
@@ -144,14 +159,17 @@ def run_command(
     refresh: float,
     ignore_exclude_lb: bool,
     load_balancer_class: str | None,
+    metrics_port: int,
+    metrics_host: str,
     log_level: str,
     log_format: str,
 ) -> None:
     """Controller and speaker in one, for a single machine."""
-    configure_logging(json=log_format == "json", level=log_level)
+    threshold = configure_logging(json=log_format == "json", level=log_level)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
     parts = _speaker(folder, settings, runtime_dir, link_backend, refresh, log_format)
-    _run([_controller(folder, load_balancer_class), parts.carrier], parts)
+    daemons = _Daemons(controller=_controller(folder, load_balancer_class), speaker=parts)
+    _run(daemons, threshold, metrics_host, metrics_port)
 
 
 def _announcement_settings(
@@ -206,29 +224,53 @@ def _speaker(
     return assembly.speaker(assembly.open_cluster(folder, log), settings, reflex, log)
 
 
-def _run(
-    carriers: Sequence[Carrier[Any]],
-    parts: assembly.SpeakerParts | None = None,
-) -> None:
-    asyncio.run(_serve(carriers, parts))
+@frozen(kw_only=True)
+class _Daemons:
+    """What this process is: a controller, a speaker, or both."""
+
+    controller: Carrier[AssignmentState] | None = None
+    speaker: assembly.SpeakerParts | None = None
+
+    @property
+    def carriers(self) -> tuple[Carrier[Any], ...]:
+        """What is to be run."""
+        parts = (self.controller, self.speaker.carrier if self.speaker is not None else None)
+        return tuple(part for part in parts if part is not None)
 
 
-async def _serve(
-    carriers: Sequence[Carrier[Any]],
-    parts: assembly.SpeakerParts | None,
-) -> None:
+def _run(daemons: _Daemons, threshold: Threshold, host: str, port: int) -> None:
+    asyncio.run(_serve(daemons, threshold) if port == 0 else _serve_watched(daemons, threshold, host, port))
+
+
+async def _serve_watched(daemons: _Daemons, threshold: Threshold, host: str, port: int) -> None:
+    """The same with a port at which one sees how they are."""
+    from lbcore.daemons.monitoring import Monitoring  # noqa: PLC0415 - 2 MB, for those who ask for it
+
+    monitoring = Monitoring()
+    watched = _Daemons(
+        controller=monitoring.controller(daemons.controller) if daemons.controller is not None else None,
+        speaker=monitoring.speaker(daemons.speaker) if daemons.speaker is not None else None,
+    )
+    async with monitoring.listening(host, port) as bound:
+        structlog.get_logger().info("metrics and health", host=host, port=bound)
+        await _serve(watched, threshold)
+
+
+async def _serve(daemons: _Daemons, threshold: Threshold) -> None:
     """Run until a signal, then hand over; an error of one part ends all."""
     log = structlog.get_logger()
 
     def stop(number: signal.Signals) -> None:
         log.info("stopping", signal=number.name)
-        for carrier in carriers:
+        for carrier in daemons.carriers:
             carrier.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, threshold.lower)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, threshold.reset)
     try:
-        running = {asyncio.create_task(carrier.run()) for carrier in carriers}
+        running = {asyncio.create_task(carrier.run()) for carrier in daemons.carriers}
         finished, others = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
         for task in others:
             task.cancel()
@@ -236,6 +278,6 @@ async def _serve(
         for task in finished:
             task.result()
     finally:
-        if parts is not None:
-            await parts.reflex.close(leave=True)
+        if daemons.speaker is not None:
+            await daemons.speaker.reflex.close(leave=True)
     log.info("stopped")

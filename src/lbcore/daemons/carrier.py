@@ -69,7 +69,8 @@ class Carrier(Generic[S]):
     """Everything that one daemon is made of, ready to run.
 
     `is_stopped` says whether a state has let go of everything after `Stopping`, `is_settled` whether
-    the brain has caught up with all there was at the start.
+    the brain has caught up with all there was at the start. `on_step` is told how many seconds each
+    step took.
     """
 
     loop: Loop[S]
@@ -78,6 +79,7 @@ class Carrier(Generic[S]):
     is_stopped: Callable[[S], bool]
     is_settled: Callable[[S], bool]
     observers: tuple[Observer, ...] = ()
+    on_step: Callable[[float], None] | None = None
     clock: MonotonicClock = field(factory=MonotonicClock)
     _wake: asyncio.Event = field(factory=asyncio.Event, init=False)
 
@@ -137,6 +139,8 @@ class Carrier(Generic[S]):
         while True:
             now = self.clock.now()
             turn = self.loop.tick(now)
+            if self.on_step is not None and turn.event is not None:
+                self.on_step(self.clock.now() - now)
             for observer in self.observers:
                 observer(turn.event, turn.intents)
             for dispatch in turn.dispatches:

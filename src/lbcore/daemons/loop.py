@@ -94,6 +94,11 @@ class _LaneState:
         return bool(self.ready) and len(self.running) < self.lane.concurrency
 
     @property
+    def pending(self) -> int:
+        """How many wait, are under way, or will be tried again."""
+        return len(self.ready) + len(self.behind) + len(self.held) + len(self.running) + len(self.retrying)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits, is under way, or will be tried again."""
         return not (self.ready or self.behind or self.held or self.running or self.retrying)
@@ -192,6 +197,16 @@ class Loop(Generic[S]):
     def idle(self) -> bool:
         """Whether nothing waits: no event, no intent on its way or waiting for another try."""
         return all(lane.idle for lane in self._lanes.values()) and not (self._urgent or self._inbox)
+
+    @property
+    def events_waiting(self) -> int:
+        """How many events the brain has yet to look at."""
+        return len(self._urgent) + len(self._inbox)
+
+    @property
+    def intents_pending(self) -> int:
+        """How many intents wait, are under way, or will be tried again."""
+        return sum(lane.pending for lane in self._lanes.values())
 
     def receive(self, event: Event) -> None:
         """Take an event in; it replaces one about the same thing that has not been looked at yet."""

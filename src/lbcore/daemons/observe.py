@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -39,27 +39,67 @@ from lbcore.intents import (
     Withdraw,
 )
 
-__all__ = ["Log", "configure_logging", "log_observer"]
+__all__ = ["LEVELS", "Log", "Threshold", "configure_logging", "log_observer"]
 
 Log = Any  # structlog's bound logger: its methods are made at run time
 
 
-def configure_logging(*, json: bool, level: str) -> None:
-    """Set up log lines on standard error. `level`: debug, info, warning, error."""
+LEVELS: Mapping[str, int] = {
+    "all": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "none": logging.CRITICAL,
+}
+"""The names of levels, MetalLB's among them; nothing is logged as critical, so that `none` is silence."""
+
+
+@define
+class Threshold:
+    """From which level on lines are written; it may change while a daemon runs."""
+
+    chosen: str
+    _least: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.reset()
+
+    def lower(self) -> None:
+        """Write everything from now on."""
+        self._least = logging.DEBUG
+
+    def reset(self) -> None:
+        """Back to what the operator chose at the start."""
+        self._least = LEVELS[self.chosen]
+
+    def __call__(self, _log: Any, method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """Let a line pass or drop it: the first of structlog's processors, so that what is dropped costs little."""
+        if LEVELS[method] < self._least:
+            raise structlog.DropEvent
+        return line
+
+
+def configure_logging(*, json: bool, level: str) -> Threshold:
+    """Set up log lines on standard error, from one of `LEVELS` on; what comes back changes that later."""
+    threshold = Threshold(level)
     # Fields in the order given, not sorted: what a line is about comes first.
     text: Any = structlog.dev.ConsoleRenderer(colors=_is_a_tty(), sort_keys=False)
     renderer: Any = structlog.processors.JSONRenderer() if json else text
     structlog.configure(
         processors=[
+            threshold,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    return threshold
 
 
 def _is_a_tty() -> bool:
@@ -184,4 +224,6 @@ class _Narrator:
     def _say_record(self, intent: RecordEvent, *, said_already: bool) -> None:
         loud = intent.type is EventType.WARNING and not said_already
         say = self.log.warning if loud else self.log.debug
-        say("event", object=intent.about, reason=intent.reason, message=intent.message)
+        kind, _, name = intent.about.partition(" ")
+        about = {"service": name} if kind == "Service" else {"object": intent.about}
+        say("event", **about, reason=intent.reason, message=intent.message)

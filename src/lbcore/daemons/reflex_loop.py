@@ -29,6 +29,7 @@ __all__ = ["ReflexLoop"]
 
 _NEVER = float("inf")
 _UNREAD = 2.0  # seconds without an answer from where the member records lie, before it is said
+_COUNTS = 250  # addresses whose counts a Pong tells, about 1 ms: nobody who asks meanwhile waits longer
 _MAX_UNHEARD = 256 << 10  # bytes waiting for the parent beyond which reports are dropped, not queued
 
 
@@ -219,6 +220,7 @@ class ReflexLoop:
                 present=self._heartbeat.present,
             )
         )
+        self._responder.recount()
         if self._heartbeat.members is not None:
             connection.send(Report(MembersSeen(self._heartbeat.members)))
 
@@ -243,7 +245,7 @@ class ReflexLoop:
             case Command():
                 self._answer(self._obey(message))
             case Ping():
-                self._answer(Pong(self.statistics))
+                self._answer(Pong(self.statistics, self._responder.counts(_COUNTS)))
             case Bye():
                 self._ending = True
                 self._end_at = self._clock()

@@ -1,0 +1,73 @@
+"""What a daemon shows of itself over HTTP: `/healthz`, `/readyz`, `/metrics`, and what it adds to each daemon for it.
+
+Only loaded where a port is given: who wants no metrics does not carry their library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+from attrs import evolve
+
+from lbcore import announcement, assignment
+from lbcore.assignment import AssignmentState
+from lbcore.backends.http import HttpServer, Page
+from lbcore.daemons.assembly import SpeakerParts
+from lbcore.daemons.carrier import Carrier
+from lbcore.daemons.health import Health, check_configuration, check_lists
+from lbcore.daemons.metrics import CONTENT_TYPE, Metrics
+
+__all__ = ["Monitoring"]
+
+
+class Monitoring:
+    """Watches the daemons of this process. Give each of them to `controller` or `speaker`, and run what comes back.
+
+    `health` takes further checks.
+    """
+
+    def __init__(self) -> None:
+        self.health = Health()
+        self._metrics = Metrics()
+
+    def controller(self, carrier: Carrier[AssignmentState]) -> Carrier[AssignmentState]:
+        """A controller that is watched."""
+        loop = carrier.loop
+        self.health.add("controller/lists", lambda: check_lists(loop.state, assignment.NEEDS))
+        self.health.add("controller/configuration", lambda: check_configuration(loop.state))
+        return self._metrics.controller(carrier)
+
+    def speaker(self, parts: SpeakerParts) -> SpeakerParts:
+        """A speaker that is watched."""
+        loop, reflex = parts.carrier.loop, parts.reflex
+        self.health.add("speaker/lists", lambda: check_lists(loop.state, announcement.NEEDS))
+        self.health.add("speaker/configuration", lambda: check_configuration(loop.state))
+        self.health.add("speaker/answering", lambda: None if reflex.pid is not None else "no answering process")
+        return evolve(parts, carrier=self._metrics.speaker(parts.carrier, reflex))
+
+    @contextlib.asynccontextmanager
+    async def listening(self, host: str, port: int) -> AsyncIterator[int]:
+        """Serve the pages as long as the block lasts; it is given the port. Raises `PortTakenError`."""
+        server = HttpServer({"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._text})
+        async with server.listening(host, port) as bound:
+            yield bound
+
+    async def _healthz(self) -> Page:
+        # An event loop that hangs gives no answer, and a daemon that fails ends: there is nothing else to ask.
+        return Page(body=b"ok\n")
+
+    async def _readyz(self) -> Page:
+        answers = self.health.ask()
+        ready = all(each.missing is None for each in answers)
+        lines = [f"{'ok  ' if each.missing is None else 'not '} {each.name}" for each in answers]
+        whys = [f": {each.missing}" if each.missing is not None else "" for each in answers]
+        text = "".join(f"{line}{why}\n" for line, why in zip(lines, whys, strict=True))
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return Page(status=status, body=f"{'ready' if ready else 'not ready'}\n{text}".encode())
+
+    async def _text(self) -> Page:
+        # In a thread: with 10,000 addresses the page takes longer than a failover may wait for.
+        return Page(body=await asyncio.to_thread(self._metrics.text), content_type=CONTENT_TYPE)
