@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from machine import TOOLS
 from skips import Skips
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "planes"]
 
 # A deadline would measure the neighbours of a busy machine, and `too_slow` likewise.
 settings.register_profile("default", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])

@@ -82,6 +82,17 @@ TOOLS: Mapping[str, Tool] = {
         partial(_programs_in, "KUBEBUILDER_ASSETS", "kube-apiserver", "etcd"),
         "export KUBEBUILDER_ASSETS=$(setup-envtest use -p path)",
     ),
+    "kubectl": Tool(
+        partial(_programs_in, "KUBEBUILDER_ASSETS", "kubectl"), "export KUBEBUILDER_ASSETS=$(setup-envtest use -p path)"
+    ),
+    "controllers": Tool(
+        partial(_programs_in, "KUBEBUILDER_ASSETS", "kube-controller-manager", "kube-scheduler", "kube-proxy"),
+        "put Kubernetes' controller-manager, scheduler and proxy beside kube-apiserver in KUBEBUILDER_ASSETS",
+    ),
+    "helm": Tool(
+        partial(_programs_in, "KUBEBUILDER_ASSETS", "helm"), "put helm beside kube-apiserver in KUBEBUILDER_ASSETS"
+    ),
+    "openssl": Tool(partial(_run, "openssl", "version"), "apt-get install openssl"),
     "peers": Tool(
         partial(_programs_in, "LBCORE_PEERS", "metallb-controller", "metallb-speaker"),
         "put MetalLB's controller and speaker in a folder; export LBCORE_PEERS=FOLDER",

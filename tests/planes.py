@@ -1,0 +1,42 @@
+"""Real API servers for tests: one for all tests of a module, which keep apart by a namespace each.
+
+A module that uses `api` or `own_api` carries `pytest.mark.needs("envtest", "openssl")`, and "kubectl" where it calls
+that. Cluster-wide objects (pools, CRDs) stay until the module's end. No controller runs beside the server: a
+namespace that is deleted keeps its objects, and Pods are made without the admission of ServiceAccounts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from lbcore.lab.controlplane import ApiServer
+
+__all__ = ["api", "namespace", "own_api"]
+
+_WITHOUT_CONTROLLERS = ("--disable-admission-plugins=ServiceAccount",)
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[ApiServer]:
+    """An API server with an audit log, for all tests of a file."""
+    with ApiServer.start(audit=True, flags=_WITHOUT_CONTROLLERS) as running:
+        yield running
+
+
+@pytest.fixture
+def own_api() -> Iterator[ApiServer]:
+    """The same for one test alone, which may break it."""
+    with ApiServer.start(audit=True, flags=_WITHOUT_CONTROLLERS) as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(api: ApiServer) -> str:
+    """A namespace that no other test uses."""
+    name = f"test-{next(_numbers)}"
+    api.ask("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name
