@@ -16,27 +16,24 @@ import random
 import secrets
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import yaml
-from attrs import frozen
 
 from lbcore.lab import guard
+from lbcore.lab.api import Answered, Caller
 from lbcore.lab.errors import LabError, LabUnavailable
 from lbcore.lab.namespaces import Namespace
 
-__all__ = ["ASSETS", "Answered", "ApiServer", "Daemon", "assets", "free_ports", "kubeconfig_text"]
+__all__ = ["ASSETS", "ApiServer", "Daemon", "assets", "free_ports", "kubeconfig_text"]
 
 ASSETS = "KUBEBUILDER_ASSETS"  # controller-runtime's own variable
 _PATIENCE = 60.0  # seconds for a program to be ready; kube-apiserver takes 5 alone and 20 on a busy machine
@@ -96,14 +93,6 @@ def kubeconfig_text(server: str, token: str, authority: Path | None) -> str:
         },
         sort_keys=False,
     )
-
-
-@frozen
-class Answered:
-    """What the API server answered: the HTTP status and the document, None where there was none."""
-
-    status: int
-    document: Any
 
 
 class _Care:
@@ -233,6 +222,7 @@ class ApiServer:
             raise LabUnavailable("an API server needs a signing key, made by openssl; install the package openssl")
         self.folder = Path(tempfile.mkdtemp(prefix="lbcore-api-"))
         self.space = space
+        self.address = address
         self.token = secrets.token_hex(16)
         store, peer, self.port = free_ports(3)
         self.url = f"https://{address}:{self.port}"
@@ -362,30 +352,17 @@ class ApiServer:
             return self.space.call(self._request, method, path, body, token or self.token, timeout)
         return self._request(method, path, body, token or self.token, timeout)
 
+    def caller(self, token: str | None = None) -> Caller:
+        """A connection that stays, for one thread that is where the server can be reached."""
+        return Caller(self.address, self.port, token or self.token, self.authority)
+
     def _request(self, method: str, path: str, body: object, token: str, timeout: float) -> Answered:
-        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        request = urllib.request.Request(  # noqa: S310 - always https
-            self.url + path,
-            data=None if body is None else json.dumps(body).encode(),
-            method=method,
-            headers={"Authorization": f"Bearer {token}", "Content-Type": kind, "Accept": "application/json"},
-        )
-        context = ssl.create_default_context(cafile=str(self.authority))
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-        )
-        try:
-            with opener.open(request, timeout=timeout) as answer:
-                return Answered(answer.status, _document(answer.read()))
-        except urllib.error.HTTPError as error:
-            return Answered(error.code, _document(error.read()))
+        with closing(self.caller(token)) as caller:
+            return caller.request(method, path, body, timeout=timeout)
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """The document that the server answers with; raises `LabError` for a status of 400 and above."""
-        answered = self.request(method, path, body)
-        if answered.status >= 400:
-            raise LabError(f"{method} {path}: {answered.status} {answered.document}")
-        return answered.document
+        return self.request(method, path, body).wanted(f"{method} {path}")
 
     def requests(self) -> Iterator[dict[str, Any]]:
         """The audit log so far: an `audit.k8s.io/v1` Event for each request that was answered."""
@@ -440,13 +417,6 @@ class ApiServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _document(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError:
-        return content.decode(errors="replace")
 
 
 def _etcd_flags(folder: Path, url: str, peer: int) -> list[str]:

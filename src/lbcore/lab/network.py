@@ -114,14 +114,17 @@ class Plan:
 
 
 class Station:
-    """A host on the segment: its name, MAC, addresses and namespace. Node N has `number` N, the client 0."""
+    """A host on the segment: its name, MAC, addresses and namespace.
+
+    Node N has `number` N, the client 0, what stands beside the nodes (a control plane) a number below 0.
+    """
 
     def __init__(self, plan: Plan, name: str, number: int) -> None:
         self.name = name
         self.number = number
-        self.mac = f"02:00:00:00:00:{number:02x}" if number else "02:00:00:00:00:c1"
+        self.mac = f"02:00:00:00:00:{number if number > 0 else 0xC1 - number:02x}"
         self.addresses = plan.addresses(_CLIENT_HOST + number)
-        self.pod_networks = plan.pod_networks(number) if number else ()
+        self.pod_networks = plan.pod_networks(number) if number > 0 else ()
         self.namespace = Namespace(name)
         self.cable = Cable.PLUGGED
         self.frozen = False
@@ -138,6 +141,13 @@ class Station:
                 return each
         raise LabError(f"{self.name} has no IPv{version} address; the lab was made without that family")
 
+    def pod_addresses(self, number: int) -> tuple[Address, ...]:
+        """The addresses of its pod `number`: `10.244.1.12`, and `fd00:244:1::12` that looks like it."""
+        return tuple(
+            Address(each.version, each.first + (number if each.version == 4 else int(str(number), 16)))
+            for each in self.pod_networks
+        )
+
     def __repr__(self) -> str:
         return f"<Station {self.name} {self.mac} {' '.join(map(str, self.addresses))} {self.cable.value}>"
 
@@ -151,13 +161,17 @@ class Neighbour:
 
 
 class Network:
-    """The segment itself. `folder`, if given, is removed when the owner of the network is gone."""
+    """The segment itself. `folder`, if given, is removed when the owner of the network is gone.
 
-    def __init__(self, plan: Plan, folder: Path | None = None) -> None:
+    `beside` are the names of more hosts, which are neither node nor client but reach the nodes' pods.
+    """
+
+    def __init__(self, plan: Plan, folder: Path | None = None, *, beside: Sequence[str] = ()) -> None:
         self.plan = plan
         self.switch = Namespace("switch", folder)
         self.nodes = {f"n{number}": Station(plan, f"n{number}", number) for number in range(1, plan.nodes + 1)}
         self.client = Station(plan, "client", 0)
+        self.beside = tuple(Station(plan, name, -number) for number, name in enumerate(beside, start=1))
         try:
             self._build()
         except BaseException:
@@ -166,13 +180,13 @@ class Network:
 
     @property
     def stations(self) -> tuple[Station, ...]:
-        """The nodes in order, then the client."""
-        return (*self.nodes.values(), self.client)
+        """The nodes in order, then the client, then what stands beside them."""
+        return (*self.nodes.values(), self.client, *self.beside)
 
     def _build(self) -> None:
         versions = [each.version for each in self.plan.networks]
         for station in self.stations:
-            station.namespace.call(_prepare, _ON_NODES if station.number else {}, versions)
+            station.namespace.call(_prepare, _ON_NODES if station.number > 0 else {}, versions)
         self.switch.call(_make_switch, self.stations)
         lengths = self.plan.lengths()
         for station in self.stations:

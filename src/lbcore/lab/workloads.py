@@ -61,10 +61,7 @@ def _place(workload: Workload, name: str, others: Sequence[PodPlan], nodes: Sequ
     station = min(nodes, key=load)
     taken = {pod.addresses for pod in others}
     for number in range(_FIRST_POD, _FIRST_POD + _MOST_PODS):
-        addresses = tuple(
-            Address(each.version, each.first + (number if each.version == 4 else int(str(number), 16)))
-            for each in station.pod_networks
-        )
+        addresses = station.pod_addresses(number)
         if addresses not in taken:
             return PodPlan(
                 namespace=workload.namespace,
