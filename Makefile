@@ -13,7 +13,7 @@ SOAK_MINUTES ?= 60
 SOAK_HOURS ?= 24
 SOAK_SEED ?= 1
 
-.PHONY: help demo lab test test-fast check format soak bench lock clean python system
+.PHONY: help demo lab test test-fast check format manifests soak bench lock clean python system
 .NOTPARALLEL:
 
 help: ## list these targets
@@ -40,6 +40,9 @@ check: python ## formatting, lint, types, import contracts
 format: python ## put the sources into ruff's format
 	$(bin)/ruff format
 	$(bin)/ruff check --fix
+
+manifests: python ## make the files of deploy that are made from others
+	$(bin)/lbcore crds > deploy/chart/files/crds.yaml
 
 soak: python ## a pretend cluster through bad days without end, on all cores, SOAK_MINUTES long
 	@$(bin)/lbcore simulate --seed $(SOAK_SEED) --hours $(SOAK_HOURS) --minutes $(SOAK_MINUTES)

@@ -231,7 +231,7 @@ def test_any_times_are_refused_or_fit_each_other(hold: int | None, keepalive: in
         ({"password": "x", "passwordSecret": {"name": "y"}}, "spec.passwordSecret.name"),
         ({"peerASN": 64500, "ebgpMultiHop": True}, "spec.ebgpMultiHop"),
         ({"peerPort": 16385}, "spec.peerPort"),
-        ({"peerPort": 0}, "spec.peerPort"),
+        ({"peerPort": -1}, "spec.peerPort"),
     ],
 )
 def test_a_peer_that_contradicts_itself_is_refused_at_its_field(spec: dict[str, Any], path: str) -> None:

@@ -91,8 +91,8 @@ def read_peer(spec: Fields, name: str, origin: Origin, *, is_old: bool = False) 
         address=address,
         interface=interface,
         source_address=source,
-        # In v1beta1, 0 is the default as the CRD writes it.
-        port=spec.integer("peerPort", default=179, lowest=0 if is_old else 1, highest=MOST_PORT) or 179,
+        # 0 is the default: v1beta1 may say so, and what was written as v1beta1 is read as v1beta2.
+        port=179 if spec.raw("peerPort") == 0 else spec.integer("peerPort", default=179, lowest=1, highest=MOST_PORT),
         hold_time=hold,
         keepalive_time=keepalive,
         connect_time=_connect_time(spec),
