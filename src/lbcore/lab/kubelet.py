@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,6 @@ class Kubelets:
         self._api = api
         self._folder = folder
         self._pods: dict[str, Pod] = {}  # by the Pod's uid
-        self._ready: set[str] = set()
         self._started: dict[str, float] = {}
         self._renewed: dict[str, float] = {}
         self._calls: Caller = api.caller()
@@ -132,20 +131,19 @@ class Kubelets:
             self._started[uid] = now
             self._pods[uid] = Pod(self._plan(document, station), station, self._folder / uid)
         pod = self._pods[uid]
+        # What the API server has is compared: the control plane takes the pods of a silent node out of service.
+        shown = any(each == ("Ready", "True") for each in _conditions(document))
         if not pod.running:
-            if uid in self._ready:
-                self._ready.discard(uid)
+            if shown:
                 self._tell_pod(document, pod.plan, station, ready=False)
             if now - self._started[uid] >= _RESTART_AFTER:
                 self._note(f"pod {pod.plan.name} on {station.name} had ended and starts again: {pod.last_words()}")
                 self._started[uid] = now
                 pod.restart()
-        elif uid not in self._ready and pod.ready():
+        elif not shown and pod.ready():
             self._tell_pod(document, pod.plan, station, ready=True)
-            self._ready.add(uid)
 
     def _end(self, uid: str) -> None:
-        self._ready.discard(uid)
         pod = self._pods.pop(uid, None)
         if pod is not None:
             pod.stop()
@@ -217,6 +215,10 @@ _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 def _path(pod: Document) -> str:
     return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+
+
+def _conditions(pod: Document) -> Iterator[tuple[str, str]]:
+    return ((each["type"], each["status"]) for each in pod.get("status", {}).get("conditions", ()))
 
 
 def _now(precision: str = "seconds") -> str:
