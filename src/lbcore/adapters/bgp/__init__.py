@@ -1,0 +1,1 @@
+"""BGP-4 without sockets: messages to bytes and back, and the engine of one session."""
