@@ -190,6 +190,16 @@ def test_an_unnumbered_peer_cannot_be_written_back_in_the_old_version(api: ApiSe
     assert 422 == api.request("PUT", PEERS.format("v1beta1") + "/unnumbered", old).status
 
 
+def test_a_pool_tells_how_many_addresses_are_left_up_to_the_largest_number(api: ApiServer) -> None:
+    api.apply(
+        POOL | {"metadata": {"name": "counted", "namespace": "default"}, "spec": {"addresses": ["2001:db8::/64"]}}
+    )
+    counts = {"assignedIPv4": 0, "assignedIPv6": 1, "availableIPv4": 0, "availableIPv6": 2**63 - 1}
+    path = "/apis/metallb.io/v1beta1/namespaces/default/ipaddresspools/counted/status"
+    assert 200 == api.request("PATCH", path, {"status": counts}).status
+    assert counts == api.ask("GET", path)["status"]
+
+
 def test_a_status_says_for_ever_whom_it_is_about(api: ApiServer) -> None:
     status = POOL | {"kind": "ServiceL2Status", "metadata": {"name": "l2-x", "namespace": "default"}, "spec": {}}
     assert 201 == create(api, status, dry_run=False).status

@@ -37,7 +37,6 @@ MOST_ADDRESSES = 2048  # entries of a pool, each up to a whole network; 4096 is 
 MOST_NAMES = 256
 MOST_ASN = 2**32 - 1  # RFC 6793
 _UINT32 = 2**32 - 1
-_INT64 = 2**63 - 1
 _INT32 = 2**31 - 1
 
 # As Go reads it, and `duration()` of CEL with it.
@@ -136,7 +135,7 @@ def _ip_address_pool() -> Kind:
         required=("addresses",),
     )
     counts = {
-        f"{what}{family}": number(f"How many addresses of {family} are {meaning}.", 0, _INT64)
+        f"{what}{family}": number(f"How many addresses of {family} are {meaning}.", 0)
         for what, meaning in (("assigned", "in use"), ("available", "free"))
         for family in ("IPv4", "IPv6")
     }
@@ -538,7 +537,7 @@ def _configuration_state() -> Kind:
             "reason": text("Why, as one word.", longest=1024),
             "message": text("Why, in words.", longest=32768),
             "lastTransitionTime": {"description": "Since when.", "type": "string", "format": "date-time"},
-            "observedGeneration": number("Of which generation.", 0, _INT64),
+            "observedGeneration": number("Of which generation.", 0),
         },
         required=("type", "status", "reason", "message", "lastTransitionTime"),
     )

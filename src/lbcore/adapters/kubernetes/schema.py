@@ -73,10 +73,15 @@ def text(
     return made
 
 
-def number(description: str, lowest: int, highest: int, *, default: int | None = None) -> Schema:
-    """A whole number within bounds. Always of 64 bits: `int32` would turn away half of the AS numbers."""
-    made: Schema = {"description": description, "type": "integer", "format": "int64"}
-    made |= {"minimum": lowest, "maximum": highest}
+def number(description: str, lowest: int, highest: int | None = None, *, default: int | None = None) -> Schema:
+    """A whole number within bounds. Always of 64 bits: `int32` would turn away half of the AS numbers.
+
+    The largest of 64 bits must not be written as a bound: the API server keeps bounds as floating point, where
+    that one is too large, and refuses every value.
+    """
+    made: Schema = {"description": description, "type": "integer", "format": "int64", "minimum": lowest}
+    if highest is not None:
+        made["maximum"] = highest
     if default is not None:
         made["default"] = default
     return made
