@@ -14,6 +14,7 @@ from attrs import frozen
 from lbcore.addresses import Address
 from lbcore.config import ConfigDocument, Origin
 from lbcore.errors import Problem
+from lbcore.ingress import ConfigMap, Ingress, IngressClass, ObjectKey, Secret
 from lbcore.intents import Intent
 from lbcore.model import EndpointSlice, Link, Namespace, Node, Service, ServiceKey, SliceKey
 
@@ -22,9 +23,15 @@ __all__ = [
     "AnsweringSeen",
     "Applied",
     "ConfigGone",
+    "ConfigMapGone",
+    "ConfigMapSeen",
     "ConfigSeen",
     "Event",
     "Failed",
+    "IngressClassGone",
+    "IngressClassSeen",
+    "IngressGone",
+    "IngressSeen",
     "Kind",
     "LinksSeen",
     "Listed",
@@ -34,6 +41,8 @@ __all__ = [
     "NamespaceSeen",
     "NodeGone",
     "NodeSeen",
+    "SecretGone",
+    "SecretSeen",
     "ServiceGone",
     "ServiceSeen",
     "SliceGone",
@@ -53,6 +62,10 @@ class Kind(Enum):
     CONFIG = "config"
     MEMBERS = "members"
     LINKS = "links"
+    INGRESSES = "ingresses"
+    INGRESS_CLASSES = "ingressclasses"
+    SECRETS = "secrets"
+    CONFIG_MAPS = "configmaps"
 
 
 @frozen
@@ -150,6 +163,102 @@ class NamespaceGone:
     def subject(self) -> tuple[str, str]:
         """The Namespace."""
         return ("namespace", self.name)
+
+
+@frozen
+class IngressSeen:
+    """An Ingress exists and looks like this."""
+
+    ingress: Ingress
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The Ingress."""
+        return ("ingress", str(self.ingress.key))
+
+
+@frozen
+class IngressGone:
+    """An Ingress was deleted."""
+
+    key: ObjectKey
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The Ingress."""
+        return ("ingress", str(self.key))
+
+
+@frozen
+class IngressClassSeen:
+    """An IngressClass exists and looks like this."""
+
+    ingress_class: IngressClass
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The IngressClass."""
+        return ("ingressclass", self.ingress_class.name)
+
+
+@frozen
+class IngressClassGone:
+    """An IngressClass was deleted."""
+
+    name: str
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The IngressClass."""
+        return ("ingressclass", self.name)
+
+
+@frozen
+class SecretSeen:
+    """A Secret exists and holds this."""
+
+    secret: Secret
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The Secret."""
+        return ("secret", str(self.secret.key))
+
+
+@frozen
+class SecretGone:
+    """A Secret was deleted."""
+
+    key: ObjectKey
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The Secret."""
+        return ("secret", str(self.key))
+
+
+@frozen
+class ConfigMapSeen:
+    """A ConfigMap (not one of MetalLB's) exists and holds this."""
+
+    config_map: ConfigMap
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The ConfigMap."""
+        return ("configmap", str(self.config_map.key))
+
+
+@frozen
+class ConfigMapGone:
+    """A ConfigMap was deleted."""
+
+    key: ObjectKey
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The ConfigMap."""
+        return ("configmap", str(self.key))
 
 
 @frozen
@@ -311,6 +420,14 @@ Event = (
     | NamespaceGone
     | ConfigSeen
     | ConfigGone
+    | IngressSeen
+    | IngressGone
+    | IngressClassSeen
+    | IngressClassGone
+    | SecretSeen
+    | SecretGone
+    | ConfigMapSeen
+    | ConfigMapGone
     | MembersSeen
     | LinksSeen
     | AnsweringSeen

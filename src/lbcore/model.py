@@ -16,6 +16,7 @@ from lbcore.addresses import Address, Family
 
 __all__ = [
     "Endpoint",
+    "EndpointPort",
     "EndpointSlice",
     "IPFamilyPolicy",
     "LabelRequirement",
@@ -28,6 +29,7 @@ __all__ = [
     "Port",
     "Service",
     "ServiceKey",
+    "ServicePort",
     "SliceKey",
     "TrafficPolicy",
     "matches_any",
@@ -81,6 +83,25 @@ class Port:
 
     def __str__(self) -> str:
         return f"{self.protocol}/{self.number}"
+
+
+@frozen(order=True)
+class ServicePort:
+    """A Service's port as an Ingress names it: `spec.ports[].name`, `.port`, `.targetPort` as text, `.protocol`."""
+
+    name: str
+    number: int
+    target: str = ""
+    protocol: str = "TCP"
+
+
+@frozen(order=True)
+class EndpointPort:
+    """An EndpointSlice's `ports[]`: `name`, `port` (0: not said) and `protocol`."""
+
+    name: str
+    number: int
+    protocol: str = "TCP"
 
 
 class TrafficPolicy(Enum):
@@ -197,6 +218,8 @@ class Service:
     external_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     selector: Labels = field(factory=Map, converter=_labels)
     ports: tuple[Port, ...] = ()
+    named_ports: tuple[ServicePort, ...] = ()
+    external_name: str = ""
     held: tuple[Address, ...] = field(default=(), converter=_tuple_of_addresses)
 
     @property
@@ -231,6 +254,7 @@ class EndpointSlice:
     key: SliceKey
     service: str
     endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
 
     @property
     def service_key(self) -> ServiceKey:

@@ -18,6 +18,7 @@ from lbcore.events import ConfigSeen, NamespaceSeen, NodeSeen, ServiceSeen, Slic
 from lbcore.intents import SetAddresses
 from lbcore.model import (
     Endpoint,
+    EndpointPort,
     EndpointSlice,
     IPFamilyPolicy,
     LabelRequirement,
@@ -28,6 +29,7 @@ from lbcore.model import (
     Port,
     Service,
     ServiceKey,
+    ServicePort,
     SliceKey,
     TrafficPolicy,
 )
@@ -136,6 +138,7 @@ def test_a_service_as_small_as_can_be_has_kubernetes_defaults() -> None:
             type="LoadBalancer",
             selector={"app": "nginx"},
             ports=(Port("TCP", 80),),
+            named_ports=(ServicePort("", 80),),
         )
     )
 
@@ -162,6 +165,7 @@ def test_every_field_of_a_service_that_a_decision_reads_is_read() -> None:
             external_traffic_policy=TrafficPolicy.LOCAL,
             selector={"app": "dns"},
             ports=(Port("UDP", 53), Port("TCP", 53)),
+            named_ports=(ServicePort("dns-udp", 53, "dns", "UDP"), ServicePort("dns-tcp", 53)),
             held=(Address.parse("2001:db8:12::53"), Address.parse("192.168.12.53")),
         )
     )
@@ -183,6 +187,7 @@ def test_a_list_is_unfolded_into_what_is_read_and_what_is_not() -> None:
                 Endpoint(addresses=("2001:db8:1::8",), ready=False, serving=True),
                 Endpoint(addresses=("2001:db8:1::9",)),
             ),
+            ports=(EndpointPort("", 53),),
         )
     )
     assert isinstance(deployment, Ignored)
@@ -223,7 +228,7 @@ def test_a_creation_time_is_text_that_sorts(given: object, expected: str) -> Non
 
 @pytest.mark.parametrize(
     ("api_version", "kind"),
-    [("serving.knative.dev/v1", "Service"), ("apps/v1", "Deployment"), ("v1", "Pod"), ("v1", "Secret")],
+    [("serving.knative.dev/v1", "Service"), ("apps/v1", "Deployment"), ("v1", "Pod"), ("v1", "PersistentVolume")],
 )
 def test_what_lbcore_does_not_read_is_ignored_with_a_note(api_version: str, kind: str) -> None:
     ignored = read({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}, "spec": 7}, "")

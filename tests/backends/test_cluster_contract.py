@@ -23,14 +23,18 @@ from lbcore.config import Config, ConfigDocument, Pool
 from lbcore.events import (
     Applied,
     ConfigGone,
+    ConfigMapSeen,
     ConfigSeen,
     Event,
     Failed,
+    IngressClassSeen,
+    IngressSeen,
     Kind,
     Listed,
     ManifestRefused,
     NamespaceSeen,
     NodeSeen,
+    SecretSeen,
     ServiceGone,
     ServiceSeen,
     SliceGone,
@@ -144,7 +148,30 @@ ports: []
 """
 NODE = "{apiVersion: v1, kind: Node, metadata: {name: node-a}}"
 NAMESPACE = "{apiVersion: v1, kind: Namespace, metadata: {name: default}}"
-EVERYTHING = "\n---\n".join([service(), pool("2001:db8::/120"), SLICE, NODE, NAMESPACE])
+HTTP = """
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec: {ingressClassName: nginx, rules: [{host: web.example, http: {paths: [
+  {path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: nginx}
+spec: {controller: k8s.io/ingress-nginx}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: users}
+stringData: {auth: "user:{PLAIN}word"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: options}
+data: {proxy-body-size: 8m}
+"""
+
+EVERYTHING = "\n---\n".join([service(), pool("2001:db8::/120"), SLICE, NODE, NAMESPACE, HTTP])
 
 
 class Follower:
@@ -208,6 +235,10 @@ def test_each_kind_is_listed_once_and_after_all_its_objects(world: World) -> Non
         (Kind.NODES, NodeSeen),
         (Kind.NAMESPACES, NamespaceSeen),
         (Kind.CONFIG, ConfigSeen),
+        (Kind.INGRESSES, IngressSeen),
+        (Kind.INGRESS_CLASSES, IngressClassSeen),
+        (Kind.SECRETS, SecretSeen),
+        (Kind.CONFIG_MAPS, ConfigMapSeen),
     ]:
         assert next(index for index, event in enumerate(told) if isinstance(event, seen)) < told.index(Listed(kind))
     assert 2 * len(ALL) == len(told)

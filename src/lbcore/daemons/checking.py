@@ -12,7 +12,17 @@ from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, parse_j
 from lbcore.adapters.kubernetes.text import Chunk, TextError, parse, parse_json, split
 from lbcore.config import ConfigDocument, InvalidConfig, build
 from lbcore.errors import Problem
-from lbcore.events import ConfigSeen, NamespaceSeen, NodeSeen, ServiceSeen, SliceSeen
+from lbcore.events import (
+    ConfigMapSeen,
+    ConfigSeen,
+    IngressClassSeen,
+    IngressSeen,
+    NamespaceSeen,
+    NodeSeen,
+    SecretSeen,
+    ServiceSeen,
+    SliceSeen,
+)
 from lbcore.requests import read_request
 from lbcore.verdicts import Refusal
 
@@ -103,3 +113,11 @@ def _object_of(seen: Seen) -> str:
             return f"Namespace {namespace.name}"
         case ConfigSeen(document):
             return str(document.origin)
+        case IngressSeen(ingress):
+            return f"Ingress {ingress.key}"
+        case IngressClassSeen(ingress_class):
+            return f"IngressClass {ingress_class.name}"
+        case SecretSeen(secret):
+            return f"Secret {secret.key}"
+        case ConfigMapSeen(config_map):
+            return f"ConfigMap {config_map.key}"

@@ -8,12 +8,20 @@ from typing import assert_never
 from lbcore.adapters.kubernetes.documents import Refused, Seen
 from lbcore.events import (
     ConfigGone,
+    ConfigMapGone,
+    ConfigMapSeen,
     ConfigSeen,
+    IngressClassGone,
+    IngressClassSeen,
+    IngressGone,
+    IngressSeen,
     Kind,
     NamespaceGone,
     NamespaceSeen,
     NodeGone,
     NodeSeen,
+    SecretGone,
+    SecretSeen,
     ServiceGone,
     ServiceSeen,
     SliceGone,
@@ -22,7 +30,17 @@ from lbcore.events import (
 
 __all__ = ["OBJECT_KINDS", "Gone", "gone", "kind_of", "kind_of_refused", "only_objects"]
 
-Gone = ServiceGone | SliceGone | NodeGone | NamespaceGone | ConfigGone
+Gone = (
+    ServiceGone
+    | SliceGone
+    | NodeGone
+    | NamespaceGone
+    | ConfigGone
+    | IngressGone
+    | IngressClassGone
+    | SecretGone
+    | ConfigMapGone
+)
 
 _KINDS = {
     "namespace": Kind.NAMESPACES,
@@ -30,10 +48,14 @@ _KINDS = {
     "config": Kind.CONFIG,
     "slice": Kind.SLICES,
     "service": Kind.SERVICES,
+    "configmap": Kind.CONFIG_MAPS,
+    "secret": Kind.SECRETS,
+    "ingressclass": Kind.INGRESS_CLASSES,
+    "ingress": Kind.INGRESSES,
 }
 
 # The kinds that stand in documents, in the order in which they are listed: a Service comes when
-# all that its assignment and announcement look at is known.
+# all that its assignment and announcement look at is known; an Ingress last, for the same reason.
 OBJECT_KINDS = tuple(_KINDS.values())
 
 _KINDS_OF_OBJECTS = {
@@ -41,6 +63,10 @@ _KINDS_OF_OBJECTS = {
     "EndpointSlice": Kind.SLICES,
     "Node": Kind.NODES,
     "Namespace": Kind.NAMESPACES,
+    "Ingress": Kind.INGRESSES,
+    "IngressClass": Kind.INGRESS_CLASSES,
+    "Secret": Kind.SECRETS,
+    "ConfigMap": Kind.CONFIG_MAPS,
 }
 
 
@@ -78,5 +104,13 @@ def gone(seen: Seen) -> Gone:
             return NamespaceGone(seen.namespace.name)
         case ConfigSeen():
             return ConfigGone(seen.document.origin)
+        case IngressSeen():
+            return IngressGone(seen.ingress.key)
+        case IngressClassSeen():
+            return IngressClassGone(seen.ingress_class.name)
+        case SecretSeen():
+            return SecretGone(seen.secret.key)
+        case ConfigMapSeen():
+            return ConfigMapGone(seen.config_map.key)
         case _:
             assert_never(seen)

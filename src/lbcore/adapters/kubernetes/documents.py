@@ -30,19 +30,43 @@ from lbcore.adapters.kubernetes.bgp import (
 )
 from lbcore.adapters.kubernetes.endpoints import SERVICE_NAME, read_slice
 from lbcore.adapters.kubernetes.fields import Faults, Fields, show
+from lbcore.adapters.kubernetes.ingresses import read_ingress, read_ingress_class
 from lbcore.adapters.kubernetes.legacy import is_legacy_config, read_legacy_config
 from lbcore.adapters.kubernetes.nodes import read_namespace, read_node
 from lbcore.adapters.kubernetes.pools import read_pool
+from lbcore.adapters.kubernetes.secrets import read_config_map, read_secret
 from lbcore.adapters.kubernetes.services import read_service
 from lbcore.adapters.kubernetes.text import Chunk, TextError, parse, parse_json, split
 from lbcore.config import ConfigDocument, Origin, Resource
 from lbcore.errors import ManifestError, Problem
-from lbcore.events import ConfigSeen, ManifestRefused, NamespaceSeen, NodeSeen, ServiceSeen, SliceSeen
+from lbcore.events import (
+    ConfigMapSeen,
+    ConfigSeen,
+    IngressClassSeen,
+    IngressSeen,
+    ManifestRefused,
+    NamespaceSeen,
+    NodeSeen,
+    SecretSeen,
+    ServiceSeen,
+    SliceSeen,
+)
+from lbcore.ingress import ObjectKey
 from lbcore.model import ServiceKey, SliceKey
 
 __all__ = ["Decoded", "Ignored", "Refused", "Seen", "read", "read_all", "read_chunk", "read_text", "unusable"]
 
-Seen = ServiceSeen | SliceSeen | NodeSeen | NamespaceSeen | ConfigSeen
+Seen = (
+    ServiceSeen
+    | SliceSeen
+    | NodeSeen
+    | NamespaceSeen
+    | ConfigSeen
+    | IngressSeen
+    | IngressClassSeen
+    | SecretSeen
+    | ConfigMapSeen
+)
 
 
 @frozen
@@ -75,7 +99,8 @@ class Refused:
 
 METALLB = "metallb.io"
 DISCOVERY = "discovery.k8s.io"
-_API_VERSIONS = {"": "v1", DISCOVERY: f"{DISCOVERY}/v1", METALLB: f"{METALLB}/v1beta1"}
+NETWORKING = "networking.k8s.io"
+_API_VERSIONS = {"": "v1", DISCOVERY: f"{DISCOVERY}/v1", NETWORKING: f"{NETWORKING}/v1", METALLB: f"{METALLB}/v1beta1"}
 
 _NO_PODS = "lbcore runs no Pods; where a Service's traffic goes is read from EndpointSlices"
 _NOTES = {
@@ -229,6 +254,18 @@ def _namespace(document: Fields, origin: Origin, _faults: Faults) -> Decoded:
     return NamespaceSeen(read_namespace(document, origin.name))
 
 
+def _ingress(document: Fields, origin: Origin, _faults: Faults) -> Decoded:
+    return IngressSeen(read_ingress(document, ObjectKey(origin.namespace, origin.name)))
+
+
+def _ingress_class(document: Fields, origin: Origin, _faults: Faults) -> Decoded:
+    return IngressClassSeen(read_ingress_class(document, origin.name))
+
+
+def _secret(document: Fields, origin: Origin, _faults: Faults) -> Decoded:
+    return SecretSeen(read_secret(document, ObjectKey(origin.namespace, origin.name)))
+
+
 def _wish(read: Callable[[Fields, Origin], tuple[Resource, ...]]) -> Callable[[Fields, Origin, Faults], Decoded]:
     """How to read a kind of metallb.io, from how to read what it holds."""
 
@@ -241,7 +278,7 @@ def _wish(read: Callable[[Fields, Origin], tuple[Resource, ...]]) -> Callable[[F
 
 def _config_map(document: Fields, origin: Origin, faults: Faults) -> Decoded:
     if not is_legacy_config(origin.name, origin.namespace, document.raw("data")):
-        return Ignored(str(origin), "not MetalLB's ConfigMap `config`")
+        return ConfigMapSeen(read_config_map(document, ObjectKey(origin.namespace, origin.name)))
     return _config(origin, read_legacy_config(document, origin, faults), faults)
 
 
@@ -257,6 +294,9 @@ _READERS: dict[tuple[str, str], _Reader] = {
     ("", "Node"): _Reader(False, _node, subject="node"),
     ("", "Namespace"): _Reader(False, _namespace, _LABEL, "namespace"),
     ("", "ConfigMap"): _Reader(True, _config_map),
+    ("", "Secret"): _Reader(True, _secret, subject="secret"),
+    (NETWORKING, "Ingress"): _Reader(True, _ingress, subject="ingress"),
+    (NETWORKING, "IngressClass"): _Reader(False, _ingress_class, subject="ingressclass"),
     (METALLB, "IPAddressPool"): _Reader(True, _wish(lambda document, origin: (read_pool(document, origin),))),
     (METALLB, "L2Advertisement"): _Reader(
         True, _wish(lambda document, origin: (read_l2_advertisement(document, origin),))
@@ -288,7 +328,7 @@ def _read_known(
     decoded = reader.event(fields, origin, faults)
     if isinstance(decoded, Ignored):
         return attrs.evolve(decoded, subject=reader.subject_of(origin))
-    if faults.problems and not reader.is_config:
+    if faults.problems and not isinstance(decoded, ConfigSeen):
         raise ManifestError(faults.problems[0])
     return decoded
 

@@ -241,6 +241,11 @@ class Fields:
             else:
                 self._faults.add(path, f"must be a mapping, not {show(item)}")
 
+    def raw_children(self, key: str) -> Iterator[dict[str, object]]:
+        """The mappings of a list as they stand, for a second look: nothing is noted."""
+        value = self._values.get(key)
+        return (item for item in (value if isinstance(value, list | tuple) else ()) if isinstance(item, dict))
+
     def texts(self, key: str, *, empty_allowed: bool = False) -> tuple[tuple[str, str], ...]:
         """The path and text of each item of a list of texts."""
         found = []
@@ -273,6 +278,16 @@ class Fields:
                 self._faults.add(mapping.at(name), f"must be text, not {show(text)}{_quoting(text)}")
                 return _NO_LABELS
         return Map(mapping._values)  # type: ignore[arg-type]
+
+    def labels_quietly(self) -> Mapping[str, str]:
+        """The texts of this mapping; of what is none, only the key is noted: its value may be a secret."""
+        found = {}
+        for name, value in self._values.items():
+            if isinstance(value, str):
+                found[name] = value
+            elif value is not None:
+                self._faults.add(self.at(name), "must be text")
+        return found
 
     def only(self, *known: str) -> None:
         """Note every field that is not known: a typo would silently change what is meant."""

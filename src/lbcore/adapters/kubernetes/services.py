@@ -14,7 +14,7 @@ from immutables import Map
 from lbcore.adapters.kubernetes.fields import Fields
 from lbcore.addresses import Address, Family
 from lbcore.errors import AddressError
-from lbcore.model import IPFamilyPolicy, Labels, Port, Service, ServiceKey, TrafficPolicy
+from lbcore.model import IPFamilyPolicy, Labels, Port, Service, ServiceKey, ServicePort, TrafficPolicy
 
 __all__ = ["read_service"]
 
@@ -60,6 +60,8 @@ def read_service(document: Fields, key: ServiceKey) -> Service:
         external_traffic_policy=spec.choice("externalTrafficPolicy", TrafficPolicy.CLUSTER),
         selector=spec.labels("selector"),
         ports=_ports(spec),
+        named_ports=_named_ports(spec),
+        external_name=spec.text("externalName"),
         held=_held(document.raw("status")),
     )
 
@@ -121,6 +123,28 @@ def _ports(spec: Fields) -> tuple[Port, ...]:
             each.fault_here(f"{port} is given twice; keep one")
         found[port] = None
     return _same_ports(tuple(found))
+
+
+@lru_cache(maxsize=1024)
+def _same_named_ports(ports: tuple[ServicePort, ...]) -> tuple[ServicePort, ...]:
+    return ports
+
+
+def _named_ports(spec: Fields) -> tuple[ServicePort, ...]:
+    """The ports again, as an Ingress finds them; what is wrong with them `_ports` has said."""
+    found = []
+    for each in spec.raw_children("ports"):
+        name, number, target, protocol = (each.get(key) for key in ("name", "port", "targetPort", "protocol"))
+        if isinstance(number, int) and not isinstance(number, bool):
+            found.append(ServicePort(_word(name), number, _word(target), _word(protocol) or "TCP"))
+    return _same_named_ports(tuple(found))
+
+
+def _word(value: object) -> str:
+    """A name or a number as text; anything else is none."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 32:
+        return str(value)
+    return value if isinstance(value, str) else ""
 
 
 def _held(status: object) -> tuple[Address, ...]:

@@ -1,0 +1,494 @@
+"""What a reverse proxy shall do, as closed types: hosts, locations, upstreams, TLS, and policies.
+
+Made by `lbcore.annotations` and `lbcore.routing` from what users wrote, read by whoever writes a
+proxy's configuration. Nothing here is text in a proxy's own language: where a user may refer to
+something of the request, that is a `Variable`, in a `Template` between plain texts.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import field, frozen
+from immutables import Map
+
+from lbcore.ingress import Certificate, ObjectKey
+
+__all__ = [
+    "AccessLists",
+    "Affinity",
+    "Balance",
+    "BasicAuth",
+    "Canary",
+    "CanaryRule",
+    "ClientCertificates",
+    "Cors",
+    "CustomErrors",
+    "ExternalAuth",
+    "Location",
+    "Match",
+    "Options",
+    "Peer",
+    "Policies",
+    "Protocol",
+    "RateLimit",
+    "Redirect",
+    "Rewrite",
+    "RoutingTable",
+    "Site",
+    "Size",
+    "Source",
+    "Template",
+    "Tuning",
+    "Upstream",
+    "UpstreamTLS",
+    "Url",
+    "Variable",
+]
+
+
+@frozen(order=True)
+class Variable:
+    """Something of the request: `request_uri`, `http_x_user`, or `1` to `9`, a capture of the path's pattern."""
+
+    name: str
+
+
+Template = tuple[str | Variable, ...]
+"""Texts and variables, in order; a text stands for itself, whatever characters it has."""
+
+
+@frozen(order=True)
+class Size:
+    """A number of bytes; `unit` is `""`, `k`, `m` or `g`."""
+
+    number: int
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.number}{self.unit}"
+
+
+@frozen(kw_only=True)
+class Url:
+    """An http or https URL. `host` is a name, an IPv4 address or an IPv6 one in brackets; `path` is what follows."""
+
+    scheme: str
+    host: str
+    port: int | None = None
+    path: Template = ()
+
+
+class Protocol(Enum):
+    """What a backend speaks."""
+
+    HTTP = "HTTP"
+    HTTPS = "HTTPS"
+    AUTO_HTTP = "AUTO_HTTP"
+    GRPC = "GRPC"
+    GRPCS = "GRPCS"
+
+
+class Match(Enum):
+    """How a location's path is compared."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+    PATTERN = "pattern"
+
+
+@frozen(kw_only=True)
+class Rewrite:
+    """`rewrite-target`, `use-regex`, `app-root`, `x-forwarded-prefix`."""
+
+    target: Template | None = None
+    use_regex: bool = False
+    app_root: str | None = None
+    forwarded_prefix: Template | None = None
+
+
+@frozen(kw_only=True)
+class Redirect:
+    """A redirect that takes the place of any answer."""
+
+    to: Template
+    code: int
+
+
+@frozen(kw_only=True)
+class Redirects:
+    """To https, to another URL, between a host and its `www.` twin; None: as the options say."""
+
+    ssl: bool | None = None
+    force_ssl: bool | None = None
+    preserve_slash: bool | None = None
+    fixed: Redirect | None = None
+    www: bool = False
+    relative: bool | None = None
+
+
+@frozen(kw_only=True)
+class Tuning:
+    """How a request is passed on: seconds, sizes, switches. None: as it is by default."""
+
+    body_size: Size | None = None
+    body_buffer: Size | None = None
+    connect_timeout: int | None = None
+    send_timeout: int | None = None
+    read_timeout: int | None = None
+    buffering: bool | None = None
+    buffers: int | None = None
+    buffer_size: Size | None = None
+    busy_buffers: Size | None = None
+    temp_file: Size | None = None
+    request_buffering: bool | None = None
+    http_version: str | None = None
+    next_upstream: tuple[str, ...] | None = None
+    next_timeout: int | None = None
+    next_tries: int | None = None
+    cookie_domain: tuple[str, str] | None = None
+    cookie_path: tuple[str, str] | None = None
+    access_log: bool | None = None
+    rate: int | None = None  # KiB/s of each answer
+    rate_after: int | None = None  # KiB
+
+
+@frozen(kw_only=True)
+class AccessLists:
+    """CIDRs that may come, that may not, and whether either these or authentication is enough."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    any_is_enough: bool = False
+
+
+@frozen(kw_only=True)
+class BasicAuth:
+    """`auth-type: basic`. With `by_user` each key of the Secret is a user; else its key `auth` is an htpasswd file.
+
+    `users` are the file's lines, once the Secret is known.
+    """
+
+    secret: ObjectKey
+    by_user: bool = False
+    realm: str = ""
+    users: bytes = field(default=b"", repr=False)
+
+
+@frozen(kw_only=True)
+class ExternalAuth:
+    """`auth-url` and its companions: who is asked whether a request may pass."""
+
+    url: Url
+    method: str | None = None
+    signin: Template | None = None
+    signin_has_query: bool = False
+    signin_parameter: str = "rd"
+    response_headers: tuple[str, ...] = ()
+    request_redirect: Template | None = None
+    always_set_cookie: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Verify(Enum):
+    """`auth-tls-verify-client`, as nginx spells it too."""
+
+    ON = "on"
+    OFF = "off"
+    OPTIONAL = "optional"
+    OPTIONAL_NO_CA = "optional_no_ca"
+
+
+@frozen(kw_only=True)
+class ClientCertificates:
+    """`auth-tls-*`, for a whole host. `authorities` and `revoked` are PEM, once the Secret is known."""
+
+    secret: ObjectKey
+    verify: Verify = Verify.ON
+    depth: int = 1
+    pass_on: bool = False
+    authorities: bytes = field(default=b"", repr=False)
+    revoked: bytes = field(default=b"", repr=False)
+
+
+@frozen(kw_only=True)
+class RateLimit:
+    """Requests a second and a minute, connections at once, of each client; bursts are limits times `burst`."""
+
+    rps: int = 0
+    rpm: int = 0
+    connections: int = 0
+    burst: int = 5
+    exempt: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Cors:
+    """`enable-cors`. `origins` are `scheme://host[:port]`, the host perhaps beginning `*.`; None is everybody."""
+
+    origins: tuple[str, ...] | None = None
+    methods: tuple[str, ...] = ("GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")
+    headers: tuple[str, ...] = (
+        "DNT", "Keep-Alive", "User-Agent", "X-Requested-With", "If-Modified-Since", "Cache-Control", "Content-Type",
+        "Range", "Authorization",
+    )  # fmt: skip
+    expose: tuple[str, ...] = ()
+    credentials: bool = True
+    max_age: int = 1728000
+
+
+@frozen(kw_only=True)
+class Affinity:
+    """`affinity: cookie`: the same client to the same peer."""
+
+    name: str = "INGRESSCOOKIE"
+    persistent: bool = False
+    expires: int | None = None
+    max_age: int | None = None
+    path: str | None = None
+    domain: str | None = None
+    same_site: str | None = None
+    secure: bool | None = None
+
+
+@frozen(kw_only=True)
+class CanaryRule:
+    """`canary-*`: which requests of another Ingress's location come here instead."""
+
+    weight: int = 0
+    total: int = 100
+    header: str | None = None
+    header_value: str | None = None
+    header_pattern: str | None = None
+    cookie: str | None = None
+
+
+@frozen(kw_only=True)
+class CustomErrors:
+    """Answers with these codes are replaced by those of a default backend."""
+
+    codes: tuple[int, ...] = ()
+    service: str | None = None  # `default-backend`
+
+
+@frozen(kw_only=True)
+class UpstreamTLS:
+    """`proxy-ssl-*`: how we show ourselves to a backend and whether we believe it. PEM, once the Secret is known."""
+
+    secret: ObjectKey
+    verify: bool = False
+    depth: int = 1
+    name: Template | None = None
+    server_name: bool = False
+    ciphers: str | None = None
+    protocols: tuple[str, ...] = ()
+    certificate: Certificate | None = None
+    authorities: bytes = field(default=b"", repr=False)
+
+
+class Balance(Enum):
+    """How one of several peers is chosen."""
+
+    ROUND_ROBIN = "round_robin"
+    EWMA = "ewma"
+
+
+@frozen(kw_only=True)
+class Policies:
+    """Everything that one Ingress's annotations ask for.
+
+    `denied` is why none of its locations may be served: a broken access control never means none.
+    """
+
+    denied: str = ""
+    rewrite: Rewrite = Rewrite()
+    redirects: Redirects = Redirects()
+    tuning: Tuning = Tuning()
+    access: AccessLists = AccessLists()
+    basic_auth: BasicAuth | None = None
+    external_auth: ExternalAuth | None = None
+    no_global_auth: bool = False
+    client_certificates: ClientCertificates | None = None
+    rate_limit: RateLimit | None = None
+    cors: Cors | None = None
+    affinity: Affinity | None = None
+    canary: CanaryRule | None = None
+    errors: CustomErrors = CustomErrors()
+    protocol: Protocol = Protocol.HTTP
+    host_header: str | None = None
+    connection_header: str | None = None
+    service_upstream: bool | None = None
+    hash_by: Template | None = None
+    balance: Balance | None = None
+    upstream_tls: UpstreamTLS | None = None
+    aliases: tuple[str, ...] = ()
+    ciphers: str | None = None
+    prefer_server_ciphers: bool | None = None
+    response_headers: ObjectKey | None = None
+
+
+@frozen(kw_only=True)
+class Options:
+    """What the controller's own ConfigMap says for all: the defaults of ingress-nginx."""
+
+    tuning: Tuning = Tuning(
+        body_size=Size(1, "m"),
+        body_buffer=Size(8, "k"),
+        connect_timeout=5,
+        send_timeout=60,
+        read_timeout=60,
+        buffering=False,
+        buffers=4,
+        buffer_size=Size(4, "k"),
+        temp_file=Size(1024, "m"),
+        request_buffering=True,
+        http_version="1.1",
+        next_upstream=("error", "timeout"),
+        next_timeout=0,
+        next_tries=3,
+        access_log=True,
+        rate=0,
+        rate_after=0,
+    )
+    ssl_redirect: bool = True
+    force_ssl_redirect: bool = False
+    preserve_trailing_slash: bool = False
+    relative_redirects: bool = False
+    redirect_code: int = 308
+    no_tls_redirect: tuple[str, ...] = ("/.well-known/acme-challenge",)
+    no_auth: tuple[str, ...] = ("/.well-known/acme-challenge",)
+    hsts: bool = True
+    hsts_max_age: int = 31536000
+    hsts_subdomains: bool = True
+    hsts_preload: bool = False
+    http2: bool = True
+    forwarded_headers: bool = False
+    full_forwarded_for: bool = False
+    real_ip: bool = False
+    trusted: tuple[str, ...] = ("0.0.0.0/0",)
+    proxy_protocol: bool = False
+    service_upstream: bool = False
+    balance: Balance = Balance.ROUND_ROBIN
+    keepalive: int = 320
+    keepalive_timeout: int = 60
+    keepalive_requests: int = 10000
+    client_keepalive: int = 75
+    client_requests: int = 1000
+    limit_code: int = 503
+    connections_code: int = 503
+    custom_errors: tuple[int, ...] = ()
+    access: AccessLists = AccessLists()
+    ssl_protocols: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
+    ssl_ciphers: str = (
+        "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
+        "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
+        "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384"
+    )
+    reject_handshake: bool = False
+    server_tokens: bool = False
+    gzip: bool = False
+    underscores: bool = False
+    workers: int = 0  # 0: one for each processor
+    connections: int = 16384
+    shutdown_timeout: int = 240
+    allowed_response_headers: frozenset[str] = frozenset()
+    cross_namespace: bool = False
+    retry_non_idempotent: bool = False
+    exact_in_regex_hosts: bool = False  # ours: an Exact path stays exact beside patterns
+
+
+@frozen(order=True)
+class Peer:
+    """Where a request may go: an address or, of an ExternalName Service, a name; and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@frozen(kw_only=True)
+class Upstream:
+    """One Service's port, as one Ingress uses it. `id` is a hash, safe as a name anywhere."""
+
+    id: str
+    service: ObjectKey
+    port: str
+    peers: tuple[Peer, ...] = ()
+    external: bool = False
+    balance: Balance = Balance.ROUND_ROBIN
+    hash_by: Template | None = None
+    affinity: Affinity | None = None
+
+    @property
+    def label(self) -> str:
+        """As ingress-nginx names it in logs."""
+        return f"{self.service.namespace}-{self.service.name}-{self.port}"
+
+
+@frozen(kw_only=True)
+class Canary:
+    """Which requests go to another upstream."""
+
+    rule: CanaryRule
+    upstream: str
+
+
+@frozen(kw_only=True)
+class Source:
+    """The Ingress that a location comes from, and the Service and port that it names, for logs and metrics."""
+
+    ingress: ObjectKey
+    service: str = ""
+    port: str = ""
+
+
+@frozen(kw_only=True)
+class Location:
+    """What happens to requests whose path matches.
+
+    `upstream` is an `Upstream.id`; None is the default backend. `fallback` answers while `upstream` has no peer.
+    `headers` are added to every answer (`custom-headers`). `to_https` is what redirects come to for this host.
+    """
+
+    path: str
+    match: Match
+    source: Source
+    policies: Policies
+    upstream: str | None = None
+    fallback: str | None = None
+    errors_to: str | None = None
+    canary: Canary | None = None
+    to_https: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@frozen(kw_only=True)
+class Site:
+    """A virtual host: `host` is a name, `*.` and a name (one label more), or empty for all that match no other.
+
+    `certificate` None is the default one. `forbidden` is why all requests are answered 403.
+    """
+
+    host: str
+    aliases: tuple[str, ...] = ()
+    locations: tuple[Location, ...] = ()
+    certificate: Certificate | None = None
+    client_certificates: ClientCertificates | None = None
+    forbidden: str = ""
+    www: str | None = None
+    app_root: str | None = None
+    ciphers: str | None = None
+    prefer_server_ciphers: bool | None = None
+
+
+@frozen(kw_only=True)
+class RoutingTable:
+    """Everything that a proxy needs, by host and by upstream's id; what did not change is the same object."""
+
+    sites: Map[str, Site] = field(factory=Map)
+    upstreams: Map[str, Upstream] = field(factory=Map)
+    options: Options = Options()
+    default_certificate: Certificate | None = None
+    default_upstream: str | None = None
