@@ -116,7 +116,8 @@ class Kubelets:
             self._end(uid)
         for document in found:
             station = self._network.nodes.get(document["spec"].get("nodeName", ""))
-            if station is not None and station.reachable:
+            # A pod on the host's network is a daemon that somebody else starts, and tells of: it is no nginx.
+            if station is not None and station.reachable and not document["spec"].get("hostNetwork"):
                 self._bring(document, station)
 
     def _bring(self, document: Document, station: Station) -> None:

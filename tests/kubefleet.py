@@ -1,0 +1,150 @@
+"""A cluster with Kubernetes' own control plane and somebody's controller and speakers in it, driven by kubectl alone.
+
+`Fleet` of `fleet.py` is the same on a folder. What counts is what `kubectl get` shows and what the client gets.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fleet import PATIENCE, advertisement, deployment, pool
+from lbcore.addresses import Address
+from lbcore.lab.controlplane import ApiServer, Daemon
+from lbcore.lab.kubernetes import KubernetesLab
+
+__all__ = ["BASE", "CRDS", "KubeFleet", "install_crds", "start_metallb", "start_metallb_controller"]
+
+T = TypeVar("T")
+
+CRDS = Path(__file__).parent.parent / "deploy" / "chart" / "files" / "crds.yaml"
+BASE = pool("first", "192.168.20.20-192.168.20.59", "fd00:20::100-fd00:20::13f") + advertisement() + deployment()
+SYSTEM = "metallb-system"
+
+
+def install_crds(api: ApiServer) -> None:
+    """The namespace `metallb-system` and the resources, ready to be used."""
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}, CRDS)
+    api.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+
+
+class KubeFleet:
+    """A lab whose Services somebody serves; `start` has started ours."""
+
+    def __init__(self, lab: KubernetesLab) -> None:
+        self.lab = lab
+        self.api = lab.api
+
+    def start(self) -> KubeFleet:
+        self.lab.start_controller()
+        for node in self.lab.nodes:
+            self.lab.start_speaker(node)
+        return self
+
+    def apply(self, text: str) -> None:
+        self.lab.kubectl("apply", "-f", "-", text=text)
+
+    def get(self, kind: str, name: str, namespace: str = "default") -> Any:
+        return json.loads(self.lab.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+
+    def addresses(self, name: str, namespace: str = "default") -> tuple[Address, ...]:
+        """The EXTERNAL-IP of a Service."""
+        status = self.get("service", name, namespace)["status"]["loadBalancer"]
+        return tuple(Address.parse(each["ip"]) for each in status.get("ingress", ()))
+
+    def wait(self, condition: Callable[[], T], what: str) -> T:
+        return self.lab.wait_until(condition, what, PATIENCE)
+
+    def wait_for_addresses(self, name: str, namespace: str = "default") -> tuple[Address, ...]:
+        return self.wait(lambda: self.addresses(name, namespace), f"an EXTERNAL-IP of {namespace}/{name}")
+
+    def wait_for_events(self, name: str, word: str, namespace: str = "default") -> str:
+        """What `kubectl describe service` shows, once a word of an Event is in there."""
+
+        def shown() -> str | None:
+            text = self.lab.kubectl("describe", "service", name, "-n", namespace)
+            return text if word in text else None
+
+        return self.wait(shown, f"{word} in the description of {namespace}/{name}") or ""
+
+    def wait_for_page(self, address: Address, port: int = 80) -> str:
+        """The pod and node that answered."""
+        answer = self.wait(lambda: (got := self.lab.curl(address, port=port)).ok and got, f"a page from {address}")
+        assert answer
+        return answer.served_by
+
+    def wait_for_no_page(self, address: Address) -> None:
+        self.wait(lambda: not self.lab.curl(address, timeout=0.3).ok, f"{address} to be silent")
+
+    def callers(self, pod: str, namespace: str = "default") -> set[str]:
+        """Who has asked a pod for a page, from its own access log."""
+        uid = self.get("pod", pod, namespace)["metadata"]["uid"]
+        log = self.lab.directory / "pods" / uid / "access.log"
+        return {line.split()[0] for line in log.read_text(encoding="utf-8").splitlines()}
+
+
+# MetalLB's own programs
+
+
+def start_metallb(lab: KubernetesLab) -> None:
+    """MetalLB's controller beside the control plane, and its speaker on every node."""
+    start_metallb_controller(lab.api)
+    secret = f"/api/v1/namespaces/{SYSTEM}/secrets/memberlist"
+    lab.wait_until(lambda: lab.api.request("GET", secret).status == 200, "the Secret memberlist", PATIENCE)
+    key = lab.directory / "memberlist"
+    key.mkdir()
+    (key / "secretkey").write_bytes(base64.b64decode(lab.api.ask("GET", secret)["data"]["secretkey"]))
+    for node in lab.nodes:
+        _start_metallb_speaker(lab, node, key)
+
+
+def start_metallb_controller(api: ApiServer) -> Daemon:
+    """What MetalLB's controller wants to find, and itself."""
+    containers = [{"name": "controller", "image": "controller"}]
+    template = {"metadata": {"labels": {"app": "metallb"}}, "spec": {"containers": containers}}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": "metallb"}}, "template": template}
+    metadata = {"name": "controller", "namespace": SYSTEM}
+    api.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
+    pod = {"containers": containers, "hostNetwork": True}
+    accounts = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/default"
+    api.wait(lambda: api.request("GET", accounts).status == 200, "a ServiceAccount for Pods")
+    api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "name": "controller-0"}, "spec": pod})
+    flags = ["--kubeconfig", str(api.kubeconfig), "--namespace", SYSTEM, "--pod-name", "controller-0", "--port", "0"]
+    flags += ["--webhook-mode", "disabled", "--health-probe-port", "17472", "--cert-dir", str(api.folder / "webhook")]
+    names = {"BGP_TYPE": "native", "ML_SECRET_NAME": "memberlist", "DEPLOYMENT": "controller"}
+    environment = {f"METALLB_{name}": value for name, value in names.items()}
+    return api.daemon("metallb-controller", flags, program=_peer("controller"), environment=environment).start()
+
+
+def _start_metallb_speaker(lab: KubernetesLab, node: str, key: Path) -> Daemon:
+    station, name = lab.nodes[node], f"speaker-{node}"
+    address = str(station.addresses[0])
+    metadata = {"name": name, "namespace": SYSTEM, "labels": {"app": "metallb", "component": "speaker"}}
+    spec = {"nodeName": node, "hostNetwork": True, "containers": [{"name": "speaker", "image": "speaker"}]}
+    lab.api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    status = {"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "hostIP": address}}
+    lab.api.ask("PATCH", f"/api/v1/namespaces/{SYSTEM}/pods/{name}/status", status)
+    names = {
+        "BGP_TYPE": "native",
+        "NODE_NAME": node,
+        "HOST": address,
+        "POD_NAME": name,
+        "ML_BIND_ADDR": address,
+        "ML_LABELS": "app=metallb,component=speaker",
+        "ML_SECRET_KEY_PATH": str(key),
+    }
+    return lab.api.daemon(
+        name,
+        ["--kubeconfig", str(lab.api.kubeconfig), "--namespace", SYSTEM, "--port", "0"],
+        program=_peer("speaker"),
+        space=station.namespace,
+        environment={f"METALLB_{name}": value for name, value in names.items()},
+    ).start()
+
+
+def _peer(name: str) -> Path:
+    return Path(os.environ["LBCORE_PEERS"]) / f"metallb-{name}"
