@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from lbcore.adapters.kubernetes.crds import KINDS, Kind, Version, definitions
+from lbcore.adapters.kubernetes.crds import KINDS, definitions
 from lbcore.adapters.kubernetes.documents import read
+from lbcore.adapters.kubernetes.kinds import Kind, Version
 from lbcore.adapters.kubernetes.text import parse, split
 from lbcore.adapters.kubernetes.writing import documents_text
 from lbcore.cli.main import cli
