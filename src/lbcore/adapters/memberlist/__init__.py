@@ -1,0 +1,1 @@
+"""hashicorp/memberlist, wire-compatible and sans-IO: codecs and the engine of one member."""
