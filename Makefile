@@ -42,7 +42,7 @@ format: python ## put the sources into ruff's format
 	$(bin)/ruff check --fix
 
 manifests: python ## make the files of deploy that are made from others
-	$(bin)/lbcore crds > deploy/chart/files/crds.yaml
+	@tools/manifests
 
 soak: python ## a pretend cluster through bad days without end, on all cores, SOAK_MINUTES long
 	@$(bin)/lbcore simulate --seed $(SOAK_SEED) --hours $(SOAK_HOURS) --minutes $(SOAK_MINUTES)
