@@ -34,7 +34,7 @@ def main(program: Path) -> None:
     addresses = [f"127.0.0.{number}" for number in range(1, 5)]
     go = [GoMember(program, f"go-{each}", each, wire) for each in addresses[:2]]
     ours = [OurMember(f"ours-{each}", each, wire, addresses) for each in addresses[2:]]
-    members = [*go, *ours]
+    members: list[GoMember | OurMember] = [*go, *ours]
 
     def agreed() -> bool:
         return all(member.names == {each.name for each in members} for member in members)

@@ -175,9 +175,7 @@ class OurMember:
                 key.data(events)
             self._gossip.tick()
             self._paused.wait()
-        if not self._polite:
-            self._gossip.command = lambda _: None  # type: ignore[method-assign] # the dead do not take leave
-        self._gossip.close()
+        self._gossip.close(leave=self._polite)
 
     def pause(self) -> None:
         """Stand still."""

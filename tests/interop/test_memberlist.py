@@ -105,11 +105,15 @@ def test_who_has_another_key_or_none_is_not_let_in(mixed: Mixed) -> None:
     mixed.go(1, SEALED)
     mixed.ours(2, SEALED, 1)
     mixed.agree()
-    strangers = [mixed.ours(3, WIRES["plain"], 1, 2), mixed.ours(4, Wire(key=bytes(32)), 1, 2)]
     stranger = mixed.go(5, WIRES["plain"])
     stranger.say("join", mixed.address(2))
+    strangers: list[GoMember | OurMember] = [
+        stranger,
+        mixed.ours(3, WIRES["plain"], 1, 2),
+        mixed.ours(4, Wire(key=bytes(32)), 1, 2),
+    ]
     time.sleep(1.5)
-    for each in (*strangers, stranger):
+    for each in strangers:
         assert {each.name} == each.names
         mixed.lose(each.name)
     mixed.agree(1)

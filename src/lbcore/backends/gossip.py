@@ -121,9 +121,10 @@ class Gossip:
         if self._engine.deadline <= now:
             self._carry_out(self._engine.tick(now))
 
-    def close(self) -> None:
-        """Leave, and give the port back."""
-        self.command(SetPresence(present=False, why="the end"))
+    def close(self, *, leave: bool = True) -> None:
+        """Leave, with a word to the others, and give the port back."""
+        if leave:
+            self.command(SetPresence(present=False, why="the end"))
         for stream in tuple(self._streams):
             self._drop(stream)
         for each in (self._datagrams, self._listener):
