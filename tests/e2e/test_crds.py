@@ -200,6 +200,20 @@ def test_a_pool_tells_how_many_addresses_are_left_up_to_the_largest_number(api: 
     assert counts == api.ask("GET", path)["status"]
 
 
+def test_ours_take_the_place_of_metallbs_as_the_migration_page_says(own_api: ApiServer) -> None:
+    theirs = next(each for each in definitions() if each["metadata"]["name"] == "bgppeers.metallb.io")
+    service = {"name": "metallb-webhook-service", "namespace": "metallb-system", "path": "/convert"}
+    webhook = {"clientConfig": {"service": service}, "conversionReviewVersions": ["v1beta1", "v1beta2"]}
+    theirs["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
+    own_api.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", theirs)
+    page = (Path(__file__).parent.parent.parent / "docs/migrate-from-metallb.md").read_text("utf-8")
+    patch = page.partition("-p '")[2].partition("'")[0]
+    own_api.kubectl("patch", "crd", "bgppeers.metallb.io", "--type=json", "-p", patch)
+    own_api.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=documents_text(definitions()))
+    conversion = own_api.ask("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/bgppeers.metallb.io")
+    assert {"strategy": "None"} == conversion["spec"]["conversion"]
+
+
 def test_a_status_says_for_ever_whom_it_is_about(api: ApiServer) -> None:
     status = POOL | {"kind": "ServiceL2Status", "metadata": {"name": "l2-x", "namespace": "default"}, "spec": {}}
     assert 201 == create(api, status, dry_run=False).status

@@ -10,6 +10,7 @@ import click
 import lbcore
 from lbcore.cli.ask import explain_command, get_group
 from lbcore.cli.check import check_command
+from lbcore.cli.convert import convert_group
 from lbcore.cli.crds import crds_command
 from lbcore.cli.plan import plan_command
 from lbcore.cli.play import demo_command, lab_command
@@ -47,6 +48,7 @@ for command in (
     explain_command,
     plan_command,
     check_command,
+    convert_group,
     crds_command,
     lab_command,
     demo_command,

@@ -17,6 +17,7 @@ from lbcore.resources import Origin
 
 __all__ = [
     "BGP_PEER_VERSIONS",
+    "MOST_ASN",
     "read_bfd_profile",
     "read_bgp_advertisement",
     "read_bgp_peer",

@@ -123,6 +123,11 @@ class Fields:
         """The names of the fields that are there."""
         return iter(self._values)
 
+    @property
+    def values(self) -> dict[str, object]:
+        """All that is there, as it stands."""
+        return dict(self._values)
+
     def has(self, key: str) -> bool:
         """Whether the field is there and not null."""
         return self._values.get(key) is not None
