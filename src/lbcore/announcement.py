@@ -44,6 +44,7 @@ from lbcore.events import (
     NamespaceSeen,
     NodeGone,
     NodeSeen,
+    PeerSeen,
     ServiceGone,
     ServiceSeen,
     SliceGone,
@@ -261,7 +262,7 @@ class _Turn:
                 self.change(stop_at=self.now + (state.settings.hand_over if others else 0.0))
             case (
                 NodeGone() | AddressHeard() | Stopping() | Tick() | Applied() | Failed()
-                | NamespaceSeen() | NamespaceGone() | ManifestRefused()
+                | NamespaceSeen() | NamespaceGone() | ManifestRefused() | PeerSeen()
             ):  # fmt: skip
                 pass
 

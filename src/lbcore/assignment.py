@@ -37,6 +37,7 @@ from lbcore.events import (
     NamespaceSeen,
     NodeGone,
     NodeSeen,
+    PeerSeen,
     ServiceGone,
     ServiceSeen,
     SliceGone,
@@ -242,7 +243,7 @@ class _Turn:
                 self._confirm(intent.key)
                 self.told = self.told.delete(intent.key)
             case (
-                NamespaceGone() | Applied() | Failed() | Tick() | Stopping() | ManifestRefused()
+                NamespaceGone() | Applied() | Failed() | Tick() | Stopping() | ManifestRefused() | PeerSeen()
                 | SliceSeen() | SliceGone() | NodeSeen() | NodeGone()
                 | MembersSeen() | LinksSeen() | AnsweringSeen() | AddressHeard()
             ):  # fmt: skip

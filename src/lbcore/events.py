@@ -17,6 +17,7 @@ from lbcore.errors import Problem
 from lbcore.ingress import ConfigMap, Ingress, IngressClass, ObjectKey, Secret
 from lbcore.intents import Intent
 from lbcore.model import EndpointSlice, Link, Namespace, Node, Service, ServiceKey, SliceKey
+from lbcore.routes import PeerStatus
 
 __all__ = [
     "AddressHeard",
@@ -41,6 +42,7 @@ __all__ = [
     "NamespaceSeen",
     "NodeGone",
     "NodeSeen",
+    "PeerSeen",
     "SecretGone",
     "SecretSeen",
     "ServiceGone",
@@ -350,6 +352,19 @@ class AddressHeard:
 
 
 @frozen
+class PeerSeen:
+    """A session of this node with a BGPPeer, whenever it changes; None when there is none any more."""
+
+    peer: str
+    status: PeerStatus | None
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The peer."""
+        return ("peer", self.peer)
+
+
+@frozen
 class Listed:
     """Everything of this kind that existed at the start has been told."""
 
@@ -432,6 +447,7 @@ Event = (
     | LinksSeen
     | AnsweringSeen
     | AddressHeard
+    | PeerSeen
     | ManifestRefused
     | Listed
     | Applied
