@@ -82,7 +82,8 @@ def _installed_release() -> str:
 class ReflexSettings:
     """How to find the reflex process and how to start it; times in seconds.
 
-    `members` is the folder of member records (None: this node is alone), `link_backend` is `packet`
+    `members` is the folder of member records (None: this node is alone, or with `tells_members` false: who lives is
+    told by another source), `link_backend` is `packet`
     or `scapy`, `silence` how long the child goes on without us, `refresh` the time between
     repeated announcements (0: none), `log_format` is `text` or `json`. A child of another `release` is replaced.
     """
@@ -90,6 +91,7 @@ class ReflexSettings:
     socket: Path
     node: str
     members: Path | None = None
+    tells_members: bool = True
     link_backend: str = "packet"
     silence: float = 5.0
     interval: float = 0.1
@@ -362,6 +364,8 @@ class Reflex:
         match message:
             case Ack() | Nack():
                 channel.settle(message)
+            case Report(MembersSeen()) if not self._settings.tells_members:
+                pass
             case Report(event):
                 self._events.put_nowait(event)
                 if isinstance(event, MembersSeen) and not self._listed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from lbcore.backends.kubernetes import Access, default_namespace
+from lbcore.daemons.assembly import Place
 from lbcore.daemons.observe import LEVELS
 from lbcore.errors import LbcoreError
 
@@ -21,6 +24,7 @@ __all__ = [
     "log_options",
     "monitoring_options",
     "output_option",
+    "place_options",
     "require_folder",
 ]
 
@@ -39,6 +43,72 @@ def cluster_option(command: F) -> F:
         type=click.Path(path_type=Path, file_okay=False),
         help="Folder of YAML or JSON manifests; status is written beside them, in FOLDER/.lbcore.",
     )(command)
+
+
+def place_options(*, writes: bool) -> Callable[[F], F]:
+    """`--cluster FOLDER`, or `--kubeconfig`, `--context` and the namespace of lbcore's own objects: given to the
+    command as `place`. `writes`: for daemons, whose `--namespace` has MetalLB's meaning.
+    """
+    namespace = "--namespace" if writes else "--system-namespace"
+    options = (
+        click.option(
+            "--cluster",
+            "folder",
+            envvar="LBCORE_CLUSTER",
+            show_envvar=True,
+            metavar="FOLDER",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder of YAML or JSON manifests instead of an API server; status is in FOLDER/.lbcore.",
+        ),
+        click.option(
+            "--kubeconfig",
+            metavar="PATH",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="How to reach the API server [default: the Pod's own account, else KUBECONFIG or ~/.kube/config].",
+        ),
+        click.option("--context", metavar="NAME", help="Context of the kubeconfig [default: its current one]."),
+        click.option(
+            namespace,
+            "system_namespace",
+            envvar=["LBCORE_NAMESPACE", "METALLB_NAMESPACE"],
+            show_envvar=True,
+            metavar="NAME",
+            help="Where pools, advertisements and Leases are [default: the Pod's own, else metallb-system].",
+        ),
+    )
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def placed(
+            *args: Any,
+            folder: Path | None,
+            kubeconfig: Path | None,
+            context: str | None,
+            system_namespace: str | None,
+            **others: Any,
+        ) -> Any:
+            return command(*args, place=_place(folder, kubeconfig, context, system_namespace), **others)
+
+        decorated: Any = placed
+        for option in reversed(options):
+            decorated = option(decorated)
+        result: F = decorated
+        return result
+
+    return decorate
+
+
+def _place(folder: Path | None, kubeconfig: Path | None, context: str | None, namespace: str | None) -> Place:
+    if folder is None:
+        access = Access(kubeconfig=kubeconfig, context=context, namespace=namespace or default_namespace())
+        if not access.is_known:
+            raise click.UsageError(
+                "which cluster? Name a folder of manifests (--cluster FOLDER) or an API server (--kubeconfig PATH)"
+            )
+        return access
+    if kubeconfig is not None or context is not None:
+        raise click.UsageError("--cluster names a folder, --kubeconfig and --context an API server: give one of them")
+    return folder
 
 
 def require_folder(folder: Path) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 import structlog
-from attrs import frozen
+from attrs import evolve, frozen
 
 import lbcore
 from lbcore.announcement import AnnouncementSettings
 from lbcore.assignment import AssignmentSettings, AssignmentState
+from lbcore.backends.kubernetes import KubernetesCluster
 from lbcore.backends.link import require_packet_sockets
 from lbcore.backends.lock import lock_folder
 from lbcore.backends.members import check_node_name
@@ -22,14 +23,15 @@ from lbcore.backends.reflex import ReflexSettings
 from lbcore.backends.statuses import STATUS_FOLDER
 from lbcore.cli.options import (
     class_option,
-    cluster_option,
     default_node,
     default_runtime_dir,
     log_options,
     monitoring_options,
+    place_options,
     require_folder,
 )
 from lbcore.daemons import assembly
+from lbcore.daemons.assembly import Cluster, Place
 from lbcore.daemons.carrier import Carrier
 from lbcore.daemons.observe import Threshold, configure_logging
 from lbcore.daemons.snapshot import member_folder
@@ -90,12 +92,12 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
 
 
 @click.command("controller")
-@cluster_option
+@place_options(writes=True)
 @class_option
 @monitoring_options
 @log_options
 def controller_command(
-    folder: Path,
+    place: Place,
     load_balancer_class: str | None,
     metrics_port: int,
     metrics_host: str,
@@ -104,22 +106,22 @@ def controller_command(
 ) -> None:
     """Give Services of type LoadBalancer their addresses.
 
-    Reads Services, IPAddressPools and Namespaces (and MetalLB's old ConfigMap "config") in FOLDER,
-    and writes each Service's addresses to FOLDER/.lbcore/services. Needs no privileges. One
-    controller serves a folder; a second one refuses to start.
+    Reads Services, IPAddressPools and Namespaces (and MetalLB's old ConfigMap "config"), and writes
+    each Service's addresses to its status; of a FOLDER, to FOLDER/.lbcore/services. Needs no
+    privileges. One controller serves a folder; a second one refuses to start.
     """
     threshold = configure_logging(json=log_format == "json", level=log_level)
-    _run(_Daemons(controller=_controller(folder, load_balancer_class)), threshold, metrics_host, metrics_port)
+    _run(_controller(place, load_balancer_class), threshold, metrics_host, metrics_port)
 
 
 @click.command("speaker", short_help="Make addresses reachable from this node (ARP, NDP).")
-@cluster_option
+@place_options(writes=True)
 @_speaker_options
 @class_option
 @monitoring_options
 @log_options
 def speaker_command(
-    folder: Path,
+    place: Place,
     node: str | None,
     runtime_dir: Path | None,
     exclude: tuple[str, ...],
@@ -134,24 +136,24 @@ def speaker_command(
 ) -> None:
     """Make addresses reachable from this node's Ethernet segments (ARP, NDP).
 
-    Run one on every node, all on the same FOLDER. For each address one node answers; when it is
-    gone, another takes over. Needs CAP_NET_RAW and nothing else. An L2Advertisement in FOLDER
-    says which pools are announced.
+    Run one on every node, all on the same cluster. For each address one node answers; when it is
+    gone, another takes over. Needs CAP_NET_RAW and nothing else. An L2Advertisement says which
+    pools are announced.
     """
     threshold = configure_logging(json=log_format == "json", level=log_level)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
-    parts = _speaker(folder, settings, runtime_dir, link_backend, refresh, log_format)
-    _run(_Daemons(speaker=parts), threshold, metrics_host, metrics_port)
+    daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format)
+    _run(daemons, threshold, metrics_host, metrics_port)
 
 
 @click.command("run")
-@cluster_option
+@place_options(writes=True)
 @_speaker_options
 @class_option
 @monitoring_options
 @log_options
 def run_command(
-    folder: Path,
+    place: Place,
     node: str | None,
     runtime_dir: Path | None,
     exclude: tuple[str, ...],
@@ -167,9 +169,8 @@ def run_command(
     """Controller and speaker in one, for a single machine."""
     threshold = configure_logging(json=log_format == "json", level=log_level)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
-    parts = _speaker(folder, settings, runtime_dir, link_backend, refresh, log_format)
-    daemons = _Daemons(controller=_controller(folder, load_balancer_class), speaker=parts)
-    _run(daemons, threshold, metrics_host, metrics_port)
+    speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format)
+    _run(_controller(place, load_balancer_class).and_(speaker), threshold, metrics_host, metrics_port)
 
 
 def _announcement_settings(
@@ -190,38 +191,43 @@ def _announcement_settings(
     )
 
 
-def _controller(folder: Path, load_balancer_class: str | None) -> Carrier[AssignmentState]:
-    require_folder(folder)
-    lock_folder(folder / STATUS_FOLDER / "controller.lock")
+def _controller(place: Place, load_balancer_class: str | None) -> _Daemons:
     log = structlog.get_logger(component="controller")
-    log.info("started", version=lbcore.__version__, cluster=str(folder))
+    if isinstance(place, Path):
+        require_folder(place)
+        lock_folder(place / STATUS_FOLDER / "controller.lock")
+    log.info("started", version=lbcore.__version__, cluster=str(place))
     settings = AssignmentSettings(load_balancer_class=load_balancer_class)
-    return assembly.controller(assembly.open_cluster(folder, log), settings, log)
+    cluster = assembly.open_place(place, log)
+    return _Daemons(controller=assembly.controller(cluster, settings, log), clusters=(cluster,))
 
 
 def _speaker(
-    folder: Path,
+    place: Place,
     settings: AnnouncementSettings,
     runtime_dir: Path | None,
     link_backend: str,
     refresh: float,
     log_format: str,
-) -> assembly.SpeakerParts:
-    require_folder(folder)
+) -> _Daemons:
+    if isinstance(place, Path):
+        require_folder(place)
     require_packet_sockets("speaker")
     runtime = runtime_dir or default_runtime_dir()
     runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = structlog.get_logger(component="speaker", node=settings.node)
-    log.info("started", version=lbcore.__version__, cluster=str(folder))
+    log.info("started", version=lbcore.__version__, cluster=str(place))
     reflex = ReflexSettings(
         socket=runtime / f"reflex-{settings.node}.sock",
         node=settings.node,
-        members=member_folder(folder.absolute()),
+        members=member_folder(place.absolute()) if isinstance(place, Path) else None,
+        tells_members=isinstance(place, Path),
         link_backend=link_backend,
         refresh=refresh,
         log_format=log_format,
     )
-    return assembly.speaker(assembly.open_cluster(folder, log), settings, reflex, log)
+    cluster = assembly.open_place(place, log, settings.node)
+    return _Daemons(speaker=assembly.speaker(cluster, settings, reflex, log), clusters=(cluster,))
 
 
 @frozen(kw_only=True)
@@ -230,6 +236,11 @@ class _Daemons:
 
     controller: Carrier[AssignmentState] | None = None
     speaker: assembly.SpeakerParts | None = None
+    clusters: tuple[Cluster, ...] = ()
+
+    def and_(self, other: _Daemons) -> _Daemons:
+        """Both in one process."""
+        return _Daemons(controller=self.controller, speaker=other.speaker, clusters=(*self.clusters, *other.clusters))
 
     @property
     def carriers(self) -> tuple[Carrier[Any], ...]:
@@ -247,7 +258,8 @@ async def _serve_watched(daemons: _Daemons, threshold: Threshold, host: str, por
     from lbcore.daemons.monitoring import Monitoring  # noqa: PLC0415 - 2 MB, for those who ask for it
 
     monitoring = Monitoring()
-    watched = _Daemons(
+    watched = evolve(
+        daemons,
         controller=monitoring.controller(daemons.controller) if daemons.controller is not None else None,
         speaker=monitoring.speaker(daemons.speaker) if daemons.speaker is not None else None,
     )
@@ -269,7 +281,10 @@ async def _serve(daemons: _Daemons, threshold: Threshold) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, threshold.lower)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, threshold.reset)
+    api = [cluster for cluster in daemons.clusters if isinstance(cluster, KubernetesCluster)]
     try:
+        for cluster in api:
+            log.info("API server", url=await cluster.client.sign_in(), namespace=cluster.access.namespace)
         running = {asyncio.create_task(carrier.run()) for carrier in daemons.carriers}
         finished, others = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
         for task in others:
@@ -280,4 +295,6 @@ async def _serve(daemons: _Daemons, threshold: Threshold) -> None:
     finally:
         if daemons.speaker is not None:
             await daemons.speaker.reflex.close(leave=True)
+        for cluster in api:
+            await cluster.close()
     log.info("stopped")

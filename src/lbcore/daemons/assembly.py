@@ -15,17 +15,23 @@ from attrs import frozen
 from lbcore import announcement, assignment
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.assignment import AssignmentSettings, AssignmentState
-from lbcore.backends.base import Sink
+from lbcore.backends.base import Sink, Source
 from lbcore.backends.files import FilesCluster
+from lbcore.backends.kubernetes import Access, KubernetesCluster, LeaseMembers
 from lbcore.backends.netlink import NetlinkLinks
 from lbcore.backends.reflex import Reflex, ReflexSettings
 from lbcore.daemons.carrier import Carrier, Outlet
 from lbcore.daemons.loop import Loop
 from lbcore.daemons.observe import Log, log_observer
 from lbcore.events import Applied, Failed, Kind
-from lbcore.intents import Intent, RecordEvent, ReportConfig
+from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetAddresses, SetLinks, SetPoolUsage, Withdraw
 
-__all__ = ["SpeakerParts", "controller", "open_cluster", "speaker"]
+Place = Path | Access
+"""Where a cluster is: a folder of manifests, or an API server."""
+
+Cluster = FilesCluster | KubernetesCluster
+
+__all__ = ["Cluster", "Place", "SpeakerParts", "controller", "open_cluster", "open_place", "speaker"]
 
 _SPEAKER_READS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG})
 
@@ -47,9 +53,24 @@ def open_cluster(folder: Path, log: Log) -> FilesCluster:
     )
 
 
-def controller(cluster: FilesCluster, settings: AssignmentSettings, log: Log) -> Carrier[AssignmentState]:
+def open_place(place: Place, log: Log, node: str | None = None) -> Cluster:
+    """The cluster that is there, for the controller or for the speaker of a node."""
+    if isinstance(place, Path):
+        return open_cluster(place, log)
+    say: Callable[[str], None] = log.warning
+    return KubernetesCluster(place, node=node, say=say)
+
+
+def controller(cluster: Cluster, settings: AssignmentSettings, log: Log) -> Carrier[AssignmentState]:
     """The controller: everything that is decided about addresses, written back to the cluster."""
-    outlets = (Outlet.to("cluster", cluster.sink, concurrency=8),)
+    if isinstance(cluster, KubernetesCluster):
+        # Statuses go out 16 at once; what nobody waits for has a way of its own.
+        outlets: tuple[Outlet, ...] = (
+            Outlet.to("statuses", cluster.sink, concurrency=16, only=(SetAddresses,)),
+            Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, SetPoolUsage, ReportConfig)),
+        )
+    else:
+        outlets = (Outlet.to("cluster", cluster.sink, concurrency=8),)
     loop = Loop(
         assignment.step,
         AssignmentState(settings=settings),
@@ -75,16 +96,35 @@ class SpeakerParts:
 
 
 def speaker(
-    cluster: FilesCluster, settings: AnnouncementSettings, reflex_settings: ReflexSettings, log: Log
+    cluster: Cluster,
+    settings: AnnouncementSettings,
+    reflex_settings: ReflexSettings,
+    log: Log,
 ) -> SpeakerParts:
     """The speaker: what this node announces, carried out by its reflex process."""
     say: Callable[[str], None] = log.warning
     reflex = Reflex(reflex_settings, say=say)
-    spoken: Sink = _Spoken()
-    outlets = (
-        Outlet.to("reflex", reflex, concurrency=256),
-        Outlet.to("spoken", spoken, concurrency=256),
-    )
+    sources: list[Source] = [cluster.source(_SPEAKER_READS), NetlinkLinks(say=say), reflex]
+    if isinstance(cluster, KubernetesCluster):
+        members = LeaseMembers(
+            cluster.client,
+            cluster.access.namespace,
+            settings.node,
+            is_able=lambda: reflex.pid is not None,
+            say=say,
+        )
+        sources.append(members)
+        outlets: tuple[Outlet, ...] = (
+            Outlet.to("reflex", reflex, concurrency=256, only=(SetLinks, Announce, Withdraw)),
+            Outlet.to("members", members),
+            Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, ReportConfig)),
+        )
+    else:
+        spoken: Sink = _Spoken()
+        outlets = (
+            Outlet.to("reflex", reflex, concurrency=256),
+            Outlet.to("spoken", spoken, concurrency=256),
+        )
     loop = Loop(
         announcement.step,
         AnnouncementState(settings=settings),
@@ -93,7 +133,7 @@ def speaker(
     )
     carrier = Carrier(
         loop=loop,
-        sources=(cluster.source(_SPEAKER_READS), NetlinkLinks(say=say), reflex),
+        sources=tuple(sources),
         outlets=outlets,
         is_stopped=lambda state: state.stopped,
         is_settled=lambda state: state.settled,

@@ -1,0 +1,7 @@
+"""A cluster on the Kubernetes API: a source and a sink like those of a folder."""
+
+from lbcore.backends.kubernetes.access import Access, default_namespace
+from lbcore.backends.kubernetes.cluster import KubernetesCluster
+from lbcore.backends.kubernetes.members import LeaseMembers
+
+__all__ = ["Access", "KubernetesCluster", "LeaseMembers", "default_namespace"]

@@ -1,0 +1,78 @@
+"""One cluster behind one API server: the sources and the sink that daemons are assembled from."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from lbcore.adapters.kubernetes.changes import only_objects
+from lbcore.adapters.kubernetes.notes import Backlog
+from lbcore.backends.kubernetes.access import Access
+from lbcore.backends.kubernetes.client import Client
+from lbcore.backends.kubernetes.recorder import Recorder
+from lbcore.backends.kubernetes.sink import Component, KubernetesSink
+from lbcore.backends.kubernetes.source import KubernetesSource
+from lbcore.events import Kind
+
+__all__ = ["KubernetesCluster"]
+
+
+def _say_nothing(_text: str) -> None:
+    """Troubles that nobody wants to hear of."""
+
+
+def _open() -> str | None:
+    """A fence that is always open: of a writer that is alone."""
+    return None
+
+
+class KubernetesCluster:
+    """A cluster as `access` reaches it. `node` makes it a speaker's, `fence` keeps its sink from writing while it
+    returns a reason, `say` hears of troubles, once each.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        node: str | None = None,
+        fence: Callable[[], str | None] = _open,
+        say: Callable[[str], None] = _say_nothing,
+        concurrency: int = 16,
+    ) -> None:
+        component = Component(node)
+        self.access = access
+        self.client = Client(access, agent=component.reporter, concurrency=concurrency)
+        self._sources: list[KubernetesSource] = []
+        self._say = say
+        backlog = Backlog(reporter=component.reporter, instance=node or socket.gethostname(), rng=random.Random())
+        self._recorder = Recorder(
+            self.client,
+            backlog,
+            is_busy=lambda: self.sink.under_way > 0,
+            may_write=lambda: fence() is None,
+            say=say,
+        )
+        self.sink = KubernetesSink(
+            self.client, access.namespace, component, self._recorder, newest=self._newest, fence=fence
+        )
+
+    def source(self, kinds: Iterable[Kind]) -> KubernetesSource:
+        """A source of these kinds. Raises `ValueError` for kinds that are no objects (members, links)."""
+        source = KubernetesSource(self.client, self.access.namespace, only_objects(kinds), self._say)
+        self._sources.append(source)
+        return source
+
+    async def close(self) -> None:
+        """Say what is left to say, and hang up."""
+        await self._recorder.close()
+        await self.client.close()
+
+    def _newest(self, kind: str, name: str) -> dict[str, Any] | None:
+        for source in self._sources:
+            document = source.newest(kind, name)
+            if document is not None:
+                return document
+        return None

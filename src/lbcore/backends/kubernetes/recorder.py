@@ -1,0 +1,115 @@
+"""Events are sent by a worker of their own, when no status waits to be written, or after five seconds at the latest."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from lbcore.adapters.kubernetes.api import object_path
+from lbcore.adapters.kubernetes.notes import Backlog, EventWrite
+from lbcore.backends.kubernetes.client import MERGE_PATCH, Client
+from lbcore.intents import RecordEvent
+
+__all__ = ["Recorder", "now_text"]
+
+_API = "events.k8s.io/v1"
+_PATIENCE = 5.0  # seconds that statuses may keep an Event waiting
+_FLUSH = 2.0  # seconds at the end for what is left
+
+
+def now_text(*, micro: bool = False) -> str:
+    """The time as RFC 3339 in UTC, as Kubernetes writes `Time` and `MicroTime`."""
+    now = datetime.now(UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+
+
+class Recorder:
+    """Takes Events and sends them. `is_busy` says whether something more important is under way, `may_write`
+    whether anything may be written at all.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        backlog: Backlog,
+        *,
+        is_busy: Callable[[], bool],
+        may_write: Callable[[], bool],
+        say: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._backlog = backlog
+        self._is_busy = is_busy
+        self._may_write = may_write
+        self._say = say
+        self._wake = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._unsent = ""
+
+    def record(self, intent: RecordEvent, uid: str) -> None:
+        """Line one up."""
+        self._backlog.add(intent, uid, now_text(micro=True))
+        self._wake.set()
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+
+    async def close(self) -> None:
+        """Send what is left, for a bounded time."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        worker.cancel()
+        with suppress(asyncio.CancelledError):
+            await worker
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH):
+                while self._may_write() and await self._send_one():
+                    pass
+
+    async def _work(self) -> None:
+        while True:
+            if not len(self._backlog):
+                self._wake.clear()
+                await self._wake.wait()
+            began = time.monotonic()
+            while self._is_busy() and time.monotonic() - began < _PATIENCE:  # noqa: ASYNC110 - it is a look, no signal
+                await asyncio.sleep(0.02)
+            if not self._may_write():
+                await asyncio.sleep(0.5)
+                continue
+            # A batch for each look: one at a time would take an hour for what 16 writers of statuses leave behind.
+            for _ in range(50 if not self._is_busy() else 5):
+                if not await self._send_one():
+                    break
+                if self._is_busy():
+                    break
+
+    async def _send_one(self) -> bool:
+        write = self._backlog.next(time.monotonic())
+        if write is None:
+            return False
+        answer = await self._client.request(
+            "PATCH" if write.name else "POST", _path(write), body=write.body,
+            content_type=MERGE_PATCH if write.name else "application/json",
+        )  # fmt: skip
+        setback = answer.setback
+        if setback is None:
+            self._unsent = ""
+            return True
+        if not self._unsent:
+            self._say(f"cannot write Events: {setback.message}")
+        self._unsent = setback.message
+        if setback.status in (0, 429) or setback.status >= 500:
+            # Told to nobody is better than told late to a server that drowns.
+            await asyncio.sleep(random.uniform(0.5, 1.0) + (setback.retry_after or 0.0))
+        return True
+
+
+def _path(write: EventWrite) -> str:
+    if write.name:
+        return object_path(_API, "events", write.namespace, write.name)
+    return f"/apis/{_API}/namespaces/{write.namespace}/events"

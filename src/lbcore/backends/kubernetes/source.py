@@ -1,0 +1,133 @@
+"""One list and one watch for each kind asked for, carried by asyncio; what they mean is the engine's to say."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable
+
+import aiohttp
+
+from lbcore.adapters.base import Hangup, Report
+from lbcore.adapters.kubernetes.api import RESOURCES
+from lbcore.adapters.kubernetes.watching import Fetch, Follow, ListEnded, Setback, Watching, WatchOutput
+from lbcore.backends.kubernetes.client import Client
+from lbcore.events import Event, Kind, Listed
+
+__all__ = ["KubernetesSource", "drive"]
+
+Emit = Callable[[Watching, Event | None], None]
+
+
+class KubernetesSource:
+    """Lists the objects of some kinds, then follows them. `watchings` are those of the last `events()`."""
+
+    def __init__(self, client: Client, namespace: str, kinds: frozenset[Kind], say: Callable[[str], None]) -> None:
+        self.kinds = kinds
+        self.watchings: tuple[Watching, ...] = ()
+        self._client = client
+        self._namespace = namespace
+        self._say = say
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """What is there, `Listed` for each kind, then every change."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        rng = random.Random()
+        self.watchings = tuple(Watching(each, rng=rng) for each in RESOURCES if each.kind in self.kinds)
+        listed: set[Kind] = set()
+
+        def emit(watching: Watching, event: Event | None) -> None:
+            kind = watching.resource.kind
+            if event is not None:
+                queue.put_nowait(event)
+            elif kind not in listed and all(each.listed for each in self.watchings if each.resource.kind is kind):
+                listed.add(kind)
+                queue.put_nowait(Listed(kind))
+
+        tasks = [
+            asyncio.create_task(drive(self._client, each.resource.path(self._namespace), each, emit, self._say))
+            for each in self.watchings
+        ]
+        for task in tasks:
+            task.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def newest(self, kind: str, name: str) -> dict[str, object] | None:
+        """The newest document of an object, by its kind and `namespace/name`, where it is kept."""
+        for watching in self.watchings:
+            if watching.resource.name == kind:
+                return watching.latest.get(name)
+        return None
+
+
+async def drive(client: Client, path: str, watching: Watching, emit: Emit, say: Callable[[str], None]) -> None:
+    """Carry one engine, for ever: `emit` gets its events, and None when its list has ended."""
+    clock = asyncio.get_running_loop().time
+    waiting: list[WatchOutput] = watching.start()
+    said = ""
+    while True:
+        asked: Fetch | Follow | None = None
+        for output in waiting:
+            match output:
+                case Report(event):
+                    emit(watching, event)
+                case ListEnded():
+                    emit(watching, None)
+                case Fetch() | Follow():
+                    asked = output
+                case Hangup():
+                    pass  # the watch was left by then
+        said = _tell_trouble(watching, said, say)
+        if isinstance(asked, Fetch):
+            answer = await client.request("GET", path, query=asked.query, within=60.0)
+            if answer.setback is not None:
+                waiting = watching.failed(answer.setback, clock())
+            else:
+                waiting = watching.page(answer.body, clock())
+                await asyncio.sleep(0)
+        elif isinstance(asked, Follow):
+            waiting = await _follow(client, path, asked, watching, emit, clock)
+        else:
+            deadline = watching.deadline
+            await asyncio.sleep(max(0.0, deadline - clock()) if deadline is not None else 0.0)
+            waiting = watching.tick(clock())
+
+
+async def _follow(
+    client: Client, path: str, asked: Follow, watching: Watching, emit: Emit, clock: Callable[[], float]
+) -> list[WatchOutput]:
+    """One watch from its beginning to its end; what the engine says to that."""
+    try:
+        async with client.watch(path, asked.query) as stream:
+            if isinstance(stream, Setback):
+                return watching.failed(stream, clock())
+            watching.opened(clock())
+            async for data in stream:
+                for output in watching.receive(data):
+                    if isinstance(output, Hangup):
+                        return watching.closed(clock())
+                    if isinstance(output, Report):
+                        emit(watching, output.event)
+        return watching.closed(clock())
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        return watching.failed(Setback(message=str(error) or type(error).__name__), clock())
+
+
+def _tell_trouble(watching: Watching, said: str, say: Callable[[str], None]) -> str:
+    """Say what keeps a kind from being read, once, and when that is over."""
+    trouble = watching.trouble
+    now = "" if trouble is None else trouble.message or f"status {trouble.status}"
+    if now and not said:
+        say(f"cannot read {watching.resource.plural}: {now}")
+    elif said and not now:
+        say(f"can read {watching.resource.plural} again")
+    return now
