@@ -7,17 +7,21 @@ sleeps: it waits for events, for a bounded time, and shows that nothing came by 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import pytest
+import yaml
 
+from lbcore.adapters.kubernetes.api import RESOURCES, object_path
 from lbcore.adapters.kubernetes.changes import OBJECT_KINDS
+from lbcore.adapters.kubernetes.crds import definitions
 from lbcore.addresses import Address
 from lbcore.backends.base import Sink, Source
 from lbcore.backends.files import FilesCluster
+from lbcore.backends.kubernetes import Access, KubernetesCluster
 from lbcore.backends.memory import MemoryCluster
 from lbcore.config import Config, ConfigDocument, Pool
 from lbcore.events import (
@@ -49,6 +53,7 @@ from lbcore.intents import (
     SetPoolUsage,
     SetPresence,
 )
+from lbcore.lab.controlplane import ApiServer
 from lbcore.model import Service, ServiceKey
 from lbcore.verdicts import Reason, Refusal
 
@@ -108,8 +113,119 @@ class FilesWorld:
         (self._folder / name).unlink()
 
 
+class _Own:
+    """A cluster without what the API server keeps in it for itself: its own Service and namespaces."""
+
+    def __init__(self, cluster: KubernetesCluster) -> None:
+        self._cluster = cluster
+
+    @property
+    def sink(self) -> Sink:
+        return self._cluster.sink
+
+    def source(self, kinds: Iterable[Kind]) -> Source:
+        return _OwnSource(self._cluster, self._cluster.source(kinds))
+
+
+class _OwnSource:
+    def __init__(self, cluster: KubernetesCluster, source: Source) -> None:
+        self._cluster = cluster
+        self._source = source
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        async with aclosing(self._source.events()) as events:  # type: ignore[type-var]
+            async for event in events:
+                if not _is_the_servers(event):
+                    yield event
+
+
+def _is_the_servers(event: Event) -> bool:
+    kind, name = event.subject
+    return (kind == "namespace" and name != "default") or "kube" in name
+
+
+class ApiWorld:
+    """A real API server; its user edits with `kubectl apply` what these tests write, and waits for nothing else."""
+
+    def __init__(self, api: ApiServer) -> None:
+        self._api = api
+        self._files: dict[str, list[str]] = {}
+        self.cluster: Cluster = _Own(KubernetesCluster(Access(kubeconfig=api.kubeconfig)))
+
+    def write(self, name: str, text: str) -> None:
+        documents = [each for each in yaml.safe_load_all(text) if each]
+        paths = [(_path_of(each), each) for each in documents]
+        self._files[name] = [path for path, _ in paths]
+        for path, document in paths:
+            status = document.pop("status", None)
+            if status and "loadBalancer" in status:
+                self._apply(path, document)
+                self._api.ask("PATCH", f"{path}/status", {"status": status})
+            else:
+                self._apply(path, document)
+
+    def _apply(self, path: str, document: dict[str, Any]) -> None:
+        there = self._api.request("GET", path)
+        if there.status == 404:
+            self._api.ask("POST", path.rpartition("/")[0], document)
+        elif document["kind"] == "EndpointSlice":  # a merge would keep a label that was taken off
+            version = there.wanted(path)["metadata"]["resourceVersion"]
+            self._api.ask("PUT", path, {**document, "metadata": {**document["metadata"], "resourceVersion": version}})
+        else:
+            self._api.ask("PATCH", path, document)
+
+    def remove(self, name: str) -> None:
+        for path in self._files.pop(name):
+            self._api.ask("DELETE", path)
+
+    def clean(self) -> None:
+        """Take away all that a test made; what the server itself has stays."""
+        for files in list(self._files):
+            for path in self._files.pop(files):
+                if not path.endswith(("/namespaces/default",)):
+                    self._api.request("DELETE", path)
+
+
+def _path_of(document: dict[str, Any]) -> str:
+    resource = next(each for each in RESOURCES if each.name == document["kind"])
+    metadata = document["metadata"]
+    namespaced = document["kind"] not in ("Node", "Namespace", "IngressClass")
+    namespace = metadata.setdefault("namespace", "default") if namespaced else ""
+    return object_path(resource.api_version, resource.plural, namespace, metadata["name"])
+
+
+@pytest.fixture(scope="module")
+def api_with_definitions() -> Iterator[ApiServer]:
+    with ApiServer.start(flags=("--disable-admission-plugins=ServiceAccount",)) as api:
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "metallb-system"}}
+        api.ask("POST", "/api/v1/namespaces", namespace)
+        api.apply(*definitions())
+        api.wait(lambda: _serves_pools(api), "the definitions to be served")
+        yield api
+
+
+def _serves_pools(api: ApiServer) -> bool:
+    return all(
+        api.request("GET", each.path("metallb-system")).status == 200 for each in RESOURCES if each.kind is Kind.CONFIG
+    )
+
+
+_API = pytest.param(ApiWorld, id="kubernetes", marks=pytest.mark.needs("envtest", "openssl", "kubectl"))
+
+
+@pytest.fixture(params=[pytest.param(MemoryWorld, id="memory"), pytest.param(FilesWorld, id="files"), _API])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    if request.param is not ApiWorld:
+        yield cast(World, request.param(tmp_path))
+        return
+    made = ApiWorld(request.getfixturevalue("api_with_definitions"))
+    yield made
+    made.clean()
+
+
 @pytest.fixture(params=[MemoryWorld, FilesWorld], ids=["memory", "files"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+def text_world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    """A cluster that takes whatever text is written into it; an API server refuses what is broken."""
     return cast(World, request.param(tmp_path))
 
 
@@ -210,6 +326,11 @@ def run(scene: Callable[[], Awaitable[Result]]) -> Result:
     return asyncio.run(bounded())
 
 
+def is_end_of_web(event: Event) -> bool:
+    """Whatever uid the Service had: an API server gives it one."""
+    return isinstance(event, ServiceGone) and event.key == WEB
+
+
 def the_service(event: Event) -> Service:
     assert isinstance(event, ServiceSeen), event
     return event.service
@@ -249,7 +370,8 @@ def test_an_empty_cluster_is_listed_too(world: World) -> None:
         async with following(world.cluster) as source:
             return await source.listing()
 
-    assert {Listed(kind) for kind in ALL} == set(run(scene))
+    # On an API server there is always a namespace.
+    assert {Listed(kind) for kind in ALL} == {event for event in run(scene) if not isinstance(event, NamespaceSeen)}
 
 
 def test_a_kind_not_asked_for_is_not_told(world: World) -> None:
@@ -308,7 +430,7 @@ def test_a_deleted_service_is_told_to_be_gone(world: World) -> None:
             world.remove("web.yaml")
             return await source.next()
 
-    assert ServiceGone(WEB) == run(scene)
+    assert is_end_of_web(run(scene))
 
 
 def test_a_service_put_back_after_deletion_holds_nothing(world: World) -> None:
@@ -326,7 +448,7 @@ def test_a_service_put_back_after_deletion_holds_nothing(world: World) -> None:
 
     held, gone, again = run(scene)
     assert (V6,) == the_service(held).held
-    assert ServiceGone(WEB) == gone
+    assert is_end_of_web(gone)
     assert () == the_service(again).held
 
 
@@ -446,15 +568,15 @@ def test_a_status_for_a_service_that_is_gone_changes_nothing(world: World) -> No
             return [*told, await source.next()]
 
     gone, again = run(scene)
-    assert ServiceGone(WEB) == gone
+    assert is_end_of_web(gone)
     assert () == the_service(again).held
 
 
-def test_a_broken_document_does_not_take_its_neighbours_down(world: World) -> None:
-    world.write("all.yaml", "\n---\n".join([service("first"), "kind: Service\n  nonsense: [", service("last")]))
+def test_a_broken_document_does_not_take_its_neighbours_down(text_world: World) -> None:
+    text_world.write("all.yaml", "\n---\n".join([service("first"), "kind: Service\n  nonsense: [", service("last")]))
 
     async def scene() -> list[Event]:
-        async with following(world.cluster) as source:
+        async with following(text_world.cluster) as source:
             return await source.listing()
 
     told = run(scene)
@@ -464,15 +586,15 @@ def test_a_broken_document_does_not_take_its_neighbours_down(world: World) -> No
     assert "not YAML" in refused.message
 
 
-def test_a_service_that_breaks_keeps_its_last_good_form_until_it_is_mended(world: World) -> None:
-    world.write("web.yaml", service())
+def test_a_service_that_breaks_keeps_its_last_good_form_until_it_is_mended(text_world: World) -> None:
+    text_world.write("web.yaml", service())
 
     async def scene() -> list[Event]:
-        async with following(world.cluster) as source:
+        async with following(text_world.cluster) as source:
             await source.listing()
-            world.write("web.yaml", service().replace("80", "eighty"))
+            text_world.write("web.yaml", service().replace("80", "eighty"))
             told = [await source.next()]
-            world.write("web.yaml", service(port=443))
+            text_world.write("web.yaml", service(port=443))
             return [*told, await source.next()]
 
     refused, mended = run(scene)
@@ -482,16 +604,16 @@ def test_a_service_that_breaks_keeps_its_last_good_form_until_it_is_mended(world
     assert 443 == the_service(mended).ports[0].number
 
 
-def test_a_pool_that_breaks_says_what_is_wrong_and_is_never_gone(world: World) -> None:
+def test_a_pool_that_breaks_says_what_is_wrong_and_is_never_gone(text_world: World) -> None:
     good, bad = pool("2001:db8::/120"), pool("2001:db8::/129", "192.0.2.1")
-    world.write("pool.yaml", good)
+    text_world.write("pool.yaml", good)
 
     async def scene() -> list[Event]:
-        async with following(world.cluster) as source:
+        async with following(text_world.cluster) as source:
             await source.listing()
-            world.write("pool.yaml", bad)
+            text_world.write("pool.yaml", bad)
             told = [await source.next()]
-            world.write("pool.yaml", good)
+            text_world.write("pool.yaml", good)
             return [*told, await source.next()]
 
     broken, mended = run(scene)
@@ -501,15 +623,15 @@ def test_a_pool_that_breaks_says_what_is_wrong_and_is_never_gone(world: World) -
     assert [] == problems_of(mended)
 
 
-def test_text_that_may_be_configuration_holds_the_configuration_back_until_it_is_mended(world: World) -> None:
-    world.write("pool.yaml", pool("2001:db8::/120"))
+def test_text_that_may_be_configuration_holds_the_configuration_back_until_it_is_mended(text_world: World) -> None:
+    text_world.write("pool.yaml", pool("2001:db8::/120"))
 
     async def scene() -> list[Event]:
-        async with following(world.cluster) as source:
+        async with following(text_world.cluster) as source:
             await source.listing()
-            world.write("pool.yaml", "kind: IPAddressPool\nspec: {addresses: [")
+            text_world.write("pool.yaml", "kind: IPAddressPool\nspec: {addresses: [")
             told = [await source.next()]
-            world.write("pool.yaml", pool("2001:db8::/112"))
+            text_world.write("pool.yaml", pool("2001:db8::/112"))
             return [*told, await source.next(), await source.next()]
 
     broken, mended, gone = run(scene)

@@ -101,6 +101,17 @@ class _ConfigMap(TypedDict, total=False):
     data: Any
 
 
+class _Class(TypedDict, total=False):
+    metadata: _Metadata
+    spec: Any
+
+
+class _Secret(TypedDict, total=False):
+    metadata: _Labelled
+    data: Any
+    type: Any
+
+
 class _LeaseSpec(TypedDict, total=False):
     holderIdentity: Any
     leaseDurationSeconds: Any
@@ -193,6 +204,10 @@ def _wish(name: str, plural: str, version: str = "v1beta1", **more: Any) -> ApiR
     )
 
 
+def _networking(kind: Kind, name: str, plural: str) -> ApiResource:
+    return ApiResource(kind=kind, group="networking.k8s.io", version="v1", name=name, plural=plural, shape=_Class)
+
+
 RESOURCES: tuple[ApiResource, ...] = (
     ApiResource(kind=Kind.NAMESPACES, group="", version="v1", name="Namespace", plural="namespaces", shape=_Namespace),
     ApiResource(kind=Kind.NODES, group="", version="v1", name="Node", plural="nodes", shape=_Node),
@@ -231,6 +246,10 @@ RESOURCES: tuple[ApiResource, ...] = (
         keeps_status=True,
         shape=_Service,
     ),
+    ApiResource(kind=Kind.CONFIG_MAPS, group="", version="v1", name="ConfigMap", plural="configmaps", shape=_ConfigMap),
+    ApiResource(kind=Kind.SECRETS, group="", version="v1", name="Secret", plural="secrets", shape=_Secret),
+    _networking(Kind.INGRESS_CLASSES, "IngressClass", "ingressclasses"),
+    _networking(Kind.INGRESSES, "Ingress", "ingresses"),
 )
 
 SPEAKER_LABEL = "lbcore.io/speaker"

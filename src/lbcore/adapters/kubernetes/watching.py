@@ -19,7 +19,7 @@ from attrs import frozen
 
 from lbcore.adapters.base import Hangup, Report
 from lbcore.adapters.kubernetes.api import ApiResource, Line, Page
-from lbcore.adapters.kubernetes.changes import gone
+from lbcore.adapters.kubernetes.changes import gone, kind_of
 from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, read_all
 from lbcore.events import ManifestRefused
 
@@ -242,7 +242,10 @@ class Watching:
                     self._refused[name] = entry.event
                     outputs.append(Report(entry.event))
             else:
-                outputs += self._tell(name, entry.event if isinstance(entry, Refused) else entry)
+                seen = entry.event if isinstance(entry, Refused) else entry
+                # MetalLB's old ConfigMap is configuration, every other one is what Ingresses name.
+                told = kind_of(seen.subject) is self.resource.kind
+                outputs += self._tell(name, seen) if told else self._forget(name)
         return outputs
 
     def _tell(self, name: str, seen: Any) -> list[WatchOutput]:
