@@ -18,7 +18,7 @@ from lbcore.election import EXCLUDE_LABEL
 from lbcore.endpoints import Reach
 from lbcore.model import Node, Service, TrafficPolicy
 from lbcore.resources import Pool
-from lbcore.verdicts import NodeVerdict, Reason
+from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 
 __all__ = ["Speakers", "bgp_verdicts"]
 
@@ -65,13 +65,17 @@ def bgp_verdicts(
 _Why = tuple[Reason, str]
 
 
+def _plainly(reason: Reason) -> _Why:
+    return reason, NODE_TEXTS[reason]
+
+
 def _judge_node(name: str, node: Node | None, speakers: Speakers) -> _Why | None:
     if node is None and speakers.nodes:
-        return Reason.NODE_UNKNOWN, "there is no Node of this name"
+        return _plainly(Reason.NODE_UNKNOWN)
     if name not in speakers.members:
-        return Reason.NOT_A_MEMBER, "no living speaker is seen on this node"
+        return _plainly(Reason.NOT_A_MEMBER)
     if node is not None and node.network_unavailable:
-        return Reason.NODE_NETWORK_UNAVAILABLE, "the node's condition NetworkUnavailable is True"
+        return _plainly(Reason.NODE_NETWORK_UNAVAILABLE)
     if node is not None and EXCLUDE_LABEL in node.labels and not speakers.ignore_exclude_label:
         return Reason.NODE_EXCLUDED, f"the node has the label {EXCLUDE_LABEL}; remove it"
     return None
@@ -84,7 +88,8 @@ def _judge_advertisements(
     if not matching:
         return Reason.NO_ADVERTISEMENT, "no BGPAdvertisement announces this pool for this Service; create one"
     if not here:
-        return Reason.NODE_NOT_SELECTED, "the node matches the nodeSelectors of no BGPAdvertisement of this address"
+        text = "the node matches the nodeSelectors of no BGPAdvertisement of this address; label it, or widen them"
+        return Reason.NODE_NOT_SELECTED, text
     for one, other in combinations(here, 2):
         if not local_prefs_agree(one, other, families):
             text = (
@@ -97,9 +102,9 @@ def _judge_advertisements(
 
 def _judge_endpoints(name: str, service: Service, reach: Reach) -> _Why | None:
     if not reach.anywhere:
-        return Reason.NO_ENDPOINTS, "the Service has no usable endpoint; are its Pods ready?"
+        return Reason.NO_ENDPOINTS, "the Service has no usable endpoint; look whether its Pods are ready"
     if service.external_traffic_policy is TrafficPolicy.LOCAL and name not in reach.nodes:
-        return Reason.NO_LOCAL_ENDPOINTS, "externalTrafficPolicy is Local, and no usable endpoint is on this node"
+        return _plainly(Reason.NO_LOCAL_ENDPOINTS)
     return None
 
 

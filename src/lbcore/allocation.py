@@ -225,7 +225,8 @@ def _judge_address(
     about = request if address.family in request.families else evolve(request, families=(address.family,))
     permitted = permits(pool, about, catalog.namespaces)
     if permitted.reason is not Reason.OK:
-        return evolve(permitted, detail=f"{address} is in pool {pool.name!r}: {permitted.detail}")
+        text = f"{address} is in pool {pool.name!r}: {permitted.detail}. To change that, {_CURES[permitted.reason]}"
+        return evolve(permitted, detail=text)
     conflict = ledger.conflict(address, request.key, ports=request.ports, sharing=request.sharing)
     if conflict is not None:
         return _judge_conflict(request, pool, conflict)

@@ -66,7 +66,7 @@ from lbcore.links import Exclusions, usable_links
 from lbcore.model import EndpointSlice, Link, Node, Service, ServiceKey, SliceKey, matches_any
 from lbcore.pools import Catalog
 from lbcore.requests import annotation
-from lbcore.verdicts import NodeVerdict, Reason
+from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 from lbcore.worklist import Fifo, Worklist
 
 __all__ = [
@@ -520,7 +520,10 @@ class _Turn:
         about, node = f"Service {service.key}", self.state.settings.node
         names = {link.name for link in self.state.links}
         if interfaces and not names.intersection(interfaces):
-            text = f"node {node} is to announce {address} on {', '.join(interfaces)}, and has no such usable interface"
+            text = (
+                f"node {node} is to announce {address} on {', '.join(interfaces)}, and has no such usable interface; "
+                "correct the interfaces of the L2Advertisement, or its nodeSelectors"
+            )
             self.intents.append(RecordEvent(about=about, type=EventType.WARNING, reason="announceFailed", message=text))
             return
         text = f"announcing {address} from node {node} with protocol layer2"
@@ -545,15 +548,16 @@ def _parts(state: AnnouncementState, service: Service) -> tuple[_Part, ...]:
 def _owned(state: AnnouncementState, service: Service) -> tuple[tuple[Address, Pool], ...] | NotAnnounced:
     """A Service's addresses with the pool of each, or why nobody announces any of them, on any protocol."""
     if not _is_ours(state, service):
-        return NotAnnounced(Reason.NOT_LOAD_BALANCER, "the Service is not of type LoadBalancer, or of another class")
+        return NotAnnounced(Reason.NOT_LOAD_BALANCER, _why_not_ours(state, service))
     if not service.held:
-        return NotAnnounced(Reason.NO_ADDRESS, "the Service has no address yet")
+        return NotAnnounced(Reason.NO_ADDRESS, "the Service has no address yet; see what its pools say")
     if state.catalog is None:
-        return NotAnnounced(Reason.NOT_READY, "there is no valid configuration yet")
+        return NotAnnounced(Reason.NOT_READY, "there is no valid configuration yet; mend what `lbcore check` finds")
     owners = [state.catalog.owner(address) for address in service.held]
     if None in owners:
         foreign = service.held[owners.index(None)]
-        return NotAnnounced(Reason.ADDRESS_NOT_IN_POOL, f"{foreign} is in no address pool")
+        text = f"{foreign} is in no address pool; add it to one, or let the controller give the Service another"
+        return NotAnnounced(Reason.ADDRESS_NOT_IN_POOL, text)
     return tuple((address, owner) for address, owner in zip(service.held, owners, strict=True) if owner is not None)
 
 
@@ -563,7 +567,7 @@ def _judge_service(state: AnnouncementState, service: Service) -> tuple[_Part, .
     if isinstance(owned, NotAnnounced):
         return owned
     if not _reach(state, service.key).anywhere:
-        return NotAnnounced(Reason.NO_ENDPOINTS, "the Service has no usable endpoint; are its Pods ready?")
+        return NotAnnounced(Reason.NO_ENDPOINTS, "the Service has no usable endpoint; look whether its Pods are ready")
     parts = tuple(
         _Part(address, _ranked_by(state, service, address), _adverts(state, service, owner.name), None)
         for address, owner in owned
@@ -574,13 +578,25 @@ def _judge_service(state: AnnouncementState, service: Service) -> tuple[_Part, .
         return NotAnnounced(Reason.NO_ADVERTISEMENT, text)
     shared = annotation(service, "allow-shared-ip") is not None
     if shared and any(advert.service_selectors for part in parts for advert in part.adverts):
-        text = "a Service that shares its address cannot be announced by an L2Advertisement with serviceSelectors"
+        text = (
+            "a Service that shares its address cannot be announced by an L2Advertisement with serviceSelectors; "
+            "take them out, or the annotation allow-shared-ip"
+        )
         return NotAnnounced(Reason.SHARED_WITH_SERVICE_SELECTORS, text)
     return tuple(part for part in parts if part.adverts)
 
 
 def _is_ours(state: AnnouncementState, service: Service) -> bool:
     return service.is_load_balancer and service.load_balancer_class == state.settings.load_balancer_class
+
+
+def _why_not_ours(state: AnnouncementState, service: Service) -> str:
+    if not service.is_load_balancer:
+        return f"the Service is of type {service.type}; set spec.type: LoadBalancer if it is to have an address"
+    given, served = service.load_balancer_class, state.settings.load_balancer_class
+    theirs = f"is of class {given!r}" if given is not None else "has no class"
+    ours = f"those of class {served!r} are" if served is not None else "those without a class are"
+    return f"the Service {theirs}, and {ours} served here; change its loadBalancerClass, or --lb-class"
 
 
 def _seconds_of_sharer(state: AnnouncementState, service: Service | None) -> tuple[tuple[Address, Address], ...]:
@@ -649,8 +665,8 @@ def _node_verdicts(state: AnnouncementState, service: Service, part: _Part) -> I
             yield NodeVerdict(node=name, reason=Reason.NOT_ELECTED, detail=text)
     for name in sorted({*state.nodes, *state.members} - set(order)):
         if name in among.candidates:
-            text = "externalTrafficPolicy is Local, and no usable endpoint is on this node"
-            yield NodeVerdict(node=name, reason=Reason.NO_LOCAL_ENDPOINTS, detail=text)
+            reason = Reason.NO_LOCAL_ENDPOINTS
+            yield NodeVerdict(node=name, reason=reason, detail=NODE_TEXTS[reason])
         else:
             yield judge_node(name, part.adverts, state.nodes, state.members, ignore_exclude_label=ignore)
 

@@ -71,7 +71,8 @@ def parse_community(text: str) -> Community:
 def _number(text: str, part: str, bits: int) -> int:
     readable = part.isascii() and part.isdigit() and len(part) <= 20
     if not readable or int(part) >= 1 << bits:
-        raise CommunityError(f"{text[:80]!r} is not a community: {part[:20]!r} is not from 0 to {(1 << bits) - 1}")
+        most = (1 << bits) - 1
+        raise CommunityError(f"{text[:80]!r} is not a community: write a number from 0 to {most}, not {part[:20]!r}")
     return int(part)
 
 

@@ -16,7 +16,7 @@ from immutables import Map
 from lbcore.addresses import Address
 from lbcore.config import L2Advertisement
 from lbcore.model import Labels, Node, Service, TrafficPolicy, matches_any
-from lbcore.verdicts import NodeVerdict, Reason
+from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 
 __all__ = [
     "EXCLUDE_LABEL",
@@ -69,20 +69,23 @@ def judge_node(
     """
     node = nodes.get(name)
     if node is None and nodes:
-        return NodeVerdict(node=name, reason=Reason.NODE_UNKNOWN, detail="there is no Node of this name")
+        return _plainly(name, Reason.NODE_UNKNOWN)
     if name not in members:
-        return NodeVerdict(node=name, reason=Reason.NOT_A_MEMBER, detail="no living speaker is seen on this node")
+        return _plainly(name, Reason.NOT_A_MEMBER)
     if node is not None and EXCLUDE_LABEL in node.labels and not ignore_exclude_label:
         return NodeVerdict(
             node=name, reason=Reason.NODE_EXCLUDED, detail=f"the node has the label {EXCLUDE_LABEL}; remove it"
         )
     if node is not None and node.network_unavailable:
-        text = "the node's condition NetworkUnavailable is True"
-        return NodeVerdict(node=name, reason=Reason.NODE_NETWORK_UNAVAILABLE, detail=text)
+        return _plainly(name, Reason.NODE_NETWORK_UNAVAILABLE)
     if not any(_selects(advert, node) for advert in adverts):
-        text = "the node matches the nodeSelectors of no L2Advertisement of this address"
+        text = "the node matches the nodeSelectors of no L2Advertisement of this address; label it, or widen them"
         return NodeVerdict(node=name, reason=Reason.NODE_NOT_SELECTED, detail=text)
     return NodeVerdict(node=name, reason=Reason.OK)
+
+
+def _plainly(name: str, reason: Reason) -> NodeVerdict:
+    return NodeVerdict(node=name, reason=reason, detail=NODE_TEXTS[reason])
 
 
 def _selects(advert: L2Advertisement, node: Node | None) -> bool:

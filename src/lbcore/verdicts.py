@@ -6,13 +6,14 @@ command line, so that what an operator greps for is the same everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 from attrs import field, frozen
 
 from lbcore.model import ServiceKey
 
-__all__ = ["NodeVerdict", "PoolVerdict", "Reason", "Refusal"]
+__all__ = ["NODE_TEXTS", "NodeVerdict", "PoolVerdict", "Reason", "Refusal"]
 
 
 class Reason(Enum):
@@ -60,6 +61,19 @@ class Reason(Enum):
     # Why a node does not announce over BGP (speaker); those above serve here, too.
     CONFLICTING_ADVERTISEMENTS = "ConflictingAdvertisements"
     NO_PEER = "NoPeer"
+
+
+NODE_TEXTS: Mapping[Reason, str] = {
+    Reason.NODE_UNKNOWN: "there is no Node of this name; create it, or correct the speaker's --node",
+    Reason.NOT_A_MEMBER: "no living speaker is seen on this node; start one there",
+    Reason.NODE_NETWORK_UNAVAILABLE: (
+        "the node's condition NetworkUnavailable is True; mend its network, and the network plugin takes that back"
+    ),
+    Reason.NO_LOCAL_ENDPOINTS: (
+        "externalTrafficPolicy is Local, and no usable endpoint is on this node; run a Pod there, or set Cluster"
+    ),
+}
+"""What a node's verdict says that names nothing else, the same on every protocol."""
 
 
 @frozen(kw_only=True)

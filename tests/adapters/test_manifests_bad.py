@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,17 @@ def test_a_bad_manifest_is_refused_at_its_field(name: str) -> None:
     for (_, phrase), problem in zip(expected, problems, strict=True):
         assert phrase in problem.message
         assert problem.source.startswith(name)
+
+
+CURE = re.compile(
+    r"\bmust (be|not)\b|did you mean|known here: |are allowed|belongs to|needs "
+    r"|\b(write|put|give|keep|take|leave|use|set|rename|swap|save|correct|look for|shorten)\b"
+)
+
+
+@pytest.mark.parametrize("name", sorted(table()))
+def test_a_bad_manifest_is_told_what_would_make_it_good(name: str) -> None:
+    assert [] == [problem.message for problem in problems_in(BAD / name) if not CURE.search(problem.message)]
 
 
 def test_every_bad_manifest_is_in_the_table() -> None:

@@ -379,7 +379,7 @@ def _broken_config(origin: Origin, field: str, message: str) -> ConfigSeen:
 
 
 def _no_object(document: object) -> str:
-    return f"a manifest is a mapping with apiVersion, kind and metadata, not {show(document)}"
+    return f"a manifest must be a mapping with apiVersion, kind and metadata, not {show(document)}"
 
 
 def _nameless(document: dict[str, object], source: str) -> Decoded:
@@ -406,8 +406,8 @@ def _unknown_metallb_kind(document: dict[str, object], source: str, kind: str) -
     message = f"{kind[:80]!r} is not a kind of {METALLB}"
     if kind == "AddressPool":
         message += "; MetalLB replaced it by IPAddressPool together with L2Advertisement, write those"
-    elif close:
-        message += f"; did you mean {close[0]}?"
+    else:
+        message += f"; did you mean {close[0]}?" if close else f"; write one of {', '.join(sorted(_WISHES))}"
     return _broken_config(_identify(document, source, kind), "kind", message)
 
 

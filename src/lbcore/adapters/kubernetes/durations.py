@@ -26,7 +26,7 @@ def parse_duration(text: str) -> int:
         raise ValueError(f"{text[:60]!r} is not a duration; write for example 90s, 1m30s or 2h")
     nanoseconds = sum(_nanoseconds(*part) for part in parts)
     if nanoseconds >= 1 << 63:
-        raise ValueError(f"{text[:60]!r} is longer than 292 years")
+        raise ValueError(f"{text[:60]!r} is longer than 292 years; write a shorter one")
     return -nanoseconds if whole[1] == "-" else nanoseconds
 
 

@@ -88,9 +88,9 @@ def parse(chunk: Chunk) -> list[object]:
         mark = error.problem_mark or error.context_mark
         line = chunk.line + mark.line if mark else chunk.line
         cause = " ".join(part for part in (error.problem, error.context) if part)
-        raise TextError(line, f"this is not YAML: {cause}") from None
+        raise TextError(line, f"this is not YAML: {cause}; correct that line") from None
     except (yaml.YAMLError, UnicodeError) as error:
-        raise TextError(chunk.line, f"this is not YAML: {_first_line(error)}") from None
+        raise TextError(chunk.line, f"this is not YAML: {_first_line(error)}; correct that") from None
 
 
 def parse_json(text: str) -> object:
@@ -100,9 +100,9 @@ def parse_json(text: str) -> object:
         if "\\u" in text:
             json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except json.JSONDecodeError as error:
-        raise TextError(error.lineno, f"this is not JSON: {error.msg}") from None
+        raise TextError(error.lineno, f"this is not JSON: {error.msg}; correct that line") from None
     except RecursionError:
-        raise TextError(0, "this JSON is nested too deep to be a manifest") from None
+        raise TextError(0, "this JSON is nested too deep to be a manifest; write one object in it") from None
     except UnicodeError:
         raise TextError(
             0, r"a text has half of a surrogate pair (\ud800 to \udfff); write the whole character"
@@ -124,7 +124,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is no number in JSON; write one, or put it in quotes")
 
 
 def _first_line(error: Exception) -> str:
@@ -271,7 +271,7 @@ class _Builder:
         if event.tag is not None and not isinstance(container, self._allowed(event)):
             raise self._error(event, f"this does not fit its tag {_short(event.tag)}; leave the tag out")
         if len(self._stack) >= MOST_NESTED:
-            raise self._error(event, f"nested more than {MOST_NESTED} deep; no manifest is")
+            raise self._error(event, f"nested more than {MOST_NESTED} deep; look for what is not closed")
         self._stack.append(_Open(container, event.anchor, event.start_mark.line))
 
     def _close(self) -> None:
@@ -310,14 +310,14 @@ class _Builder:
     def _merge(self, top: _Open, value: object, line: int) -> None:
         sources: list[Any] = value if isinstance(value, list) else [value]
         if not all(isinstance(source, dict) for source in sources):
-            raise TextError(self._first_line + line, "`<<` takes a mapping or a list of mappings")
+            raise TextError(self._first_line + line, "`<<` takes a mapping or a list of mappings; write the fields out")
         self._spend(sources, self._first_line + line)
         top.merged += sources
         top.key = _NO_KEY
 
     def _alias(self, event: Any) -> object:
         if event.anchor not in self._anchors:
-            raise self._error(event, f"the alias *{event.anchor} names no anchor that ends before it")
+            raise self._error(event, f"the alias *{event.anchor} names no anchor that ends before it; write it out")
         value = self._anchors[event.anchor]
         self._spend([value], self._first_line + event.start_mark.line)
         return value
