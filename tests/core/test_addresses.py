@@ -184,3 +184,10 @@ def test_merged_ranges_hold_the_same_addresses_apart_and_in_order(given_ranges: 
 @given(st.lists(addresses(), max_size=8))
 def test_addresses_sort_as_numbers_with_all_of_ipv4_first(found: list[Address]) -> None:
     assert sorted(found, key=lambda address: (address.version, address.value)) == sorted(found)
+
+
+def test_a_range_that_is_no_block_prints_its_two_ends() -> None:
+    assert ["10.0.0.1-10.0.0.4", "2001:db8::2-2001:db8::5"] == [
+        str(AddressRange.parse(text)) for text in ("10.0.0.1-10.0.0.4", "2001:db8::2-2001:db8::5")
+    ]
+    assert "10.0.0.4/30" == str(AddressRange.parse("10.0.0.4-10.0.0.7"))

@@ -426,3 +426,15 @@ def test_a_service_that_names_the_pool_of_one_of_its_two_addresses_keeps_that_on
     outcome = settle(request, held, catalog, ledger)
     assert outcome.allocation is not None
     assert ["192.0.2.8", "2001:db8:2::"] == [str(address) for address in outcome.allocation.addresses]
+
+
+def test_two_addresses_asked_for_of_which_one_is_in_another_pool_are_not_half_granted_in_silence() -> None:
+    pools = Pool.parse("four", "192.0.2.0/31"), Pool.parse("six", "2001:db8::/127")
+    held = (Address.parse("192.0.2.0"), Address.parse("2001:db8::"))
+    request = Request(key=WEB, families=(V4, V6), all_families=False, addresses=held, pool="four")
+    ledger = Ledger().claim(Claim(key=WEB, addresses=held, pools=("four", "six")))
+    outcome = settle(request, held, Catalog.of(pools), ledger)
+    assert outcome.allocation is not None
+    assert held == outcome.allocation.addresses
+    assert outcome.refusal is not None
+    assert Reason.ADDRESS_IN_OTHER_POOL is outcome.refusal.reason

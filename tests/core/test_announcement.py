@@ -679,3 +679,50 @@ def test_the_order_in_which_facts_are_told_changes_nothing(count: int, seed: int
     expected = speaker(*events, members=("n1", "n2", "n3")).state.announced
     random.Random(seed).shuffle(events)
     assert expected == speaker(*events, members=("n1", "n2", "n3")).state.announced
+
+
+def test_two_services_on_one_address_are_answered_for_wherever_one_of_them_wants_it() -> None:
+    one, other = (plain_service(name, held=(ipv6(0),), labels={"team": name}) for name in "ab")
+    narrow = L2Advertisement(name="all", service_selectors=(LabelSelector.of(team="a"),), interfaces=("eth0",))
+    wide = L2Advertisement(name="wide", service_selectors=(LabelSelector.of(team="b"),))
+    desk = speaker(*announcing(one))
+    assert (Announce(address=ipv6(0), interfaces=("eth0",))) in desk.run(ConfigSeen(document(narrow)))
+    desk.run(ConfigSeen(document(wide)), *announcing(other))
+    assert {ipv6(0): ()} == dict(desk.state.announced)
+
+
+def test_one_interface_of_several_is_enough() -> None:
+    advert = L2Advertisement(name="all", interfaces=("absent0", "eth0"))
+    desk = speaker(*announcing(*holding(1)), ConfigSeen(document(advert)))
+    events = [intent.reason for intent in desk.run(ConfigSeen(document(advert))) if isinstance(intent, RecordEvent)]
+    told = [intent.reason for intent in desk.intents if isinstance(intent, RecordEvent)]
+    assert ([], "nodeAssigned") == (events, told[-1])
+
+
+def test_an_empty_annotation_counts_as_sharing_where_services_are_selected() -> None:
+    """MetalLB asks whether the annotation is there, not what it says."""
+    advert = L2Advertisement(name="all", service_selectors=(LabelSelector.of(team="a"),))
+    web = plain_service("a", held=(ipv6(0),), labels={"team": "a"}, annotations={"metallb.io/allow-shared-ip": ""})
+    desk = speaker(*announcing(web), ConfigSeen(document(advert)))
+    found = explain(desk.state, web.key)
+    assert isinstance(found, NotAnnounced)
+    assert Reason.SHARED_WITH_SERVICE_SELECTORS is found.reason
+
+
+def test_who_would_take_over_is_numbered_in_the_order_of_taking_over() -> None:
+    desk = speaker(*announcing(*holding(1)), members=("n1", "n2", "n3"))
+    found = explain(desk.state, holding(1)[0].key)
+    assert isinstance(found, tuple)
+    ((_, verdicts),) = found
+    assert ["announces it", *(f"number {n} of 3 to take over" for n in (2, 3))] == [
+        verdict.detail.rpartition("; ")[2] for verdict in verdicts
+    ]
+
+
+def test_an_advertisement_for_all_interfaces_outdoes_one_that_names_some() -> None:
+    narrow, wide = L2Advertisement(name="all", interfaces=("eth0",)), L2Advertisement(name="wide")
+    desk = speaker(*announcing(*holding(1)))
+    desk.run(ConfigSeen(document(narrow)))
+    assert {ipv6(0): ("eth0",)} == dict(desk.state.announced)
+    desk.run(ConfigSeen(document(wide)))
+    assert {ipv6(0): ()} == dict(desk.state.announced)

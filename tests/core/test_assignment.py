@@ -36,6 +36,7 @@ from lbcore.events import (
     Tick,
 )
 from lbcore.intents import EventType, Intent, RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
+from lbcore.ledger import Claim, Ledger
 from lbcore.model import IPFamilyPolicy, LabelSelector, Namespace, Port, Service, ServiceKey
 from lbcore.requests import Request, read_request
 from lbcore.sharing import sharing_of
@@ -799,3 +800,15 @@ def test_explain_names_who_is_in_the_way_now() -> None:
     assert Reason.ADDRESS_IN_USE is why.refusal.reason
     assert "red/wish" in why.refusal.detail
     assert explain(desk.state, ServiceKey("red", "nobody")) is None
+
+
+def test_a_request_that_contradicts_itself_is_a_mistake_of_the_manifest() -> None:
+    twice = plain_service("a", load_balancer_ip="10.0.0.1", annotations={"metallb.io/loadBalancerIPs": "10.0.0.1"})
+    assert ["LoadBalancerFailed"] == said(controller(pool("p", "10.0.0.0/24"), ServiceSeen(twice)).intents)
+
+
+def test_what_is_held_beside_what_a_pool_gives_out_is_not_counted_against_it() -> None:
+    edges = Pool.parse("edges", "10.0.0.0/32", "10.0.0.255/32", avoid_buggy_ips=True)
+    ledger = Ledger().claim(Claim(key=ServiceKey("red", "a"), addresses=(ipv4(0),), pools=("edges",)))
+    usage = assignment.usage_of(edges, ledger)
+    assert (1, 0) == (usage.assigned_ipv4, usage.available_ipv4)

@@ -332,3 +332,34 @@ def test_the_order_of_bgp_documents_does_not_matter(data: st.DataObject) -> None
         origin = Origin(kind="Any", namespace="metallb-system", name=f"{number}", source=f"{number}.yaml")
         documents.append(ConfigDocument(origin=origin, resources=(each,)))
     assert build(documents) == build(data.draw(st.permutations(documents)))
+
+
+def test_a_profile_is_not_missed_while_an_old_config_map_cannot_be_read() -> None:
+    origin = Origin(kind="ConfigMap", namespace="metallb-system", name="config", source="config.yaml")
+    broken = ConfigDocument(origin=origin, problems=(origin.problem("data.config", "must be a mapping"),))
+    built = build([broken, document(peer(bfd_profile="quick"))])
+    assert isinstance(built, InvalidConfig)
+    assert ["data.config"] == [problem.field for problem in built.problems]
+
+
+@pytest.mark.parametrize("text", ["127.1.0.0/24", "127.255.255.255/32", "::1/128"])
+def test_all_of_loopback_is_refused(text: str) -> None:
+    _, path, message = the_problem(Pool.parse("loop", text))
+    assert ("spec.addresses[0]", True) == (path, "is loopback); take them out" in message)
+
+
+def test_echoes_do_no_harm_to_an_ipv6_pool_that_is_announced_elsewhere() -> None:
+    echo, advert = BFDProfile(name="echo", echo_mode=True), BGPAdvertisement(name="a", pools=("four",))
+    sound(SIX, FOUR, echo, advert, peer(bfd_profile="echo"))
+
+
+@pytest.mark.parametrize("text", ["small:1:2:3", "1:2:3:4", "large:1:2", "1:2:3"])
+def test_three_numbers_are_a_large_community_only_when_it_says_so(text: str) -> None:
+    with pytest.raises(CommunityError, match="write 65000:100 or large:65000:1:2"):
+        parse_community(text)
+
+
+@pytest.mark.parametrize(("text", "most"), [("1:65536", 65535), ("large:1:2:4294967296", 4294967295)])
+def test_a_number_of_a_community_that_is_one_too_many_is_refused(text: str, most: int) -> None:
+    with pytest.raises(CommunityError, match=f"write a number from 0 to {most}, not"):
+        parse_community(text)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbcore.addresses import AddressRange
+from lbcore.addresses import Address, AddressRange, Family
 from lbcore.config import (
     Config,
     ConfigDocument,
@@ -208,3 +208,31 @@ def test_which_pools_an_advertisement_announces(
     names: tuple[str, ...], selectors: tuple[LabelSelector, ...], expected: bool
 ) -> None:
     assert expected == L2Advertisement(name="adv", pools=names, pool_selectors=selectors).selects_pool(GOLD)
+
+
+def test_of_two_with_one_name_the_later_object_is_blamed_whatever_its_file_is_called() -> None:
+    ranges_of = [AddressRange.parse(text) for text in ("2001:db8:1::/64", "2001:db8:2::/64")]
+    made = [
+        ConfigDocument(
+            origin=Origin(kind="IPAddressPool", namespace=namespace, name="a", source=source),
+            resources=(Pool(name="a", ranges=(within,)),),
+        )
+        for namespace, source, within in zip(("x", "y"), ("2.yaml", "1.yaml"), ranges_of, strict=True)
+    ]
+    built = build(made)
+    assert isinstance(built, InvalidConfig)
+    assert ["IPAddressPool y/a"] == [problem.object for problem in built.problems]
+
+
+def test_a_range_behind_a_narrow_one_may_still_overlap_a_wide_one() -> None:
+    texts = ("2001:db8::/64", "2001:db8::10-2001:db8::20", "2001:db8::30-2001:db8::40")
+    built = build([document("p", Pool.parse("p", *texts))])
+    assert isinstance(built, InvalidConfig)
+    assert ["spec.addresses[1]", "spec.addresses[2]"] == [problem.field for problem in built.problems]
+
+
+def test_a_pool_of_two_families_has_the_addresses_of_both() -> None:
+    pool = Pool.parse("p", "2001:db8::/64", "10.0.0.0/24")
+    assert {Family.IPV4, Family.IPV6} == pool.families
+    for text in ("2001:db8::7", "10.0.0.7"):
+        assert Address.parse(text) in pool

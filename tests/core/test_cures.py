@@ -38,7 +38,7 @@ CURE = re.compile(
     r"(?:; |To change that, )(?:add|allow|ask|change|correct|create|give|keep|label|leave|let|look|mend|name|remove|run"
     r"|see|set|start|take|to share it, both need|use)\b"
 )
-REQUESTS = {
+REQUESTS: dict[Reason, dict[str, object]] = {
     Reason.BAD_REQUEST: {"load_balancer_ip": "web.example.com"},
     Reason.CONFLICTING_REQUEST: {
         "load_balancer_ip": "10.0.0.1",

@@ -238,3 +238,10 @@ def test_of_many_sharers_a_conflict_names_the_one_that_came_first() -> None:
     assert Conflict(address=V6, holder=first) == ledger.conflict(V6, asking)
     assert Conflict(address=V6, holder=second) == ledger.conflict(V6, first)
     assert Conflict(address=V6, holder=second) == ledger.release(first).conflict(V6, asking)
+
+
+def test_a_service_is_not_in_its_own_way() -> None:
+    alone = Ledger().claim(attrs.evolve(shared("a", HTTP), sharing=None))
+    assert alone.conflict(V6, ServiceKey("red", "a"), ports=(HTTP,)) is None
+    among = Ledger().claim(shared("a", HTTP)).claim(shared("b", DNS))
+    assert among.conflict(V6, ServiceKey("red", "b"), ports=(DNS,), sharing=Sharing("k")) is None

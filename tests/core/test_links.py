@@ -72,3 +72,8 @@ def test_usable_links_are_sorted_by_index(given_links: list[Link]) -> None:
     assert [each.index for each in usable] == sorted(
         each.index for each in given_links if refusal_of_link(each, Exclusions()) is None
     )
+
+
+def test_links_are_in_the_order_of_the_kernel_and_not_of_their_names() -> None:
+    second, first = link("eth0", 9), link("eth1", 3)
+    assert (first, second) == usable_links([second, first], Exclusions())

@@ -12,6 +12,7 @@ from lbcore.model import (
     LabelSelector,
     Operator,
     Port,
+    Service,
     ServiceKey,
     SliceKey,
     matches_any,
@@ -106,3 +107,9 @@ def test_keys_print_and_read_as_namespace_and_name() -> None:
         str(Port("TCP", 80)),
     )
     assert ServiceKey("red", "web") == EndpointSlice(key=SliceKey("red", "web-1"), service="web").service_key
+
+
+@pytest.mark.parametrize("type_", ["ClusterIP", "NodePort", "ExternalName", "LoadBalancer"])
+def test_only_a_service_of_type_load_balancer_asks_for_an_address(type_: str) -> None:
+    service = Service(key=ServiceKey("red", "web"), type=type_)
+    assert (type_ == "LoadBalancer") is service.is_load_balancer

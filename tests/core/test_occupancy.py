@@ -267,3 +267,23 @@ def test_a_counting_set_holds_each_address_once(version: int, data: st.DataObjec
 def test_only_ipv4_members_are_passed_over_for_their_last_octet(version: int, avoid: bool, expected: int) -> None:
     members = CountingSet(BITS[version]).add(0).add(1).add(255)
     assert expected == first_joinable(members, (), 0, 300, avoid_edges=avoid)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_one_address_let_go_of_a_full_16_is_found_from_above(version: int) -> None:
+    """Three summaries say "full" about it: all of them must be taken back."""
+    taken = Occupancy(BITS[version])
+    for value in range(1 << 16):
+        taken = taken.add(value)
+    assert 1 << 16 == taken.first_free(0, (1 << 17) - 1)
+    assert 0x1234 == taken.discard(0x1234).first_free(0, (1 << 17) - 1)
+
+
+def test_an_address_is_joined_where_its_neighbour_has_one_of_the_ports_and_others_the_other() -> None:
+    members, http, dns = CountingSet(128), CountingSet(128), CountingSet(128)
+    for value in range(4):
+        members = members.add(value)
+    http, dns = http.add(0), dns.add(1)
+    assert 2 == first_joinable(members, (http, dns), 0, 255)
+    assert 1 == first_joinable(members, (http,), 0, 255)
+    assert 3 == first_joinable(members, (http, dns.add(2)), 0, 1 << 20)

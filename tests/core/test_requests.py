@@ -186,3 +186,15 @@ def test_garbage_is_a_refusal_and_never_an_exception(one: Service, text: str, wh
     answer = read_request(service(**asked))
     assert isinstance(answer, Request | Refusal)
     assert isinstance(answer, Request) or answer.detail
+
+
+@pytest.mark.parametrize("prefix", [PREFIX, PREFIX_OLD])
+def test_the_annotation_that_is_to_blame_is_named_by_the_prefix_it_has(prefix: str) -> None:
+    answer = refused(annotations={f"{prefix}loadBalancerIPs": "nonsense"})
+    assert f"metadata.annotations['{prefix}loadBalancerIPs']" == answer.path
+
+
+def test_two_refusals_that_differ_in_the_field_to_blame_only_are_one() -> None:
+    """A status is not written anew because the wish moved from the field to the annotation."""
+    one = Refusal(key=KEY, reason=Reason.BAD_REQUEST, detail="is no address", path="spec.loadBalancerIP")
+    assert one == Refusal(key=KEY, reason=Reason.BAD_REQUEST, detail="is no address")

@@ -82,3 +82,10 @@ class WaitingAgainstLists(RuleBasedStateMachine):
 
 TestWaiting = WaitingAgainstLists.TestCase
 TestWaiting.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_chance_with_two_queues_is_passed_on_to_the_second() -> None:
+    chance = Chance(address=ipv6(1), queues=PLACES[:2])
+    rest = chance.elsewhere
+    assert rest is not None
+    assert (PLACES[1:2], None) == (rest.queues, rest.elsewhere)
