@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,13 @@ def explain_command(subject: str, folder: Path, load_balancer_class: str | None,
     """
     snapshot = _look(folder, load_balancer_class)
     try:
-        address = Address.parse(subject)
-    except AddressError:
+        address = Address.parse(subject.removeprefix("[").removesuffix("]"))  # as it stands in a URL, too
+    except AddressError as error:
+        if not _NAME.fullmatch(subject):
+            if "IPv4-mapped" in str(error):
+                raise  # it says how else to write that address
+            text = f"{subject!r} is neither an address nor a Service's name"
+            raise LbcoreError(f"{text}; write 192.0.2.1, 2001:db8::1 or [NAMESPACE/]NAME") from None
         _explain_service(snapshot, ServiceKey.parse(subject), folder, output)
     else:
         _explain_address(snapshot, address, output)
@@ -223,6 +229,9 @@ def _address_structure(
         ],
     }
 
+
+_LABEL = "[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_NAME = re.compile(f"(?:{_LABEL}/)?{_LABEL}")
 
 Announcers = tuple[tuple[Address, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None
 

@@ -51,6 +51,9 @@ def check_command(paths: tuple[Path, ...], output: str) -> None:
     else:
         for problem in found:
             click.echo(str(problem))
+    for path in paths:
+        if path.is_dir() and not unreadable and not any(manifests_in(path)):
+            click.echo(f"lbcore: {path} holds no manifests (.yaml, .yml, .json); is it the right path?", err=True)
     for message in unreadable:
         click.echo(f"lbcore: {message}", err=True)
     sys.exit(_UNREADABLE if unreadable else _WRONG if found else 0)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lbcore.adapters.kubernetes.documents import Ignored, Refused, read_text
+from lbcore.adapters.kubernetes.documents import Ignored, Refused, read_text, unusable
+from lbcore.backends.manifests import text_of
+from lbcore.backends.paths import manifests_in
 from lbcore.cli.options import class_option
 from lbcore.cli.show import Column, print_structure, print_table
 from lbcore.daemons.planning import Plan, PlannedService, World, plan
 from lbcore.daemons.snapshot import list_folder
-from lbcore.events import Event
+from lbcore.errors import ManifestError
+from lbcore.events import ConfigSeen, Event, NodeSeen
 
 __all__ = ["plan_command"]
 
@@ -41,28 +45,60 @@ def plan_command(states: tuple[Path, ...], speakers: str | None, load_balancer_c
     an edit would do. A Service's own status.loadBalancer counts as held; a Service that is absent was
     deleted; configuration that is not valid leaves the last valid one in force.
 
-    Exit status: 0 if no address is lost, moved or waited for; 1 if one is; 2 if a STATE cannot be read.
+    Exit status: 0 if no address is lost, moved or waited for; 1 if one is; 2 if a STATE cannot be read, or
+    a document in it is no manifest at all, so that nobody knows what it would have done.
     """
     worlds = []
     for state in states:
         try:
             worlds.append(World.of(_read(state)))
         except OSError as error:
-            click.echo(f"lbcore: cannot read {state}: {error.strerror or error}", err=True)
+            click.echo(f"lbcore: cannot read {error.filename or state}: {error.strerror or error}", err=True)
             sys.exit(_UNREADABLE)
     named = [name.strip() for name in speakers.split(",") if name.strip()] if speakers is not None else None
     found = plan(worlds, load_balancer_class=load_balancer_class, speakers=named)
+    for text in [*_empty_ones(states, worlds), *_unknown_nodes(named, worlds[-1])]:
+        click.echo(f"warning: {text}", err=True)
     if output == "table":
         _print(found)
     else:
         print_structure(_structure(found), output)
+    if not all(_is_whole(world) for world in worlds):
+        click.echo("lbcore: a document is no manifest at all (see the problems), so this may not be all", err=True)
+        sys.exit(_UNREADABLE)
     sys.exit(0 if found.is_harmless else 1)
+
+
+def _empty_ones(states: Sequence[Path], worlds: Sequence[World]) -> Iterator[str]:
+    for state, world in zip(states, worlds, strict=True):
+        if not world.seen and not world.problems:
+            yield f"{state} holds no objects, so that every Service counts as deleted there; is it the right path?"
+
+
+def _unknown_nodes(named: Sequence[str] | None, world: World) -> Iterator[str]:
+    nodes = sorted(event.node.name for event in world.seen.values() if isinstance(event, NodeSeen))
+    unknown = [name for name in named or () if name not in nodes]
+    if nodes and unknown:
+        yield f"--speakers: there is no Node {', '.join(unknown)}; Nodes: {', '.join(nodes[:10])}"
+
+
+def _is_whole(world: World) -> bool:
+    """Whether every document says at least which object it is: a problem of one that does names it."""
+    config = [event for event in world.seen.values() if isinstance(event, ConfigSeen)]
+    problems = [*world.problems, *(problem for event in config for problem in event.document.problems)]
+    return all(" " in problem.object for problem in problems)
 
 
 def _read(state: Path) -> list[Event]:
     if state.is_dir():
+        # A daemon waits for a file that cannot be read yet; whoever asks for a plan wants to know of it.
+        for file in manifests_in(state):
+            file.open("rb").close()
         return asyncio.run(list_folder(state))
-    entries = read_text(state.read_text(encoding="utf-8", errors="replace"), state.name)
+    try:
+        entries = read_text(text_of(state, state.name), state.name)
+    except ManifestError as error:
+        return [unusable(error.problem).event]
     return [entry.event if isinstance(entry, Refused) else entry for entry in entries if not isinstance(entry, Ignored)]
 
 
