@@ -340,7 +340,7 @@ def test_the_answering_process_logs_in_the_format_of_its_speaker(form: str, tmp_
     ("arguments", "status", "text"),
     [
         (("explain", "absent"), 1, "lbcore: there is no Service default/absent in "),
-        (("explain", "a/b/c"), 1, "lbcore: there is no Service a/b/c in "),
+        (("explain", "a/b/c"), 1, "lbcore: 'a/b/c' is neither an address nor a Service's name; write "),
         (("get", "nodes"), 2, "No such command 'nodes'"),
         (("get", "services", "-o", "xml"), 2, "'xml' is not one of 'table', 'wide', 'json', 'yaml'"),
         (("speaker", "--exclude-interface", "("), 2, "'(' is no regular expression"),
