@@ -17,7 +17,8 @@ from lbcore.addresses import Address
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.memory import MemoryCluster, MemorySource
-from lbcore.daemons.loop import Lane, Loop
+from lbcore.daemons.lanes import Lane
+from lbcore.daemons.loop import Loop
 from lbcore.events import AddressHeard, AnsweringSeen, Applied, Event, Failed, Kind, LinksSeen, Listed, MembersSeen
 from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetLinks, SetPresence, Withdraw
 from worlds import link

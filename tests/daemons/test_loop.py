@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from lbcore.addresses import Address
 from lbcore.brain import Step
-from lbcore.daemons.loop import Dispatch, Lane, Loop
+from lbcore.daemons.lanes import Lane
+from lbcore.daemons.loop import Dispatch, Loop
 from lbcore.events import (
     AddressHeard,
     AnsweringSeen,

@@ -6,7 +6,8 @@ import random
 
 from lbcore.addresses import Address
 from lbcore.brain import Step
-from lbcore.daemons.loop import Lane, Loop
+from lbcore.daemons.lanes import Lane
+from lbcore.daemons.loop import Loop
 from lbcore.events import AddressHeard, Applied, Event, Failed
 from lbcore.intents import Announce, Intent, Withdraw
 

@@ -40,13 +40,13 @@ def test_no_promise_is_broken_in_ten_hours_of_ten_clusters(first: int) -> None:
 
 
 def test_the_judge_shares_no_code_with_what_it_judges() -> None:
-    judge = ("checker", "oracle", "questions")
+    judge = ("causes", "checker", "oracle", "questions")
     imported = set()
     for name in judge:
         tree = ast.parse(inspect.getsource(import_module(f"lbcore.simulation.{name}")))
         imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     ours = {module for module in imported if module.startswith("lbcore")}
-    assert {"lbcore.simulation.oracle", "lbcore.simulation.questions"} == ours
+    assert {"lbcore.simulation.causes", "lbcore.simulation.oracle", "lbcore.simulation.questions"} == ours
 
 
 def test_one_seed_is_one_history() -> None:

@@ -12,7 +12,8 @@ from attrs import field, frozen
 
 from lbcore.backends import heap
 from lbcore.backends.base import Sink, Source
-from lbcore.daemons.loop import Dispatch, Lane, Loop
+from lbcore.daemons.lanes import Lane
+from lbcore.daemons.loop import Dispatch, Loop
 from lbcore.events import Applied, Event, Failed, Stopping
 from lbcore.intents import Intent
 

@@ -7,10 +7,8 @@ carry out now, `done` takes the outcome back; asyncio (`carrier`) or a virtual c
   merges a deleted Service with one created anew under its name, nor a change with what was listed
   before a `Listed`: a list without what went away meanwhile, and without what came in its place, is
   a cluster that never was. What failover depends on overtakes the rest.
-- Each intent type has one sink. For one subject, intents are carried out one at a time and in
-  order; one that still waits is replaced by a newer. What failed is tried again later, at growing
-  and jittered intervals, unless something newer has come. A status that shows an address which
-  another gives up is written when that one is.
+- Each intent type has one sink, and waits for its turn in that one's lane (`lanes`). What failed is
+  tried again later, at growing and jittered intervals, unless something newer has come.
 """
 
 from __future__ import annotations
@@ -20,9 +18,10 @@ import random
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from lbcore.brain import Brain, Step
+from lbcore.daemons.lanes import Lane, LaneState
 from lbcore.events import (
     AddressHeard,
     AnsweringSeen,
@@ -37,23 +36,14 @@ from lbcore.events import (
     Stopping,
     Tick,
 )
-from lbcore.intents import Intent, SetAddresses
+from lbcore.intents import Intent
 
-__all__ = ["Dispatch", "Lane", "Loop", "Turn"]
+__all__ = ["Dispatch", "Loop", "Turn"]
 
 S = TypeVar("S")
 
 _URGENT = (MembersSeen, LinksSeen, AddressHeard, AnsweringSeen, Stopping)
 _FIRST_RETRY, _LAST_RETRY = 0.1, 30.0  # seconds, doubling in between, each +-25 %
-
-
-@frozen(kw_only=True)
-class Lane:
-    """A way out: the intent types that go there, and how many may be under way at once."""
-
-    name: str
-    handles: tuple[type[Intent], ...]
-    concurrency: int = 16
 
 
 @frozen
@@ -71,89 +61,6 @@ class Turn:
     event: Event | None = None
     intents: tuple[Intent, ...] = ()
     dispatches: tuple[Dispatch, ...] = ()
-
-
-@define
-class _LaneState:
-    """Intents by subject: which may start, which wait behind one that is under way, which for another
-    subject's (`held`, each with the subject that it waits for; `holds` is the way back), and which failed.
-    """
-
-    lane: Lane
-    ready: dict[Hashable, Intent] = field(factory=dict)
-    behind: dict[Hashable, Intent] = field(factory=dict)
-    held: dict[Hashable, tuple[Intent, Hashable]] = field(factory=dict)
-    holds: dict[Hashable, dict[Hashable, None]] = field(factory=dict)
-    running: dict[Hashable, Intent] = field(factory=dict)
-    attempts: dict[Hashable, int] = field(factory=dict)
-    retrying: dict[Hashable, int] = field(factory=dict)  # the number of the try that is still wanted
-
-    @property
-    def can_start(self) -> bool:
-        """Whether something could be carried out now."""
-        return bool(self.ready) and len(self.running) < self.lane.concurrency
-
-    @property
-    def pending(self) -> int:
-        """How many wait, are under way, or will be tried again."""
-        return len(self.ready) + len(self.behind) + len(self.held) + len(self.running) + len(self.retrying)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits, is under way, or will be tried again."""
-        return not (self.ready or self.behind or self.held or self.running or self.retrying)
-
-    def is_pending(self, subject: Hashable) -> bool:
-        """Whether something about a subject is still to be carried out."""
-        return any(subject in each for each in (self.ready, self.behind, self.held, self.running, self.retrying))
-
-    def put(self, intent: Intent) -> None:
-        """Line an intent up, in the place of an older one for its subject."""
-        subject = intent.subject
-        if subject in self.running:
-            self.behind[subject] = intent
-            return
-        first = next((each for each in _after(intent) if self._goes_first(each, subject)), None)
-        if first is None:
-            self.held.pop(subject, None)
-            self.ready[subject] = intent
-            return
-        self.ready.pop(subject, None)
-        self.held[subject] = (intent, first)
-        self.holds.setdefault(first, {})[subject] = None
-
-    def _goes_first(self, other: Hashable, subject: Hashable) -> bool:
-        """Whether a subject has to wait for another: not where that one, in the end, waits for it."""
-        last = other
-        while last in self.held and last != subject:
-            last = self.held[last][1]
-        return last != subject and self.is_pending(other)
-
-    def release(self, subject: Hashable) -> None:
-        """Line up anew what was held up by a subject, if nothing about that is left to do."""
-        if not self.is_pending(subject):
-            for each in self.holds.pop(subject, ()):
-                if each in self.held:
-                    self.put(self.held[each][0])
-
-    def start(self) -> Intent:
-        """Take the one that has waited longest under way."""
-        subject = next(iter(self.ready))
-        intent = self.running[subject] = self.ready.pop(subject)
-        return intent
-
-    def finish(self, subject: Hashable) -> bool:
-        """One is no longer under way; whether a newer one waited behind it, which may start now."""
-        self.running.pop(subject, None)
-        newer = self.behind.pop(subject, None)
-        if newer is not None:
-            self.put(newer)
-        return newer is not None
-
-
-def _after(intent: Intent) -> tuple[Hashable, ...]:
-    """The subjects that an intent is to be carried out after."""
-    return tuple(("service", str(key)) for key in intent.after) if isinstance(intent, SetAddresses) else ()
 
 
 def _identity(event: Event) -> Hashable:
@@ -177,8 +84,8 @@ class Loop(Generic[S]):
         self._urgent: dict[Hashable, Event] = {}
         self._inbox: dict[Hashable, Event] = {}
         self._lists = 0  # told so far
-        self._lanes = {lane.name: _LaneState(lane) for lane in lanes}
-        self._lane_of: Mapping[type[Intent], _LaneState] = {
+        self._lanes = {lane.name: LaneState(lane) for lane in lanes}
+        self._lane_of: Mapping[type[Intent], LaneState] = {
             intent: self._lanes[lane.name] for lane in lanes for intent in lane.handles
         }
         self._wake_at: float | None = None
@@ -226,22 +133,22 @@ class Loop(Generic[S]):
         step: Step[S] = self._brain(self.state, event, now)
         self.state, self._wake_at = step.state, step.wake_at
         for intent in step.intents:
-            lane = self._lane_of[type(intent)]
-            lane.put(intent)
-            lane.attempts.pop(intent.subject, None)
-            lane.retrying.pop(intent.subject, None)
+            self._lane_of[type(intent)].put(intent)
         return Turn(event=event, intents=step.intents, dispatches=self._start())
 
     def done(self, lane_name: str, outcome: Applied | Failed, now: float) -> None:
         """A dispatched intent has been carried out, or has failed."""
         lane, subject = self._lanes[lane_name], outcome.intent.subject
-        newer = lane.finish(subject)
         if isinstance(outcome, Failed) and outcome.retry:
-            if not newer:
-                self._try_again(lane, outcome.intent, now)
+            again = lane.failed(outcome.intent)
+            if again is not None:
+                self._try_again(lane, again, now)
             return
         lane.attempts.pop(subject, None)
-        lane.release(subject)
+        if isinstance(outcome, Applied):
+            lane.applied(outcome.intent)
+        else:
+            lane.refused(outcome.intent)
         self.receive(outcome)
 
     def _next_event(self, now: float) -> Event | None:
@@ -259,7 +166,7 @@ class Loop(Generic[S]):
                 dispatches.append(Dispatch(name, lane.start()))
         return tuple(dispatches)
 
-    def _try_again(self, lane: _LaneState, intent: Intent, now: float) -> None:
+    def _try_again(self, lane: LaneState, intent: Intent, now: float) -> None:
         attempt = lane.attempts.get(intent.subject, 0)
         lane.attempts[intent.subject] = attempt + 1
         pause = min(_FIRST_RETRY * 2 ** min(attempt, 16), _LAST_RETRY) * self._rng.uniform(0.75, 1.25)
@@ -274,4 +181,4 @@ class Loop(Generic[S]):
             # What failed before something newer was wanted must not come after it, even when that failed too.
             if lane.retrying.get(intent.subject) == number:
                 del lane.retrying[intent.subject]
-                lane.put(intent)
+                lane.line_up(intent)

@@ -11,11 +11,11 @@ the worst weather; `STABLE` after which all know who lives.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from enum import Enum
 from typing import Protocol
 
 from attrs import frozen
 
+from lbcore.simulation.causes import Cause, Causes
 from lbcore.simulation.oracle import (
     Address,
     Cluster,
@@ -24,10 +24,8 @@ from lbcore.simulation.oracle import (
     addresses_of,
     is_ours,
     name_of,
-    ports_of,
     read_pools,
     read_request,
-    sharing_of,
 )
 from lbcore.simulation.questions import announced, answered, question
 
@@ -49,33 +47,6 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.moment:.3f} s: {self.promise}: {self.text}"
-
-
-@frozen
-class _Exchange:
-    """An address that was given to another while its holder still had it, for what the other had."""
-
-    address: Address
-    returned: frozenset[Address]
-    text: str
-
-
-class _Cause(Enum):
-    """Why a Service may lose an address."""
-
-    MAY_NOT = "it may not hold it"
-    OTHER_WISH = "it asks for another"
-
-
-@frozen
-class _Terms:
-    """On which a Service was ready to share at some moment: the key and backends, and its ports."""
-
-    sharing: tuple[str, str]
-    ports: frozenset[tuple[str, int]]
-
-    def agree_with(self, other: _Terms) -> bool:
-        return self.sharing == other.sharing and not self.ports & other.ports
 
 
 class Health(Protocol):
@@ -120,19 +91,12 @@ class Checker:
             resource: {} for resource in ("services", "endpointslices", "nodes", "namespaces", *_CONFIG)
         }
         self._pools: list[Pool] = []
-        # Every sound configuration since all was settled: a controller may have missed the last of them, and
-        # it may hear of a Service's change before that of a pool which came first.
-        self._variants: list[list[Pool]] = [[]]
         self._sound = True
         self._cluster: Cluster | None = None
         self._touched: dict[Address, float] = {}
         self._touched_nodes: dict[str, float] = {}
         self._touched_config = 0.0
-        self._causes: dict[tuple[str, Address], _Cause] = {}
-        self._exchanges: dict[str, _Exchange] = {}
-        self._edited: dict[str, None] = {}  # Services whose wishes changed since all was settled
-        self._shared: dict[Address, None] = {}  # what several Services had at some moment since then
-        self._terms: dict[str, dict[_Terms, None]] = {}  # all that a Service has been ready for since then
+        self._causes = Causes(self._objects)
         self._spoke: dict[Address, tuple[str, float]] = {}  # who announced it last, and when
         self._buried: dict[str, None] = {}  # pools that are no more
         self._reborn: dict[str, None] = {}  # those whose name came again: their status is written when a count changes
@@ -169,10 +133,9 @@ class Checker:
         if resource == "ipaddresspools":
             self._note_birth((after or before or {})["metadata"]["name"], before, after)
         if resource == "services":
-            self._edited[name] = None
-            self._note_terms(name, after)
+            self._causes.service_changed(name, after)
         if resource in ("services", "namespaces", *_CONFIG):
-            self._note_causes()
+            self._causes.note()
 
     def heard(self, sender: str, frame: bytes) -> None:
         """A frame was put on the wire."""
@@ -208,34 +171,8 @@ class Checker:
         self._sound = pools is not None
         if pools is not None:
             self._pools = pools
-            self._variants.append(pools)
+            self._causes.config_changed(pools)
         self._cluster = None
-
-    def _note_causes(self) -> None:
-        """Every hold for whose end there is a reason from now on, until all is settled."""
-        self._note_shared(self.cluster)
-        for pools in self._variants:
-            self._note_causes_in(Cluster(self._objects, pools))
-
-    def _note_causes_in(self, cluster: Cluster) -> None:
-        for address in cluster.held:
-            for service in cluster.holders(address):
-                hold = service["metadata"]["uid"], address
-                wanted = address.version in read_request(service).families
-                if not wanted or not cluster.permits(service, address):
-                    self._causes[hold] = _Cause.MAY_NOT
-                elif not cluster.as_asked(service, address):
-                    self._causes.setdefault(hold, _Cause.OTHER_WISH)
-
-    def _note_shared(self, cluster: Cluster) -> None:
-        for address in cluster.held:
-            if len(cluster.holders(address)) > 1:
-                self._shared[address] = None
-
-    def _note_terms(self, name: str, service: Document | None) -> None:
-        sharing = sharing_of(service) if service is not None else None
-        if service is not None and sharing is not None:
-            self._terms.setdefault(name, {})[_Terms(sharing, ports_of(service))] = None
 
     # What is judged at once
 
@@ -243,53 +180,35 @@ class Checker:
         had, has = addresses_of(before), addresses_of(after)
         if not is_ours(after):
             return
-        self._settle_exchange(name, has)
         for address in has:
             if address not in had:
-                self._judge_gain(name, after, address, had)
+                self._judge_gain(name, after, address)
         for address in had:
             if address not in has:
                 self._judge_loss(name, before, address, has)
 
-    def _judge_gain(self, name: str, service: Document, address: Address, had: tuple[Address, ...]) -> None:
+    def _judge_gain(self, name: str, service: Document, address: Address) -> None:
+        self._causes.given(name, service, address)
         for other in self.cluster.holders(address, but=name):
-            edited = name in self._edited or name_of(other) in self._edited
-            if edited or self.cluster.compatible(service, other):
-                continue
-            text = f"{name} is given {address} of {name_of(other)}"
-            self._exchanges[name_of(other)] = _Exchange(address, frozenset(had), text)
-            if not had:
-                self._settle_exchange(name_of(other), ())
-
-    def _settle_exchange(self, name: str, has: tuple[Address, ...]) -> None:
-        """One that another was given an address of must get that one's in return, with its next write."""
-        exchange = self._exchanges.pop(name, None)
-        if exchange is not None and (exchange.address in has or not exchange.returned.intersection(has)):
-            self._complain("one Service for an address and port", exchange.text)
+            if not self.cluster.compatible(service, other) and not self._causes.can_have_shared(name, name_of(other)):
+                text = f"{name} is given {address} of {name_of(other)}"
+                self._complain("one Service for an address and port", text)
 
     def _judge_loss(self, name: str, before: Document, address: Address, has: tuple[Address, ...]) -> None:
-        cluster, uid = self.cluster, before["metadata"]["uid"]
-        request = read_request(before)
-        cause = self._causes.get((uid, address))
-        if cause is _Cause.MAY_NOT or address.version not in request.families:
+        cluster = self.cluster
+        cause = self._causes.of(before, address)
+        if cause is Cause.MAY_NOT or address.version not in read_request(before).families:
             return
-        if name in self._edited and address in self._shared:
-            return  # changes of several objects may be told in an order in which it could not keep the address
-        if name in self._edited and self._had_company(name):
-            return  # another was given the address to share, and then the controller heard that it shares no more
-        if not cluster.permits(before, address):
+        if self._causes.was_shared(name, address) or not cluster.permits(before, address):
             return
-        if cause is None and cluster.as_asked(before, address):
-            self._complain("no address changes without a cause", f"{name} loses {address} and has {_texts(has)}")
-        elif not has:
-            self._complain("nothing is let go before something better is had", f"{name} loses {address}")
-
-    def _had_company(self, name: str) -> bool:
-        """Whether a Service was ready, before it was edited, to share with another that there has been since."""
-        now = self._objects["services"][name]
-        given_up = [terms for terms in self._terms.get(name, ()) if terms.sharing != sharing_of(now)]
-        others = [terms for other, known in self._terms.items() if other != name for terms in known]
-        return any(mine.agree_with(other) for mine in given_up for other in others)
+        text = f"{name} loses {address} and has {_texts(has)}"
+        unasked = cause is None and cluster.as_asked(before, address)
+        if (not unasked and has) or self._causes.part(name, address, text):
+            return
+        if unasked:
+            self._complain("no address changes without a cause", text)
+        else:
+            self._complain("nothing is let go before something better is had", text)
 
     # What is judged now and then
 
@@ -337,18 +256,11 @@ class Checker:
         cluster = self.cluster
         for name, service in self._objects["services"].items():
             self._judge_service(cluster, name, service)
-        for name in list(self._exchanges):
-            self._settle_exchange(name, ())
+        for parting in self._causes.broken_partings():
+            self._complain("no address changes without a cause", f"{parting.text}: {parting.others} never got it")
         self._judge_usage(cluster)
         self._judge_announcers(cluster)
-        self._causes.clear()
-        self._edited.clear()
-        self._variants = [self._pools]
-        self._shared.clear()
-        self._note_shared(cluster)
-        self._terms.clear()
-        for name, service in self._objects["services"].items():
-            self._note_terms(name, service)
+        self._causes.settle()
 
     def _judge_service(self, cluster: Cluster, name: str, service: Document) -> None:
         held = addresses_of(service)

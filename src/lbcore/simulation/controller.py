@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lbcore import assignment
 from lbcore.assignment import AssignmentSettings, AssignmentState
-from lbcore.daemons.loop import Dispatch, Lane
+from lbcore.daemons.lanes import Lane
+from lbcore.daemons.loop import Dispatch
 from lbcore.intents import RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
 from lbcore.simulation.daemon import Daemon
 from lbcore.simulation.fabric import Fabric

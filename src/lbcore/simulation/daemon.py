@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from lbcore.brain import Brain
-from lbcore.daemons.loop import Dispatch, Lane, Loop, Turn
+from lbcore.daemons.lanes import Lane
+from lbcore.daemons.loop import Dispatch, Loop, Turn
 from lbcore.events import Applied, Event, Failed
 from lbcore.intents import (
     Announce,

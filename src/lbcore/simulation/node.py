@@ -13,7 +13,8 @@ from attrs import define, field
 from lbcore import announcement
 from lbcore.addresses import Address
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
-from lbcore.daemons.loop import Dispatch, Lane, Turn
+from lbcore.daemons.lanes import Lane
+from lbcore.daemons.loop import Dispatch, Turn
 from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, LinksSeen, Listed, MembersSeen, Stopping
 from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetLinks, SetPresence, Withdraw
 from lbcore.model import Link

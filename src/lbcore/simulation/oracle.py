@@ -254,17 +254,21 @@ class Cluster:
         """Every pool that this address lies in."""
         return [pool for pool in self.pools if address in pool]
 
-    def compatible(self, one: Document, other: Document) -> bool:
+    @staticmethod
+    def compatible(one: Document, other: Document) -> bool:
         """Whether two Services may have one address."""
         terms = sharing_of(one)
         return terms is not None and terms == sharing_of(other) and not ports_of(one) & ports_of(other)
 
+    def offers(self, service: Document, address: Address) -> bool:
+        """Whether a Service may have an address as far as pools go."""
+        pools = self.pools_with(address)
+        return len(pools) == 1 and pools[0].gives(address) and pools[0].admits(service, self.namespaces)
+
     def permits(self, service: Document, address: Address) -> bool:
         """Whether a Service may have an address as far as pools and the other holders go."""
-        pools = self.pools_with(address)
-        if len(pools) != 1 or not pools[0].gives(address) or not pools[0].admits(service, self.namespaces):
-            return False
-        return all(self.compatible(service, other) for other in self.holders(address, but=name_of(service)))
+        others = self.holders(address, but=name_of(service))
+        return self.offers(service, address) and all(self.compatible(service, other) for other in others)
 
     def as_asked(self, service: Document, address: Address) -> bool:
         """Whether an address is one that the Service asks for."""
