@@ -1,7 +1,8 @@
 """The simulated cluster: a fixed budget of histories without a broken promise, and the same ones everywhere.
 
-Bugs of ours that it has found are kept as mutants (`test_mutants`): what a seed brings about changes
-with the simulation, a bug that is put back does not.
+Bugs of ours that it has found are kept as mutants (`test_mutants`) or as tests of the part that had them: what
+a seed brings about changes with the simulation, a bug that is put back does not. The seeds stay as well, for
+what they are still good for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,12 @@ from pathlib import Path
 import pytest
 
 from lbcore.simulation.run import simulate
+
+# Histories in which something was found, and the hours until then. Two Services showed one address while they
+# exchanged theirs (80336, 80635, 80091); the judge did not know of a hold that was written after its range had
+# moved (80365), of a Service that was a ClusterIP for a moment (80529), nor, but too widely, of one that shared no
+# more and lost to another that had joined it (70005).
+FOUND = {80336: 5.5, 80635: 13.0, 80365: 10.75, 80091: 20.25, 80529: 21.75, 70005: 24.0}
 
 HASHES = "from lbcore.simulation.run import simulate; print(*(simulate(seed, 0.3).trace_hash for seed in range(12)))"
 
@@ -37,6 +44,12 @@ def test_no_promise_is_broken_in_a_quarter_of_an_hour(seed: int) -> None:
 def test_no_promise_is_broken_in_ten_hours_of_ten_clusters(first: int) -> None:
     broken = {seed: simulate(seed, 1.0).violations for seed in range(first, first + 10)}
     assert {} == {seed: violations for seed, violations in broken.items() if violations}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", FOUND)
+def test_no_promise_is_broken_any_more_where_one_was(seed: int) -> None:
+    assert () == simulate(seed, FOUND[seed]).violations
 
 
 def test_the_judge_shares_no_code_with_what_it_judges() -> None:
