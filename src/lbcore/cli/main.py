@@ -12,13 +12,14 @@ from lbcore.cli.ask import explain_command, get_group
 from lbcore.cli.check import check_command
 from lbcore.cli.convert import convert_group
 from lbcore.cli.crds import crds_command
+from lbcore.cli.doctor import doctor_command
 from lbcore.cli.plan import plan_command
 from lbcore.cli.play import demo_command, lab_command
 from lbcore.cli.serve import controller_command, run_command, speaker_command
 from lbcore.cli.simulate import simulate_command
 from lbcore.errors import LbcoreError
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "main", "plugin"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,6 +51,7 @@ for command in (
     check_command,
     convert_group,
     crds_command,
+    doctor_command,
     lab_command,
     demo_command,
     simulate_command,
@@ -59,8 +61,17 @@ for command in (
 
 def main() -> None:
     """Run the command line; an error of ours or of the system is one line and exit status 1, never a traceback."""
+    _run("lbcore")
+
+
+def plugin() -> None:
+    """The same as a plugin of kubectl, which finds it on PATH as `kubectl-lb`."""
+    _run("kubectl lb")
+
+
+def _run(name: str) -> None:
     try:
-        cli(prog_name="lbcore")
+        cli(prog_name=name)
     except LbcoreError as error:
         _fail(str(error))
     except OSError as error:
