@@ -20,7 +20,7 @@ from lbcore.backends.memory import MemoryCluster, MemorySource
 from lbcore.daemons.lanes import Lane
 from lbcore.daemons.loop import Loop
 from lbcore.events import AddressHeard, AnsweringSeen, Applied, Event, Failed, Kind, LinksSeen, Listed, MembersSeen
-from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetLinks, SetPresence, Withdraw
+from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetLinks, SetPeers, SetPresence, Withdraw
 from worlds import link
 
 __all__ = ["Daemon", "Following", "House"]
@@ -117,7 +117,7 @@ class House:
     def start_speaker(self, name: str) -> None:
         """Start one, or start it again beside the answering process it left."""
         lanes = [
-            Lane(name="reflex", handles=(Announce, Withdraw, SetLinks, SetPresence), concurrency=4),
+            Lane(name="reflex", handles=(Announce, Withdraw, SetLinks, SetPeers, SetPresence), concurrency=4),
             Lane(name="spoken", handles=(RecordEvent, ReportConfig)),
         ]
         state = AnnouncementState(settings=AnnouncementSettings(node=name, effort=200))

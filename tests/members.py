@@ -153,12 +153,12 @@ class OurMember:
             clock=time.monotonic,
             report=self._report,
             say=self.said.append,
+            peers=map(Address.parse, peers),
         )
         self._ending = False
         self._paused = threading.Event()
         self._paused.set()
         self._polite = True
-        self._gossip.set_peers(Endpoint(Address.parse(peer), PORT) for peer in peers)
         self._gossip.command(SetPresence(present=True, why="test"))
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

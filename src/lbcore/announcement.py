@@ -59,6 +59,7 @@ from lbcore.intents import (
     RecordEvent,
     ReportConfig,
     SetLinks,
+    SetPeers,
     SetPresence,
     Withdraw,
 )
@@ -155,6 +156,7 @@ class AnnouncementState:
     announced: Map[Address, tuple[str, ...]] = field(factory=Map)
     taken_up: bool = False
     sent_links: tuple[Link, ...] | None = None
+    sent_peers: tuple[Address, ...] = ()
     present: bool | None = None
     unshown: tuple[Address, ...] = ()  # to be compared with what the answering process does
     orphans: bool = False
@@ -184,7 +186,7 @@ class AnnouncementState:
 def step(state: AnnouncementState, event: Event, now: float) -> Step[AnnouncementState]:
     """One event: what is known afterwards, and what this node has to do.
 
-    Intents: `Announce`, `Withdraw`, `SetLinks`, `SetPresence`, `RecordEvent`, `ReportConfig`. The same
+    Intents: `Announce`, `Withdraw`, `SetLinks`, `SetPeers`, `SetPresence`, `RecordEvent`, `ReportConfig`. The same
     event twice yields no second intent. Never raises for anything a cluster can contain.
     """
     turn = _Turn(evolve(state), now)
@@ -306,6 +308,13 @@ class _Turn:
     def _see_nodes(self, nodes: Map[str, Node]) -> None:
         self.change(nodes=nodes, electorates=Map(), work=self.state.work.sweep())
 
+    def _set_peers(self) -> None:
+        """Where a Node is, a speaker may be."""
+        peers = tuple(sorted({address for node in self.state.nodes.values() for address in node.addresses}))
+        if peers != self.state.sent_peers:
+            self.change(sent_peers=peers)
+            self.intents.append(SetPeers(peers))
+
     def _see_members(self, names: frozenset[str]) -> None:
         """Those whose announcer is lost go first; newcomers can only take over, and that may take its turn."""
         before = self.state.members
@@ -320,7 +329,7 @@ class _Turn:
         """A process that answers was taken up: what it does is what is announced, whatever we had told another."""
         unshown = tuple(sorted(self.state.wanted, key=_number))
         self.change(announced=Map(answering), taken_up=True, unshown=unshown)
-        self.change(sent_links=None, present=None, orphans=True)
+        self.change(sent_links=None, sent_peers=(), present=None, orphans=True)
 
     def _config_changed(self, configuration: Configuration) -> None:
         settings, latest = self.state.settings, self.state.config_latest
@@ -350,6 +359,7 @@ class _Turn:
             self._keep_config_in_force()
             if self.state.taken_up:
                 self._set_links()
+                self._set_peers()
         if self.state.taken_up and (self.state.listed >= _ALL_BUT_MEMBERS or self.state.stop_at is not None):
             self._set_presence()
         if self.state.ready:

@@ -24,6 +24,7 @@ __all__ = [
     "ReportConfig",
     "SetAddresses",
     "SetLinks",
+    "SetPeers",
     "SetPoolUsage",
     "SetPresence",
     "Withdraw",
@@ -146,6 +147,18 @@ class SetLinks:
         return ("links", "")
 
 
+@frozen
+class SetPeers:
+    """Look for other speakers at exactly these addresses, sorted."""
+
+    addresses: tuple[Address, ...]
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one set of peers."""
+        return ("peers", "")
+
+
 @frozen(kw_only=True)
 class SetPresence:
     """Be seen by the other speakers as a candidate, or leave; `why` is for the log."""
@@ -159,4 +172,6 @@ class SetPresence:
         return ("presence", "")
 
 
-Intent = SetAddresses | RecordEvent | SetPoolUsage | ReportConfig | Announce | Withdraw | SetLinks | SetPresence
+Intent = (
+    SetAddresses | RecordEvent | SetPoolUsage | ReportConfig | Announce | Withdraw | SetLinks | SetPeers | SetPresence
+)

@@ -264,11 +264,12 @@ class EndpointSlice:
 
 @frozen(kw_only=True)
 class Node:
-    """A Node: labels, and the condition `NetworkUnavailable`."""
+    """A Node: labels, the condition `NetworkUnavailable`, and its addresses in the cluster, sorted."""
 
     name: str
     labels: Labels = field(factory=Map, converter=_labels)
     network_unavailable: bool = False
+    addresses: tuple[Address, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -203,6 +203,20 @@ def test_a_node_lacks_its_network_only_when_its_condition_says_so(status: str, u
     assert unavailable is seen.node.network_unavailable
 
 
+def test_a_nodes_addresses_are_those_inside_the_cluster_and_what_is_none_is_passed_over() -> None:
+    addresses = [
+        {"type": "InternalIP", "address": "fd00::1"},
+        {"type": "InternalIP", "address": "192.0.2.1"},
+        {"type": "InternalIP", "address": "nonsense"},
+        {"type": "ExternalIP", "address": "203.0.113.1"},
+        {"type": "Hostname", "address": "a"},
+    ]
+    document = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}, "status": {"addresses": addresses}}
+    seen = read(document, "")
+    assert isinstance(seen, NodeSeen)
+    assert ["192.0.2.1", "fd00::1"] == [str(each) for each in seen.node.addresses]
+
+
 def test_the_items_of_a_typed_list_need_no_kind() -> None:
     items = [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]
     listed = {"apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": items}

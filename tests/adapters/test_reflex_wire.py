@@ -30,7 +30,7 @@ from lbcore.adapters.reflex import (
 from lbcore.addresses import Address
 from lbcore.errors import AddressError, LocalProtocolError, RemoteProtocolError
 from lbcore.events import AddressHeard, LinksSeen, MembersSeen
-from lbcore.intents import Announce, SetLinks, SetPresence, Withdraw
+from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, Withdraw
 from lbcore.model import Link
 from strategies import addresses
 
@@ -65,6 +65,7 @@ intents = st.one_of(
     st.builds(SetLinks, links=st.lists(links, max_size=3).map(tuple)),
     st.builds(Announce, address=vips, interfaces=names),
     st.builds(Withdraw, address=vips),
+    st.builds(SetPeers, st.lists(vips, max_size=3).map(tuple)),
     st.builds(SetPresence, present=st.booleans(), why=texts),
 )
 events = st.one_of(

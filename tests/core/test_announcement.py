@@ -44,7 +44,7 @@ from lbcore.events import (
     SliceSeen,
     Stopping,
 )
-from lbcore.intents import Announce, Intent, RecordEvent, SetLinks, SetPresence, Withdraw
+from lbcore.intents import Announce, Intent, RecordEvent, SetLinks, SetPeers, SetPresence, Withdraw
 from lbcore.model import (
     Endpoint,
     EndpointSlice,
@@ -476,6 +476,19 @@ def test_an_answering_process_that_is_started_anew_gets_everything_again() -> No
     )
     assert [SetLinks(links=(ETH0, ETH1))] == [each for each in intents if isinstance(each, SetLinks)]
     assert [True] == [each.present for each in intents if isinstance(each, SetPresence)]
+
+
+def test_the_addresses_of_nodes_are_where_peers_are_looked_for_and_told_once() -> None:
+    desk = speaker()
+    one, two, old = Address.parse("fd00::1"), Address.parse("fd00::2"), Address.parse("192.0.2.2")
+    told = []
+    for node in (
+        Node(name="b", addresses=(old, two)),
+        Node(name="a", addresses=(one,)),
+        Node(name="a", addresses=(one,), network_unavailable=True),
+    ):
+        told += [each for each in desk.run(NodeSeen(node)) if isinstance(each, SetPeers)]
+    assert [SetPeers((old, two)), SetPeers((old, one, two))] == told
 
 
 def test_the_successor_of_a_lost_member_announces_in_the_same_step() -> None:

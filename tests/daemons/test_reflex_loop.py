@@ -39,6 +39,7 @@ from lbcore.addresses import Address
 from lbcore.backends.base import LinkFault
 from lbcore.backends.local import Listener, SocketTakenError
 from lbcore.backends.members import MemberFolder
+from lbcore.daemons.membership import by_records
 from lbcore.daemons.reflex import ReflexLoop
 from lbcore.events import MembersSeen
 from lbcore.intents import Announce, SetLinks, SetPresence, Withdraw
@@ -105,10 +106,10 @@ class House:
         self.members = folder / "members"
         self.loop = ReflexLoop(
             listener=Listener(self.socket),
-            node="n1",
             responder=Responder(rng=Random(1), schedule=(0.0,), refresh=None),
-            heartbeat=Heartbeat("n1", 1, rng=Random(1)),
-            records=MemberFolder(self.members),
+            membership=by_records(
+                "n1", Heartbeat("n1", 1, rng=Random(1)), MemberFolder(self.members), lambda: self.now
+            ),
             open_link=self.open_link,
             clock=lambda: self.now,
             say=self.said.append,

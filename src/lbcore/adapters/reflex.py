@@ -21,7 +21,7 @@ from lbcore.adapters.counts import AddressCount
 from lbcore.addresses import Address
 from lbcore.errors import AddressError, LocalProtocolError, RemoteProtocolError
 from lbcore.events import AddressHeard, MembersSeen
-from lbcore.intents import Announce, SetLinks, SetPresence, Withdraw
+from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, Withdraw
 from lbcore.model import Link
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
 
 MAX_LINE = 16 << 20  # bytes; a Hello with 100,000 addresses takes about 6 MB
 
-ReflexIntent = SetLinks | Announce | Withdraw | SetPresence
+ReflexIntent = SetLinks | Announce | Withdraw | SetPresence | SetPeers
 Answering = tuple[tuple[Address, tuple[str, ...]], ...]
 
 
@@ -221,6 +221,8 @@ def _intent_body(intent: ReflexIntent) -> dict[str, Any]:
             return {"intent": "links", "links": [_link_body(link) for link in intent.links]}
         case SetPresence():
             return {"intent": "presence", "present": intent.present, "why": intent.why}
+        case SetPeers(addresses):
+            return {"intent": "peers", "addresses": [str(each) for each in addresses]}
     raise TypeError(f"{type(intent).__name__} is not for the reflex process")
 
 
@@ -316,6 +318,10 @@ def _set_presence(body: dict[str, Any]) -> SetPresence:
     return SetPresence(present=_flag(body["present"]), why=_text(body["why"]))
 
 
+def _set_peers(body: dict[str, Any]) -> SetPeers:
+    return SetPeers(tuple(_address(item) for item in _items(body["addresses"])))
+
+
 def _command(body: dict[str, Any]) -> Command:
     return Command(_number(body["seq"]), _INTENTS[_text(body["intent"])](body))
 
@@ -366,6 +372,7 @@ _INTENTS: dict[str, Callable[[dict[str, Any]], ReflexIntent]] = {
     "withdraw": _withdraw,
     "links": _set_links,
     "presence": _set_presence,
+    "peers": _set_peers,
 }
 
 _EVENTS: dict[str, Callable[[dict[str, Any]], MembersSeen | AddressHeard]] = {"members": _members, "heard": _heard}

@@ -72,6 +72,7 @@ class Gossip:
         clock: Callable[[], float],
         report: Callable[[Event], None],
         say: Callable[[str], None],
+        peers: Iterable[Address] = (),
     ) -> None:
         self._engine = engine
         self._envelope = envelope
@@ -84,6 +85,8 @@ class Gossip:
         self._datagrams, self._listener = _open(endpoint)
         selector.register(self._datagrams, selectors.EVENT_READ, self._hear)
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._named = tuple(peers)
+        self.set_peers(())
 
     @property
     def deadline(self) -> float:
@@ -109,9 +112,15 @@ class Gossip:
         """Come in, or leave."""
         self._carry_out(self._engine.command(intent, self._clock()))
 
-    def set_peers(self, peers: Iterable[Endpoint]) -> None:
-        """Where members may be found."""
-        self._carry_out(self._engine.set_peers(tuple(peers), self._clock()))
+    def set_peers(self, addresses: Iterable[Address]) -> None:
+        """Where members may be found, beside the `peers` that were named at the start, all at the same port.
+
+        Those of the other family are passed over: a member has one address.
+        """
+        version = self._endpoint.address.version
+        chosen = (each for each in {*self._named, *addresses} if each.version == version)
+        peers = [Endpoint(each, self._endpoint.port) for each in chosen]
+        self._carry_out(self._engine.set_peers(peers, self._clock()))
 
     def tick(self) -> None:
         """Whatever is due."""

@@ -2,8 +2,8 @@
 
 To the speaker's loop this is one more Source and Sink. The child outlives the speaker: it has its
 own session, and is told `Bye` only when it is of another release or was started with other
-arguments. Nothing is decided here; the two intents of which there is only one (`SetLinks`,
-`SetPresence`) are remembered, to be said again to a child that has just been born.
+arguments. Nothing is decided here; the intents of which there is only one (`SetLinks`,
+`SetPeers`, `SetPresence`) are remembered, to be said again to a child that has just been born.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ from lbcore.adapters.reflex import (
     encode,
 )
 from lbcore.addresses import Address
+from lbcore.backends.gossip_settings import GossipSettings
 from lbcore.backends.link import CapabilityError
 from lbcore.errors import LbcoreError, RemoteProtocolError
 from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, Listed, MembersSeen
-from lbcore.intents import Announce, Intent, SetLinks, SetPresence, Withdraw
+from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, Withdraw
 
 __all__ = ["Reflex", "ReflexRefusedError", "ReflexReplacedError", "ReflexSettings"]
 
@@ -83,7 +84,7 @@ class ReflexSettings:
     """How to find the reflex process and how to start it; times in seconds.
 
     `members` is the folder of member records (None: this node is alone, or with `tells_members` false: who lives is
-    told by another source), `link_backend` is `packet`
+    told by another source), `gossip` takes its place, `link_backend` is `packet`
     or `scapy`, `silence` how long the child goes on without us, `refresh` the time between
     repeated announcements (0: none), `log_format` is `text` or `json`. A child of another `release` is replaced.
     """
@@ -92,6 +93,7 @@ class ReflexSettings:
     node: str
     members: Path | None = None
     tells_members: bool = True
+    gossip: GossipSettings | None = None
     link_backend: str = "packet"
     silence: float = 5.0
     interval: float = 0.1
@@ -110,6 +112,7 @@ class ReflexSettings:
             *("--link-backend", self.link_backend, "--silence", f"{self.silence:g}"),
             *("--interval", f"{self.interval:g}", "--expiry", f"{self.expiry:g}", "--refresh", f"{self.refresh:g}"),
             *("--log-format", self.log_format),
+            *(() if self.gossip is None else self.gossip.arguments),
         )
 
 
@@ -177,7 +180,7 @@ class _Channel:
 
 class Reflex:
     """The reflex process as a Source of `AnsweringSeen`, `MembersSeen` and `AddressHeard`, and as a
-    Sink for `SetLinks`, `Announce`, `Withdraw` and `SetPresence`.
+    Sink for `SetLinks`, `Announce`, `Withdraw`, `SetPeers` and `SetPresence`.
 
     `statistics` are the child's counters, and `counts` those of each address it answers for, as it told
     them last: a second ago, or longer where there are many. `say` takes a line for the log. `events()` is
@@ -186,7 +189,7 @@ class Reflex:
     `ReflexReplacedError` when another speaker took it.
     """
 
-    handles: tuple[type[Intent], ...] = (SetLinks, Announce, Withdraw, SetPresence)
+    handles: tuple[type[Intent], ...] = (SetLinks, Announce, Withdraw, SetPeers, SetPresence)
 
     def __init__(self, settings: ReflexSettings, *, say: Callable[[str], None]) -> None:
         self._settings = settings
@@ -225,9 +228,9 @@ class Reflex:
 
     async def apply(self, intent: Intent) -> Applied | Failed:
         """Have the child carry out one intent; `Failed(retry=True)` while there is none."""
-        if not isinstance(intent, SetLinks | Announce | Withdraw | SetPresence):
+        if not isinstance(intent, SetLinks | Announce | Withdraw | SetPeers | SetPresence):
             return Failed(intent=intent, message=f"{type(intent).__name__} is not for Layer 2", retry=False)
-        if isinstance(intent, SetLinks | SetPresence):
+        if isinstance(intent, SetLinks | SetPeers | SetPresence):
             self._remembered[type(intent)] = intent
         if self._channel is None:
             return Failed(intent=intent, message="the reflex process is away")

@@ -15,12 +15,14 @@ from attrs import evolve, frozen
 import lbcore
 from lbcore.announcement import AnnouncementSettings
 from lbcore.assignment import AssignmentSettings, AssignmentState
+from lbcore.backends.gossip_settings import GossipSettings
 from lbcore.backends.kubernetes import KubernetesCluster
 from lbcore.backends.link import require_packet_sockets
 from lbcore.backends.lock import lock_folder
 from lbcore.backends.members import check_node_name
 from lbcore.backends.reflex import ReflexSettings
 from lbcore.backends.statuses import STATUS_FOLDER
+from lbcore.cli.membership import membership_options
 from lbcore.cli.options import (
     class_option,
     default_node,
@@ -117,6 +119,7 @@ def controller_command(
 @click.command("speaker", short_help="Make addresses reachable from this node (ARP, NDP).")
 @place_options(writes=True)
 @_speaker_options
+@membership_options
 @class_option
 @monitoring_options
 @log_options
@@ -128,6 +131,7 @@ def speaker_command(
     link_backend: str,
     refresh: float,
     ignore_exclude_lb: bool,
+    gossip: GossipSettings | None,
     load_balancer_class: str | None,
     metrics_port: int,
     metrics_host: str,
@@ -142,13 +146,14 @@ def speaker_command(
     """
     threshold = configure_logging(json=log_format == "json", level=log_level)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
-    daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format)
+    daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip)
     _run(daemons, threshold, metrics_host, metrics_port)
 
 
 @click.command("run")
 @place_options(writes=True)
 @_speaker_options
+@membership_options
 @class_option
 @monitoring_options
 @log_options
@@ -160,6 +165,7 @@ def run_command(
     link_backend: str,
     refresh: float,
     ignore_exclude_lb: bool,
+    gossip: GossipSettings | None,
     load_balancer_class: str | None,
     metrics_port: int,
     metrics_host: str,
@@ -169,7 +175,7 @@ def run_command(
     """Controller and speaker in one, for a single machine."""
     threshold = configure_logging(json=log_format == "json", level=log_level)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
-    speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format)
+    speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip)
     _run(_controller(place, load_balancer_class).and_(speaker), threshold, metrics_host, metrics_port)
 
 
@@ -209,6 +215,7 @@ def _speaker(
     link_backend: str,
     refresh: float,
     log_format: str,
+    gossip: GossipSettings | None,
 ) -> _Daemons:
     if isinstance(place, Path):
         require_folder(place)
@@ -220,8 +227,9 @@ def _speaker(
     reflex = ReflexSettings(
         socket=runtime / f"reflex-{settings.node}.sock",
         node=settings.node,
-        members=member_folder(place.absolute()) if isinstance(place, Path) else None,
-        tells_members=isinstance(place, Path),
+        members=member_folder(place.absolute()) if isinstance(place, Path) and gossip is None else None,
+        tells_members=isinstance(place, Path) or gossip is not None,
+        gossip=gossip,
         link_backend=link_backend,
         refresh=refresh,
         log_format=log_format,

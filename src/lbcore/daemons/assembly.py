@@ -95,6 +95,11 @@ class SpeakerParts:
     reflex: Reflex
 
 
+def _leases(cluster: KubernetesCluster, node: str, reflex: Reflex, say: Callable[[str], None]) -> LeaseMembers:
+    """Who lives, where speakers do not gossip: whose Lease is renewed."""
+    return LeaseMembers(cluster.client, cluster.access.namespace, node, is_able=lambda: reflex.pid is not None, say=say)
+
+
 def speaker(
     cluster: Cluster,
     settings: AnnouncementSettings,
@@ -106,19 +111,18 @@ def speaker(
     reflex = Reflex(reflex_settings, say=say)
     sources: list[Source] = [cluster.source(_SPEAKER_READS), NetlinkLinks(say=say), reflex]
     if isinstance(cluster, KubernetesCluster):
-        members = LeaseMembers(
-            cluster.client,
-            cluster.access.namespace,
-            settings.node,
-            is_able=lambda: reflex.pid is not None,
-            say=say,
-        )
-        sources.append(members)
-        outlets: tuple[Outlet, ...] = (
-            Outlet.to("reflex", reflex, concurrency=256, only=(SetLinks, Announce, Withdraw)),
-            Outlet.to("members", members),
-            Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, ReportConfig)),
-        )
+        lanes: tuple[Outlet, ...]
+        if reflex_settings.gossip is None:
+            told = _leases(cluster, settings.node, reflex, say)
+            sources.append(told)
+            lanes = (
+                Outlet.to("reflex", reflex, concurrency=256, only=(SetLinks, SetPeers, Announce, Withdraw)),
+                Outlet.to("members", told),
+            )
+        else:
+            lanes = (Outlet.to("reflex", reflex, concurrency=256),)
+        notes = Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, ReportConfig))
+        outlets: tuple[Outlet, ...] = (*lanes, notes)
     else:
         spoken: Sink = _Spoken()
         outlets = (

@@ -2,8 +2,8 @@
 
 `python -m lbcore.daemons.reflex --socket PATH --node NAME` answers ARP and NDP for the addresses
 that its parent, the speaker, commands over a named Unix socket, and renews the node's member
-record (in a second thread, since a shared folder may hang). Everything else is one thread with one
-selector; no asyncio, no pyroute2 and no click are imported, so
+record (in a second thread, since a shared folder may hang) or gossips with the others. Everything
+else is one thread with one selector; no asyncio, no pyroute2 and no click are imported, so
 that it stays small and its garbage collector has nothing to do.
 
 A parent that goes away is no outage: a new one finds the socket, is told what is answered for, and
@@ -29,10 +29,13 @@ from lbcore.adapters.heartbeat import Heartbeat
 from lbcore.adapters.responder import Responder
 from lbcore.backends import heap
 from lbcore.backends.base import FrameLink, LinkFault
+from lbcore.backends.gossip_settings import GossipSettings, add_gossip_arguments
 from lbcore.backends.link import CapabilityError, PacketLink, require_packet_sockets
 from lbcore.backends.local import Listener, SocketTakenError
-from lbcore.backends.members import BackgroundRecords, MemberFolder, MemoryRecords, NodeNameError, check_node_name
+from lbcore.backends.members import BackgroundRecords, MemberFolder, MemoryRecords, check_node_name
+from lbcore.daemons.membership import OpenMembership, by_gossip, by_records
 from lbcore.daemons.reflex_loop import ReflexLoop
+from lbcore.errors import LbcoreError
 from lbcore.model import Link
 
 __all__ = ["EXIT_CONFIG", "EXIT_NO_PERMISSION", "EXIT_TAKEN", "ReflexLoop", "main"]
@@ -75,6 +78,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--expiry", type=float, default=0.5, help="seconds after which a silent member is dead")
     parser.add_argument("--refresh", type=float, default=60.0, help="seconds between announcements; 0 for none")
     parser.add_argument("--log-format", choices=("text", "json"), default="text", help="how lines on stderr look")
+    add_gossip_arguments(parser)
     return parser.parse_args(argv)
 
 
@@ -89,16 +93,8 @@ def _link_opener(backend: str) -> Callable[[Link], FrameLink | LinkFault]:
 def _build(arguments: argparse.Namespace, argv: Sequence[str], say: Callable[[str], None]) -> ReflexLoop:
     rng = random.Random()
     return ReflexLoop(
-        node=check_node_name(arguments.node),
         responder=Responder(rng=rng, refresh=arguments.refresh or None),
-        heartbeat=Heartbeat(
-            arguments.node,
-            rng.getrandbits(62),
-            rng=rng,
-            interval=arguments.interval,
-            expiry=arguments.expiry,
-        ),
-        records=MemoryRecords() if arguments.members is None else BackgroundRecords(MemberFolder(arguments.members)),
+        membership=_membership(arguments, rng),
         open_link=_link_opener(arguments.link_backend),
         listener=Listener(arguments.socket),
         clock=time.monotonic,
@@ -108,6 +104,16 @@ def _build(arguments: argparse.Namespace, argv: Sequence[str], say: Callable[[st
         silence=arguments.silence,
         linger=arguments.linger,
     )
+
+
+def _membership(arguments: argparse.Namespace, rng: random.Random) -> OpenMembership:
+    node = check_node_name(arguments.node)
+    gossip = GossipSettings.from_arguments(arguments)
+    if gossip is not None:
+        return by_gossip(node, gossip, rng, time.monotonic)
+    heartbeat = Heartbeat(node, rng.getrandbits(62), rng=rng, interval=arguments.interval, expiry=arguments.expiry)
+    records = MemoryRecords() if arguments.members is None else BackgroundRecords(MemberFolder(arguments.members))
+    return by_records(node, heartbeat, records, time.monotonic)
 
 
 def _end_on_signals(loop: ReflexLoop) -> None:
@@ -150,7 +156,7 @@ def main(argv: Sequence[str]) -> int:
     except SocketTakenError as error:
         say(str(error))
         return EXIT_TAKEN
-    except (NodeNameError, OSError, ValueError) as error:
+    except (LbcoreError, OSError, ValueError) as error:
         say(str(error))
         return EXIT_CONFIG
     _end_on_signals(loop)

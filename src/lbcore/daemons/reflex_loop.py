@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from lbcore.adapters.base import Hangup, Report, Send
-from lbcore.adapters.heartbeat import Heartbeat, HeartbeatOutput, RemoveRecord, WriteRecord
 from lbcore.adapters.reflex import Ack, Bye, Command, Hello, Message, Nack, Ping, Pong, Replaced, Statistics
 from lbcore.adapters.responder import Responder
 from lbcore.backends.base import FrameLink, LinkFault
 from lbcore.backends.linkset import LinkSet
 from lbcore.backends.local import Connection, HangupError, Listener
-from lbcore.backends.members import Records
 from lbcore.backends.troubles import Troubles
+from lbcore.daemons.membership import OpenMembership
 from lbcore.errors import RemoteProtocolError
 from lbcore.events import Event, MembersSeen
-from lbcore.intents import Announce, SetLinks, SetPresence, Withdraw
+from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, Withdraw
 from lbcore.model import Link
 
 __all__ = ["ReflexLoop"]
 
 _NEVER = float("inf")
-_UNREAD = 2.0  # seconds without an answer from where the member records lie, before it is said
 _COUNTS = 250  # addresses whose counts a Pong tells, about 1 ms: nobody who asks meanwhile waits longer
 _MAX_UNHEARD = 256 << 10  # bytes waiting for the parent beyond which reports are dropped, not queued
 
@@ -36,8 +33,8 @@ _MAX_UNHEARD = 256 << 10  # bytes waiting for the parent beyond which reports ar
 class ReflexLoop:
     """Carries the engines with sockets and a clock: one `turn` waits for something to do and does it.
 
-    `open_link` opens an interface, `say` takes a line for the operator, and times are in seconds on
-    `clock`; `release` and `arguments` are told to every parent. `silence` is how long a parent may
+    `membership` and `open_link` open what their names say, `say` takes a line for the operator, and times are
+    in seconds on `clock`; `release` and `arguments` are told to every parent. `silence` is how long a parent may
     say nothing; `linger` is for how long addresses are answered after `ask_to_end`, so that a
     successor can be heard first.
     """
@@ -46,10 +43,8 @@ class ReflexLoop:
         self,
         *,
         listener: Listener,
-        node: str,
         responder: Responder,
-        heartbeat: Heartbeat,
-        records: Records,
+        membership: OpenMembership,
         open_link: Callable[[Link], FrameLink | LinkFault],
         clock: Callable[[], float],
         say: Callable[[str], None],
@@ -59,10 +54,7 @@ class ReflexLoop:
         linger: float = 2.0,
     ) -> None:
         self._listener = listener
-        self._node = node
         self._responder = responder
-        self._heartbeat = heartbeat
-        self._records = records
         self._open_link = open_link
         self._clock = clock
         self._say = say
@@ -73,8 +65,9 @@ class ReflexLoop:
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._parent: Connection | None = None
-        self._heard_at = self._records_at = clock()
+        self._heard_at = clock()
         self._troubles = Troubles(say)
+        self._membership = membership(self._selector, self._report, say)
         self._links = LinkSet(open_link, selector=self._selector, hear=self._hear_frames, troubles=self._troubles)
         self._groups_changed = False
         self._end_at = _NEVER
@@ -98,7 +91,7 @@ class ReflexLoop:
             return
         self._ending = True
         self._end_at = now + (self._linger if self._responder.answering else 0.0)
-        self._carry_out(self._heartbeat.command(SetPresence(present=False, why="asked to end"), now))
+        self._membership.command(SetPresence(present=False, why="asked to end"))
 
     def run(self) -> None:
         """Turn until the end, then leave whatever is still held."""
@@ -121,9 +114,8 @@ class ReflexLoop:
 
     def close(self) -> None:
         """Leave membership, let go of every address, hang up and give the name back."""
-        self._carry_out(self._heartbeat.command(SetPresence(present=False, why="the end"), self._clock()))
+        self._membership.close()
         self._links.close()
-        self._records.close()
         self._flush()
         self._hang_up()
         self._listener.close()
@@ -134,7 +126,7 @@ class ReflexLoop:
     def _deadline(self) -> float:
         responder = self._responder.deadline
         return min(
-            self._heartbeat.deadline,
+            self._membership.deadline,
             _NEVER if responder is None else responder,
             self._heard_at + self._silence,
             self._links.retry_at,
@@ -146,8 +138,8 @@ class ReflexLoop:
         due = self._responder.deadline
         if due is not None and due <= now:
             self._carry_out(self._responder.tick(now))
-        if self._heartbeat.deadline <= now:
-            self._beat(now)
+        if self._membership.deadline <= now:
+            self._membership.tick()
         if self._links.retry_at <= now:
             self._groups_changed |= self._links.retry(now)
         if now - self._heard_at >= self._silence and not self._ending:
@@ -155,22 +147,9 @@ class ReflexLoop:
             self._ending = True
             self._end_at = now
 
-    def _beat(self, now: float) -> None:
-        try:
-            records = self._records.read()
-        except OSError as error:
-            self._troubles.note("member records cannot be read", error)
-        else:
-            if records is not None:
-                self._records_at = now
-                self._carry_out(self._heartbeat.observe(records, now))
-            silent = now - self._records_at
-            self._troubles.note("member records cannot be read", "no answer" if silent > _UNREAD else None)
-        self._carry_out(self._heartbeat.tick(now))
-
     # Outputs
 
-    def _carry_out(self, outputs: Sequence[Send[int] | Report | Hangup | HeartbeatOutput]) -> None:
+    def _carry_out(self, outputs: Sequence[Send[int] | Report | Hangup]) -> None:
         for output in outputs:
             match output:
                 case Send(data, index):
@@ -178,20 +157,8 @@ class ReflexLoop:
                         self._frames_refused += 1
                 case Report(event):
                     self._report(event)
-                case WriteRecord(data):
-                    self._keep_record(partial(self._records.write, self._node, data))
-                case RemoveRecord():
-                    self._keep_record(partial(self._records.remove, self._node))
                 case Hangup(reason):
                     self._say(reason)
-
-    def _keep_record(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except OSError as error:
-            self._troubles.note("the member record cannot be kept", error)
-        else:
-            self._troubles.note("the member record cannot be kept", None)
 
     def _report(self, event: Event) -> None:
         if self._parent is not None and (self._parent.waiting <= _MAX_UNHEARD or isinstance(event, MembersSeen)):
@@ -217,12 +184,12 @@ class ReflexLoop:
                 version=self._release,
                 arguments=self._arguments,
                 answering=self._responder.answering,
-                present=self._heartbeat.present,
+                present=self._membership.present,
             )
         )
         self._responder.recount()
-        if self._heartbeat.members is not None:
-            connection.send(Report(MembersSeen(self._heartbeat.members)))
+        if self._membership.members is not None:
+            connection.send(Report(MembersSeen(self._membership.members)))
 
     def _hear_parent(self, events: int) -> None:
         if self._parent is None or not events & selectors.EVENT_READ:
@@ -288,7 +255,7 @@ class ReflexLoop:
             frames_refused=self._frames_refused,
             faults=self._faults,
             reports_dropped=self._reports_dropped,
-            records_ignored=self._heartbeat.ignored + self._records.ignored,
+            records_ignored=self._membership.ignored,
         )
 
     # Commands
@@ -299,7 +266,9 @@ class ReflexLoop:
             case SetPresence() as intent:
                 if intent.present and self._ending:
                     return Nack(seq=command.seq, message="the reflex process is ending", retry=True)
-                self._carry_out(self._heartbeat.command(intent, now))
+                self._membership.command(intent)
+            case SetPeers(addresses):
+                self._membership.set_peers(addresses)
             case SetLinks() as intent:
                 return self._set_links(command.seq, intent, now)
             case Announce() | Withdraw() as intent:

@@ -21,6 +21,7 @@ from lbcore.intents import (
     ReportConfig,
     SetAddresses,
     SetLinks,
+    SetPeers,
     SetPoolUsage,
     SetPresence,
     Withdraw,
@@ -156,5 +157,7 @@ def line_of(intent: Intent) -> str:
             return f"withdraw {intent.address}"
         case SetLinks():
             return f"links {','.join(link.name for link in intent.links)}"
+        case SetPeers():
+            return f"peers {','.join(map(str, intent.addresses))}"
         case SetPresence():
             return f"present {intent.present}"

@@ -16,7 +16,7 @@ from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.daemons.lanes import Lane
 from lbcore.daemons.loop import Dispatch, Turn
 from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, LinksSeen, Listed, MembersSeen, Stopping
-from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetLinks, SetPresence, Withdraw
+from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetLinks, SetPeers, SetPresence, Withdraw
 from lbcore.model import Link
 from lbcore.simulation.daemon import Daemon
 from lbcore.simulation.fabric import Fabric
@@ -122,7 +122,7 @@ class Node:
             announcement.step,
             AnnouncementState(settings=AnnouncementSettings(node=self.name, config_quiet=self.config_quiet)),
             [
-                Lane(name="reflex", handles=(SetLinks, Announce, Withdraw, SetPresence), concurrency=256),
+                Lane(name="reflex", handles=(SetLinks, Announce, Withdraw, SetPeers, SetPresence), concurrency=256),
                 Lane(name="spoken", handles=(RecordEvent, ReportConfig), concurrency=256),
             ],
             clock=fabric.clock,
@@ -262,7 +262,7 @@ class Node:
         if lane == "spoken":
             clock.after(_LOCAL, speaker.done, lane, Applied(intent))
             return
-        if isinstance(intent, SetLinks | SetPresence):
+        if isinstance(intent, SetLinks | SetPeers | SetPresence):
             self._remembered[type(intent)] = intent
         if self.reflex is None or not self._connected:
             clock.after(_LOCAL, speaker.done, lane, Failed(intent=intent, message="the reflex process is away"))

@@ -16,7 +16,7 @@ from lbcore.adapters.base import Hangup, Report, Send
 from lbcore.adapters.heartbeat import Heartbeat, HeartbeatOutput, RemoveRecord, WriteRecord
 from lbcore.adapters.responder import Responder
 from lbcore.events import Event
-from lbcore.intents import Announce, Intent, SetLinks, SetPresence, Withdraw
+from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, Withdraw
 from lbcore.simulation.clock import Clock, Trace
 from lbcore.simulation.segment import MemberRecords
 
@@ -151,6 +151,8 @@ class Reflex:
             case Announce() | Withdraw() | SetLinks():
                 self._carry_out(self.responder.command(intent, now))
                 self._plan_tick()
+            case SetPeers():
+                pass  # who shares the records is found there
             case _:
                 raise ValueError(f"{type(intent).__name__} is not for Layer 2")
 

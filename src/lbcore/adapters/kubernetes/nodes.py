@@ -8,6 +8,8 @@ the kubelet sets `kubernetes.io/hostname` on its Node.
 from __future__ import annotations
 
 from lbcore.adapters.kubernetes.fields import Fields
+from lbcore.addresses import Address
+from lbcore.errors import AddressError
 from lbcore.model import Labels, Namespace, Node
 
 __all__ = ["read_namespace", "read_node"]
@@ -17,12 +19,32 @@ NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 
 def read_node(document: Fields, name: str) -> Node:
-    """The Node in a document; `network_unavailable` is its condition `NetworkUnavailable`."""
+    """The Node in a document: its condition `NetworkUnavailable`, and its addresses of type `InternalIP`.
+
+    An address that is none is passed over: the kubelet writes them, and nobody who reads our log could mend it.
+    """
     conditions = list(document.child("status").children("conditions"))
     unavailable = any(
         each.text("type") == "NetworkUnavailable" and each.text("status") == "True" for each in conditions
     )
-    return Node(name=name, labels=_labels(document, HOSTNAME, name), network_unavailable=unavailable)
+    addresses = {
+        parsed
+        for each in document.child("status").children("addresses")
+        if each.text("type") == "InternalIP" and (parsed := _parse(each.text("address"))) is not None
+    }
+    return Node(
+        name=name,
+        labels=_labels(document, HOSTNAME, name),
+        network_unavailable=unavailable,
+        addresses=tuple(sorted(addresses)),
+    )
+
+
+def _parse(text: str) -> Address | None:
+    try:
+        return Address.parse(text)
+    except AddressError:
+        return None
 
 
 def read_namespace(document: Fields, name: str) -> Namespace:

@@ -1,0 +1,56 @@
+"""Speakers that gossip: three nodes with a secret find each other, and another takes over when one stops or is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet import BASE, Fleet
+from lbcore.addresses import Address
+from lbcore.lab import Lab
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("netns", "packet", "nft", "nginx", "curl")]
+
+CLEAN, CRASH = 1.5, 20.0  # seconds; among three, memberlist takes 5 to 8 for a death, and 13 for a second one
+
+Served = tuple[Fleet, tuple[Address, ...]]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    secret = tmp_path_factory.mktemp("secret")
+    (secret / "secretkey").write_text("c2VjcmV0IG9mIHRoZSBzcGVha2Vycw\n", encoding="utf-8")
+    with Lab(grace=0.3) as lab:
+        lab.apply(BASE)
+        fleet = Fleet(lab)
+        fleet.start_controller()
+        for name in lab.nodes:
+            fleet.start_speaker(name, *options(lab, name, secret))
+        yield fleet, fleet.serve("web", ipFamilyPolicy="RequireDualStack")
+
+
+def options(lab: Lab, name: str, secret: Path) -> list[str]:
+    peers = [part for each in lab.nodes.values() for part in ("--peer", str(each.address(6)))]
+    bind = ("--bind-address", str(lab.nodes[name].address(6)))
+    return ["--membership", "gossip", "--secret", str(secret), *bind, *peers]
+
+
+def test_another_node_takes_over_from_one_that_is_lost_and_from_one_that_stops(served: Served) -> None:
+    fleet, addresses = served
+    first = fleet.announcer(addresses)
+    assert set() == fleet.members()
+    assert worst(fleet, addresses, lambda: fleet.lab.cut_silently(first)) < CRASH
+    second = fleet.announcer(addresses)
+    assert first != second
+    fleet.lab.heal(first)
+    assert first == fleet.announcer(addresses, first)  # it is back, and elected as it was
+    assert worst(fleet, addresses, fleet.speakers[first].stop) < CLEAN
+    assert second == fleet.announcer(addresses, second)
+
+
+def worst(fleet: Fleet, addresses: tuple[Address, ...], during: Callable[[], object]) -> float:
+    outages = fleet.outages(addresses, during)
+    print(outages)
+    return max(outages.values())
