@@ -24,7 +24,17 @@ from lbcore.daemons.carrier import Carrier, Outlet
 from lbcore.daemons.loop import Loop
 from lbcore.daemons.observe import Log, log_observer
 from lbcore.events import Applied, Failed, Kind
-from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetAddresses, SetLinks, SetPoolUsage, Withdraw
+from lbcore.intents import (
+    Announce,
+    Intent,
+    RecordEvent,
+    ReportConfig,
+    SetAddresses,
+    SetLinks,
+    SetPeers,
+    SetPoolUsage,
+    Withdraw,
+)
 
 Place = Path | Access
 """Where a cluster is: a folder of manifests, or an API server."""
