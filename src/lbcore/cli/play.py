@@ -16,7 +16,12 @@ __all__ = ["demo_command", "lab_command"]
 
 @click.command("demo", short_help="Show it all on a cluster in network namespaces; a minute.")
 @click.option("--quick", is_flag=True, help="Leave out IPv6 and the clusters with other configurations.")
-def demo_command(quick: bool) -> None:
+@click.option(
+    "--kubernetes",
+    is_flag=True,
+    help="On Kubernetes' own control plane, with kubectl; its programs lie in the folder KUBEBUILDER_ASSETS.",
+)
+def demo_command(quick: bool, kubernetes: bool) -> None:
     """Make a cluster on this machine, and show addresses, refusals and failover on it.
 
     Three nodes with real nginx, a switch and a client, as network namespaces: nothing outside is
@@ -26,7 +31,10 @@ def demo_command(quick: bool) -> None:
     _prepare()
     from lbcore.lab import demo  # noqa: PLC0415 - see the top of the file
 
-    demo.run(quick=quick)
+    if kubernetes:
+        demo.run_kubernetes()
+    else:
+        demo.run(quick=quick)
 
 
 @click.command("lab", short_help="The demo's cluster, to play with.")

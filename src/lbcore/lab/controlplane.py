@@ -55,8 +55,9 @@ def assets(*programs: str) -> Path:
     named = os.environ.get(ASSETS)
     if not named:
         raise LabUnavailable(
-            f"{ASSETS} is not set; it names a folder with kube-apiserver, etcd and kubectl. "
-            "`setup-envtest use -p path` downloads one and prints it"
+            f"{ASSETS} is not set; it names a folder with {', '.join(programs)}. "
+            "`setup-envtest use -p path` prints one with etcd, kube-apiserver and kubectl; others of the same "
+            "release of Kubernetes are put beside them"
         )
     missing = [each for each in programs if not os.access(Path(named) / each, os.X_OK)]
     if missing:

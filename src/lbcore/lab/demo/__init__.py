@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 
 from lbcore.lab.demo.chapters import first_service, ipv6, own_wishes, the_cluster
 from lbcore.lab.demo.failover import faults
+from lbcore.lab.demo.kubernetes import run_kubernetes
 from lbcore.lab.demo.others import old_configuration, whole_networks
 from lbcore.lab.demo.screen import Screen
 from lbcore.lab.demo.stage import NETWORKS, Findings, Stage, on_stage, own_command
 from lbcore.lab.errors import LabUnavailable
 
-__all__ = ["run"]
+__all__ = ["run", "run_kubernetes"]
 
 _TOOLS = {"curl": "curl", "ip": "iproute2", "ping": "iputils-ping"}  # and the package of each
 

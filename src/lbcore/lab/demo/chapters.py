@@ -8,8 +8,9 @@ import re
 from lbcore.addresses import Address
 from lbcore.lab.demo.stage import Stage
 from lbcore.lab.errors import LabError
+from lbcore.lab.namespaces import Namespace
 
-__all__ = ["first_service", "ipv6", "own_wishes", "the_cluster"]
+__all__ = ["FIRST", "first_service", "ipv6", "own_wishes", "page_text", "the_cluster"]
 
 FIRST = "nginx-service"
 _SHOWN_HEADERS = ("server", "content-length", "x-served-by")
@@ -46,14 +47,18 @@ def first_service(stage: Stage) -> None:
 
 
 def _show_page(stage: Stage, address: Address) -> None:
-    """What curl prints, without the headers and the text that say nothing new."""
+    command, text = page_text(stage.lab.client.namespace, address)
+    stage.screen.command("client ", command, text)
+
+
+def page_text(client: Namespace, address: Address) -> tuple[str, str]:
+    """A curl command, and what it prints without the headers and the text that say nothing new."""
     url = f"http://[{address}]/" if address.version == 6 else f"http://{address}/"
     argv = ["curl", "-sS", "--include", "--noproxy", "*", "--max-time", "5", url]
-    head, _, body = stage.lab.client.namespace.run(argv, check=True).stdout.partition("\n\n")
+    head, _, body = client.run(argv, check=True).stdout.partition("\n\n")
     status, *headers = head.splitlines()
     shown = [line for line in headers if line.partition(":")[0].lower() in _SHOWN_HEADERS]
-    text = "\n".join([status, *shown, "...", *_SHOWN_TAGS.findall(body), "..."])
-    stage.screen.command("client ", f"curl --include '{url}'", text)
+    return f"curl --include '{url}'", "\n".join([status, *shown, "...", *_SHOWN_TAGS.findall(body), "..."])
 
 
 def _show_neighbours(stage: Stage, address: Address) -> None:
