@@ -12,16 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from fleet import PATIENCE, advertisement, deployment, pool
 from lbcore.addresses import Address
 from lbcore.lab.controlplane import ApiServer, Daemon
 from lbcore.lab.kubernetes import KubernetesLab
 
-__all__ = ["BASE", "CRDS", "KubeFleet", "install_crds", "start_metallb", "start_metallb_controller"]
+__all__ = ["BASE", "CRDS", "KubeFleet", "accounts", "install_crds", "start_metallb", "start_metallb_controller"]
 
 T = TypeVar("T")
 
-CRDS = Path(__file__).parent.parent / "deploy" / "chart" / "files" / "crds.yaml"
+DEPLOY = Path(__file__).parent.parent / "deploy"
+CRDS = DEPLOY / "chart" / "files" / "crds.yaml"
 BASE = pool("first", "192.168.20.20-192.168.20.59", "fd00:20::100-fd00:20::13f") + advertisement() + deployment()
 SYSTEM = "metallb-system"
 
@@ -32,6 +35,12 @@ def install_crds(api: ApiServer) -> None:
     api.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 
 
+def accounts() -> list[dict[str, Any]]:
+    """The ServiceAccounts and rights of the plain manifests, which are made from the chart."""
+    documents = yaml.safe_load_all((DEPLOY / "manifests" / "lbcore.yaml").read_text(encoding="utf-8"))
+    return [each for each in documents if each and each["kind"].endswith(("Account", "Role", "Binding"))]
+
+
 class KubeFleet:
     """A lab whose Services somebody serves; `start` has started ours."""
 
@@ -40,9 +49,12 @@ class KubeFleet:
         self.api = lab.api
 
     def start(self) -> KubeFleet:
-        self.lab.start_controller()
+        """Our controller and a speaker on each node, with the accounts and rights that the chart gives them."""
+        self.api.apply(*accounts())
+        controller, speaker = (self.api.kubeconfig_of(SYSTEM, f"lbcore-{name}") for name in ("controller", "speaker"))
+        self.lab.start_controller(controller)
         for node in self.lab.nodes:
-            self.lab.start_speaker(node)
+            self.lab.start_speaker(node, speaker)
         return self
 
     def apply(self, text: str) -> None:

@@ -36,13 +36,24 @@ def walk_through(fleet: KubeFleet) -> None:
     assert ",".join(map(str, addresses)) == shown[1].split()[shown[0].split().index("EXTERNAL-IP")]
     for address in addresses:
         assert fleet.wait_for_page(address).startswith("nginx-")
-    events = fleet.wait_for_events("nginx-service", "IPAllocated")
-    assert "Assigned IP" in events
+    assert str(addresses[0]) in fleet.wait_for_events("nginx-service", "IPAllocated")
 
     fleet.lab.kubectl("delete", "service", "nginx-service")
     for address in addresses:
         fleet.wait_for_no_page(address)
     fleet.wait(lambda: fleet.get("ipaddresspool", "first", "metallb-system")["status"]["assignedIPv6"] == 0, "a count")
+
+
+def test_the_first_steps_with_the_rights_of_the_chart_and_no_request_is_refused(bare: KubeFleet) -> None:
+    bare.start()
+    walk_through(bare)
+    refused = {
+        (user.rpartition(":")[2], each["verb"], each["objectRef"]["resource"])
+        for each in bare.api.requests()
+        if (user := each["user"]["username"]).startswith("system:serviceaccount:metallb-system:lbcore-")
+        and each["responseStatus"]["code"] == 403
+    }
+    assert set() == refused
 
 
 @pytest.mark.needs("peers")
