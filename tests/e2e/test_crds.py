@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("envtest", "openssl", "kubectl
 DATA = Path(__file__).parent.parent / "data"
 PLURALS = {kind.name: kind.plural for kind in KINDS}
 
-# What no schema and no rule can hold, so that `lbcore check` and the webhook have to.
+# What no schema and no rule can hold: `lbcore check` finds it, and the controller refuses the configuration.
 BEYOND_CEL = {
     "pool-annotation-unknown.yaml": "rules see no annotations",
     "pool-keep-for.yaml": "rules see no annotations",
