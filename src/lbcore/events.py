@@ -43,6 +43,7 @@ __all__ = [
     "NodeGone",
     "NodeSeen",
     "PeerSeen",
+    "RoutesRefused",
     "SecretGone",
     "SecretSeen",
     "ServiceGone",
@@ -264,6 +265,19 @@ class ConfigMapGone:
 
 
 @frozen
+class RoutesRefused:
+    """The proxy did not take what was to be served for these hosts; their last good form stays, or 503 is answered."""
+
+    hosts: tuple[str, ...]
+    message: str
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """These hosts."""
+        return ("refused routes", " ".join(self.hosts))
+
+
+@frozen
 class ConfigSeen:
     """An object that configures lbcore exists and looks like this; a broken one carries its problems."""
 
@@ -443,6 +457,7 @@ Event = (
     | SecretGone
     | ConfigMapSeen
     | ConfigMapGone
+    | RoutesRefused
     | MembersSeen
     | LinksSeen
     | AnsweringSeen

@@ -14,6 +14,7 @@ from lbcore.addresses import Address
 from lbcore.config import Config
 from lbcore.errors import Problem
 from lbcore.model import Link, ServiceKey
+from lbcore.proxy import RoutingTable
 from lbcore.verdicts import Refusal
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Intent",
     "RecordEvent",
     "ReportConfig",
+    "ServeRoutes",
     "SetAddresses",
     "SetLinks",
     "SetPeers",
@@ -107,6 +109,18 @@ class ReportConfig:
 
 
 @frozen(kw_only=True)
+class ServeRoutes:
+    """Serve exactly this over HTTP and HTTPS."""
+
+    table: RoutingTable
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one table."""
+        return ("routes", "")
+
+
+@frozen(kw_only=True)
 class Announce:
     """Answer for an address on Layer 2, and tell the segment so (gratuitous ARP, unsolicited NA).
 
@@ -173,5 +187,14 @@ class SetPresence:
 
 
 Intent = (
-    SetAddresses | RecordEvent | SetPoolUsage | ReportConfig | Announce | Withdraw | SetLinks | SetPeers | SetPresence
+    ServeRoutes
+    | SetAddresses
+    | RecordEvent
+    | SetPoolUsage
+    | ReportConfig
+    | Announce
+    | Withdraw
+    | SetLinks
+    | SetPeers
+    | SetPresence
 )

@@ -404,6 +404,11 @@ class Peer:
     host: str
     port: int
 
+    @property
+    def is_address(self) -> bool:
+        """Whether `host` is an address and not a name."""
+        return ":" in self.host or self.host.replace(".", "").isdigit()
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

@@ -13,6 +13,7 @@ from lbcore.cli.check import check_command
 from lbcore.cli.convert import convert_group
 from lbcore.cli.crds import crds_command
 from lbcore.cli.doctor import doctor_command
+from lbcore.cli.ingress import ingress_command, render_command
 from lbcore.cli.plan import plan_command
 from lbcore.cli.play import demo_command, lab_command
 from lbcore.cli.serve import controller_command, run_command, speaker_command
@@ -45,6 +46,8 @@ for command in (
     controller_command,
     speaker_command,
     run_command,
+    ingress_command,
+    render_command,
     get_group,
     explain_command,
     plan_command,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from lbcore.daemons.observe import Threshold, configure_logging
 from lbcore.daemons.snapshot import member_folder
 from lbcore.links import DEFAULT_EXCLUSIONS, Exclusions
 
-__all__ = ["controller_command", "run_command", "speaker_command"]
+__all__ = ["controller_command", "run_command", "serve_carrier", "speaker_command"]
 
 
 def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
@@ -276,30 +277,44 @@ async def _serve_watched(daemons: _Daemons, threshold: Threshold, host: str, por
         await _serve(watched, threshold)
 
 
-async def _serve(daemons: _Daemons, threshold: Threshold) -> None:
-    """Run until a signal, then hand over; an error of one part ends all."""
+async def serve_carrier(carrier: Carrier[Any], threshold: Threshold, close: Callable[[], Awaitable[None]]) -> None:
+    """Run one daemon until a signal, then `close` what it drives."""
+    try:
+        await _until_stopped((carrier,), threshold)
+    finally:
+        await close()
+    structlog.get_logger().info("stopped")
+
+
+async def _until_stopped(carriers: tuple[Carrier[Any], ...], threshold: Threshold) -> None:
     log = structlog.get_logger()
 
     def stop(number: signal.Signals) -> None:
         log.info("stopping", signal=number.name)
-        for carrier in daemons.carriers:
+        for carrier in carriers:
             carrier.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, threshold.lower)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, threshold.reset)
+    running = {asyncio.create_task(carrier.run()) for carrier in carriers}
+    finished, others = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    for task in finished:
+        task.result()
+
+
+async def _serve(daemons: _Daemons, threshold: Threshold) -> None:
+    """Run until a signal, then hand over; an error of one part ends all."""
     api = [cluster for cluster in daemons.clusters if isinstance(cluster, KubernetesCluster)]
+    log = structlog.get_logger()
     try:
         for cluster in api:
             log.info("API server", url=await cluster.client.sign_in(), namespace=cluster.access.namespace)
-        running = {asyncio.create_task(carrier.run()) for carrier in daemons.carriers}
-        finished, others = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        for task in finished:
-            task.result()
+        await _until_stopped(daemons.carriers, threshold)
     finally:
         if daemons.speaker is not None:
             await daemons.speaker.reflex.close(leave=True)

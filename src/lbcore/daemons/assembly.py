@@ -12,13 +12,14 @@ from pathlib import Path
 
 from attrs import frozen
 
-from lbcore import announcement, assignment
+from lbcore import announcement, assignment, routing
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.base import Sink, Source
 from lbcore.backends.files import FilesCluster
 from lbcore.backends.kubernetes import Access, KubernetesCluster, LeaseMembers
 from lbcore.backends.netlink import NetlinkLinks
+from lbcore.backends.nginx import Nginx
 from lbcore.backends.reflex import Reflex, ReflexSettings
 from lbcore.daemons.carrier import Carrier, Outlet
 from lbcore.daemons.loop import Loop
@@ -35,13 +36,14 @@ from lbcore.intents import (
     SetPoolUsage,
     Withdraw,
 )
+from lbcore.routing import RoutingSettings, RoutingState
 
 Place = Path | Access
 """Where a cluster is: a folder of manifests, or an API server."""
 
 Cluster = FilesCluster | KubernetesCluster
 
-__all__ = ["Cluster", "Place", "SpeakerParts", "controller", "open_cluster", "open_place", "speaker"]
+__all__ = ["Cluster", "Place", "SpeakerParts", "controller", "ingress", "open_cluster", "open_place", "speaker"]
 
 _SPEAKER_READS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG})
 
@@ -90,6 +92,22 @@ def controller(cluster: Cluster, settings: AssignmentSettings, log: Log) -> Carr
     return Carrier(
         loop=loop,
         sources=(cluster.source(assignment.NEEDS),),
+        outlets=outlets,
+        is_stopped=lambda _: True,
+        is_settled=lambda state: state.settled,
+        observers=(log_observer(log),),
+    )
+
+
+def ingress(cluster: FilesCluster, settings: RoutingSettings, nginx: Nginx, log: Log) -> Carrier[RoutingState]:
+    """The Ingress controller: hosts and their backends, served by nginx."""
+    spoken: Sink = _Spoken()
+    # One table at a time: what comes while nginx is busy takes the place of what waits, so changes come in batches.
+    outlets = (Outlet.to("nginx", nginx, concurrency=1), Outlet.to("spoken", spoken, concurrency=256))
+    loop = Loop(routing.step, RoutingState(settings=settings), [outlet.lane for outlet in outlets], random.Random())
+    return Carrier(
+        loop=loop,
+        sources=(cluster.source(routing.NEEDS), nginx),
         outlets=outlets,
         is_stopped=lambda _: True,
         is_settled=lambda state: state.settled,

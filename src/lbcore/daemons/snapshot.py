@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from lbcore import announcement, assignment
+from lbcore import announcement, assignment, routing
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.files import FilesCluster
@@ -15,8 +15,10 @@ from lbcore.backends.members import MemberFolder
 from lbcore.backends.statuses import STATUS_FOLDER
 from lbcore.daemons.planning import settle
 from lbcore.events import Event, Kind, LinksSeen, Listed, ManifestRefused, MembersSeen
+from lbcore.intents import Intent
+from lbcore.routing import RoutingSettings, RoutingState
 
-__all__ = ["Snapshot", "list_folder", "member_folder", "take"]
+__all__ = ["Snapshot", "list_folder", "list_routing", "member_folder", "take"]
 
 _WATCH = 0.25  # seconds between two looks at the member records: a living speaker writes every 0.1 s
 _KINDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.NAMESPACES, Kind.CONFIG})
@@ -58,11 +60,17 @@ async def take(folder: Path, load_balancer_class: str | None = None) -> Snapshot
     )
 
 
-async def list_folder(folder: Path) -> list[Event]:
+async def list_routing(folder: Path, settings: RoutingSettings) -> tuple[RoutingState, list[Intent]]:
+    """What the Ingress controller would make of a folder, and what it would say."""
+    events = await list_folder(folder, routing.NEEDS)
+    return settle(routing.step, RoutingState(settings=settings), events, lambda state: state.settled)
+
+
+async def list_folder(folder: Path, kinds: frozenset[Kind] = _KINDS) -> list[Event]:
     """Every event of a folder's first list, statuses beside the manifests included."""
     events: list[Event] = []
-    missing = set(_KINDS)
-    source = FilesCluster(folder).source(_KINDS).events()
+    missing = set(kinds)
+    source = FilesCluster(folder).source(kinds).events()
     try:
         async for event in source:
             events.append(event)

@@ -19,6 +19,7 @@ from lbcore.intents import (
     Intent,
     RecordEvent,
     ReportConfig,
+    ServeRoutes,
     SetAddresses,
     SetLinks,
     SetPeers,
@@ -159,5 +160,7 @@ def line_of(intent: Intent) -> str:
             return f"links {','.join(link.name for link in intent.links)}"
         case SetPeers():
             return f"peers {','.join(map(str, intent.addresses))}"
+        case ServeRoutes():
+            return f"routes {len(intent.table.sites)}"
         case SetPresence():
             return f"present {intent.present}"

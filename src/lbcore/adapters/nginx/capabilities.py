@@ -1,0 +1,41 @@
+"""What an nginx can do: from `nginx -V`, and whether it has the fixes without which nobody should use it."""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+__all__ = ["Capabilities", "read_capabilities"]
+
+Version = tuple[int, ...]
+
+# CVE-2026-42945 and CVE-2026-9256, overflows in rewrite: fixed in 1.30.2 and 1.31.1, and by distributions.
+_FIXED = ((1, 30, 2), (1, 31, 1))
+# Debian's and Ubuntu's packages that carry the fixes, by upstream version: package revision from which on.
+_BACKPORTS = {"1.22.1-9+deb12u": 9}
+
+
+@frozen(kw_only=True)
+class Capabilities:
+    """`version` of nginx; `http2_directive` from 1.25.1; `fixed`: the known overflows of rewrite are not there."""
+
+    version: Version = (1, 22, 1)
+    fixed: bool = True
+
+    @property
+    def http2_directive(self) -> bool:
+        """Whether HTTP/2 is a directive (1.25.1) rather than a word of `listen`."""
+        return self.version >= (1, 25, 1)
+
+
+def read_capabilities(said: str, package: str = "") -> Capabilities:
+    """From what `nginx -V` says, and the version of the package that nginx came in, where there is one."""
+    found = re.search(r"nginx version: \S+?/(\d+)\.(\d+)\.(\d+)", said)
+    version = tuple(int(each) for each in found.groups()) if found else (0, 0, 0)
+    fixed = version >= (1, 31, 1) or (version[:2] == (1, 30) and version >= _FIXED[0])
+    for prefix, revision in _BACKPORTS.items():
+        if package.startswith(prefix):
+            number = re.match(r"\d+", package[len(prefix) :])
+            fixed |= number is not None and int(number[0]) >= revision
+    return Capabilities(version=version, fixed=fixed)

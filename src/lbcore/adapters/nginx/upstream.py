@@ -1,0 +1,38 @@
+"""An upstream as directives: its peers, and how one of them is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lbcore.adapters.nginx.location import LocationWriter
+from lbcore.adapters.nginx.names import digest
+from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, directive
+from lbcore.proxy import Balance, Options, Upstream, Variable
+
+__all__ = ["write_upstream"]
+
+
+def write_upstream(upstream: Upstream, options: Options, writer: LocationWriter) -> Iterator[Directive]:
+    """The block, and the map of its cookie; nothing where there is no peer or nginx looks a name up itself."""
+    if not upstream.peers or (upstream.external and not upstream.peers[0].is_address):
+        return
+    block: list[Directive] = []
+    if upstream.affinity is not None:
+        cookie, key = f"lbcore_q{digest(upstream.affinity.name)}", f"lbcore_k{upstream.id}"
+        writer.cookie_variable(cookie, upstream.affinity.name)
+        lines = (directive("default", Value((Variable(cookie),))), Entry(Plain(""), Value((Variable("request_id"),))))
+        writer.shared.http[key] = directive("map", Value((Variable(cookie),)), Name(key), block=lines)
+        block.append(directive("hash", Value((Variable(key),)), "consistent"))
+    elif upstream.hash_by:
+        block.append(directive("hash", Value(upstream.hash_by), "consistent"))
+    elif upstream.balance is Balance.EWMA:
+        block.append(directive("random", "two", "least_conn"))
+    # `max_fails=0`: a peer is only ever taken away by its readiness, as in ingress-nginx.
+    block += [directive("server", Plain(str(peer)), "max_fails=0") for peer in upstream.peers]
+    if options.keepalive:
+        block += [
+            directive("keepalive", min(options.keepalive, 32 * len(upstream.peers))),
+            directive("keepalive_timeout", f"{options.keepalive_timeout}s"),
+            directive("keepalive_requests", options.keepalive_requests),
+        ]
+    yield directive("upstream", upstream.id, block=block)

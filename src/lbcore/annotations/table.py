@@ -1,0 +1,118 @@
+"""All annotations: those that are supported, and a word about each that is not. One Ingress's texts -> its `Policies`.
+
+Nothing is ignored silently: whatever has the prefix and no effect becomes a `Finding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import evolve
+
+from lbcore.annotations.access import ACCESS
+from lbcore.annotations.passing import PASSING
+from lbcore.annotations.redirecting import REDIRECTING
+from lbcore.annotations.rules import Bad, Finding, Rule, State, Values
+from lbcore.annotations.sessions import SESSIONS
+from lbcore.proxy import Policies
+
+__all__ = ["NOT_SUPPORTED", "OBSOLETE", "PREFIX", "RULES", "read"]
+
+PREFIX = "nginx.ingress.kubernetes.io"
+
+GROUPS = (REDIRECTING, PASSING, ACCESS, SESSIONS)
+RULES: Mapping[str, Rule] = {rule.name: rule for group in GROUPS for rule in group.rules}
+_BY_ALIAS = {alias: rule for rule in RULES.values() for alias in rule.aliases}
+
+_SNIPPET = "text in nginx's own language is never taken"
+_CLOSED = "not yet: an access control, so the Ingress is not served without it"
+REFUSED = dict.fromkeys(
+    ("configuration-snippet", "server-snippet", "stream-snippet", "auth-snippet", "modsecurity-snippet"), _SNIPPET
+)
+# What protects and is not there may not be passed over: these deny, as a bad value does.
+PROTECTING = dict.fromkeys(
+    ("auth-tls-match-cn", "enable-modsecurity", "enable-owasp-core-rules", "auth-proxy-set-headers"), _CLOSED
+)
+NOT_SUPPORTED: Mapping[str, str] = {
+    **REFUSED,
+    **PROTECTING,
+    **dict.fromkeys(
+        ("auth-cache-key", "auth-cache-duration", "auth-keepalive", "auth-keepalive-requests", "auth-keepalive-timeout",
+         "auth-keepalive-share-vars"),
+        "the authentication service is asked for every request",
+    ),
+    **dict.fromkeys(("mirror-target", "mirror-host", "mirror-request-body"), "requests are not mirrored"),
+    **dict.fromkeys(("fastcgi-index", "fastcgi-params-configmap"), "FastCGI is not spoken"),
+    **dict.fromkeys(
+        ("enable-opentelemetry", "opentelemetry-trust-incoming-span", "opentelemetry-operation-name",
+         "modsecurity-transaction-id"),
+        "needs a module that Debian's nginx does not have",
+    ),
+    **dict.fromkeys(("upstream-hash-by-subset", "upstream-hash-by-subset-size"), "all peers are used"),
+    **dict.fromkeys(
+        ("affinity-canary-behavior", "session-cookie-conditional-samesite-none", "session-cookie-change-on-failure"),
+        "not yet",
+    ),
+    **dict.fromkeys(
+        ("proxy-redirect-from", "proxy-redirect-to", "proxy-ssl-ciphers", "auth-tls-error-page", "custom-headers",
+         "ssl-passthrough", "ssl-ciphers", "use-port-in-redirects", "enable-rewrite-log",
+         "disable-proxy-intercept-errors"),
+        "not yet",
+    ),
+    "http2-push-preload": "nginx no longer pushes",
+}  # fmt: skip
+OBSOLETE = frozenset(
+    {"secure-backends", "add-base-url", "grpc-backend", "session-cookie-hash", "secure-verify-ca-secret", "mirror-uri",
+     "enable-influxdb", "enable-opentracing"}
+)  # fmt: skip
+
+
+def read(annotations: Mapping[str, str], namespace: str, prefix: str = PREFIX) -> tuple[Policies, tuple[Finding, ...]]:
+    """The policies that the annotations of an Ingress in a namespace ask for, and what became of each annotation.
+
+    Findings are sorted by name. With one bad value of an access control `Policies.denied` says which.
+    """
+    ours = {
+        name[len(prefix) + 1 :]: text.strip() for name, text in annotations.items() if name.startswith(prefix + "/")
+    }
+    parsed: dict[str, object] = {}
+    findings = [_finding(name, text, ours, parsed) for name, text in sorted(ours.items())]
+    denied = next((f"{each.annotation} {each.message}" for each in findings if each.state is State.DENIED), "")
+    policies = Policies()
+    values = Values(namespace, parsed)
+    for group in GROUPS:
+        try:
+            policies = group.apply(values, policies)
+        except ValueError as error:
+            denied = denied or str(error)
+            findings.append(Finding(annotation=str(error).partition(" ")[0], state=State.DENIED, message=str(error)))
+    return evolve(policies, denied=denied), tuple(findings)
+
+
+def _finding(name: str, text: str, ours: Mapping[str, str], parsed: dict[str, object]) -> Finding:
+    rule = RULES.get(name) or _BY_ALIAS.get(name)
+    if rule is None:
+        return _unknown(name)
+    if name != rule.name and ours.get(rule.name):
+        return Finding(annotation=name, state=State.DROPPED, message=f"{rule.name} is there, too, and counts")
+    try:
+        if not text.isprintable():
+            raise ValueError("holds a character that cannot be printed")
+        parsed[rule.name] = rule.parse(text)
+    except ValueError as error:
+        state = State.DENIED if rule.bad is Bad.DENIED else State.DROPPED
+        return Finding(annotation=name, state=state, message=str(error))
+    return Finding(annotation=name)
+
+
+def _unknown(name: str) -> Finding:
+    shown = name[:80]
+    if name in PROTECTING:
+        return Finding(annotation=shown, state=State.DENIED, message=PROTECTING[name])
+    if name in REFUSED:
+        return Finding(annotation=shown, state=State.REFUSED, message=REFUSED[name])
+    if name in NOT_SUPPORTED:
+        return Finding(annotation=shown, state=State.UNSUPPORTED, message=NOT_SUPPORTED[name])
+    if name in OBSOLETE:
+        return Finding(annotation=shown, state=State.OBSOLETE, message="ingress-nginx took it away long ago")
+    return Finding(annotation=shown, state=State.UNKNOWN, message="is no annotation of ingress-nginx")

@@ -1,0 +1,279 @@
+"""One nginx: started, given configurations, reloaded, and ended. The last good configuration stays in force.
+
+Everything lies in one folder (0700): `nginx.conf`, the files with secrets (0600) and `nginx.pid`. A new
+configuration is written aside and tested by nginx itself before it takes the place of the old one. If nginx
+refuses it, the hosts that are to blame are found by halving those that changed; they answer 503, and everybody
+else gets what is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import resource
+import shutil
+import signal
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import attrs
+from attrs import frozen
+
+from lbcore.adapters.nginx.capabilities import Capabilities, read_capabilities
+from lbcore.adapters.nginx.render import Places, Rendered, Renderer
+from lbcore.errors import LbcoreError, LocalProtocolError
+from lbcore.events import Applied, Event, Failed, RoutesRefused
+from lbcore.ingress import Certificate
+from lbcore.intents import Intent, ServeRoutes
+from lbcore.proxy import RoutingTable
+
+__all__ = ["Nginx", "NginxSettings", "find_capabilities", "most_files", "resolvers_of", "with_user"]
+
+_TEST_TIME = 120.0  # seconds that `nginx -t` may take: 10,000 hosts took 1.8
+_START_TIME = 10.0
+_MOST_TESTS = 40  # of one table: finds 3 bad hosts among 1,000
+
+
+@frozen(kw_only=True)
+class NginxSettings:
+    """`interval` is the least time between two reloads, in seconds: each leaves old workers behind for a while."""
+
+    program: str = "nginx"
+    interval: float = 1.0
+
+
+def find_capabilities(program: str) -> Capabilities:
+    """What the installed nginx can do. Raises `LbcoreError` where there is none."""
+    import subprocess  # noqa: PLC0415 - two short questions at the start
+
+    if shutil.which(program) is None:
+        raise LbcoreError(f"there is no program {program}; install it (Debian: apt-get install nginx-light)")
+    said = subprocess.run([program, "-V"], capture_output=True, text=True, timeout=20, check=False).stderr
+    package = ""
+    if shutil.which("dpkg-query"):
+        asked = ["dpkg-query", "-W", "-f", "${Version}", "nginx"]
+        package = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False).stdout
+        if not package:
+            asked[-1] = "nginx-light"
+            package = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False).stdout
+    return read_capabilities(said, package)
+
+
+def most_files() -> int:
+    """How many files a process of ours may have open at most."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def resolvers_of(text: str) -> tuple[str, ...]:
+    """The name servers of a resolv.conf, as nginx writes them."""
+    words = [line.split() for line in text.splitlines() if line.startswith("nameserver")]
+    names = [parts[1].partition("%")[0] for parts in words if len(parts) > 1]
+    return tuple(f"[{name}]" if ":" in name else name for name in names)
+
+
+class Nginx:
+    """Sink for `ServeRoutes`; a source of what nginx refused. `folder` is made if it is not there."""
+
+    handles: tuple[type[Intent], ...] = (ServeRoutes,)
+
+    def __init__(
+        self,
+        settings: NginxSettings,
+        places: Places,
+        capabilities: Capabilities,
+        fake: Certificate,
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._folder = Path(places.folder)
+        self._renderer = Renderer(places=places, capabilities=capabilities, fake=fake)
+        self._user = places.user
+        self._say = say
+        self._process: asyncio.subprocess.Process | None = None
+        self._told: asyncio.Queue[Event] = asyncio.Queue()
+        self._good: RoutingTable | None = None  # what nginx took last
+        self._refused: frozenset[str] = frozenset()
+        self._text = ""
+        self._last_reload = 0.0
+        self.reloads = 0
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Which hosts were refused, and why."""
+        while True:
+            yield await self._told.get()
+
+    async def apply(self, intent: Intent) -> Applied | Failed:
+        """Serve a table."""
+        if not isinstance(intent, ServeRoutes):
+            return Failed(intent=intent, message=f"nginx does not do {type(intent).__name__}", retry=False)
+        loop = asyncio.get_running_loop()
+        if self._process is not None:
+            await asyncio.sleep(max(0.0, self._last_reload + self._settings.interval - loop.time()))
+        try:
+            await self._serve(intent.table)
+        except (OSError, LbcoreError) as error:
+            return Failed(intent=intent, message=str(error))
+        return Applied(intent)
+
+    async def close(self) -> None:
+        """End nginx: requests under way are finished, for 10 s at most."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGQUIT)
+        try:
+            await asyncio.wait_for(process.wait(), 10)
+        except TimeoutError:
+            process.terminate()
+            await process.wait()
+
+    async def _serve(self, table: RoutingTable) -> None:
+        refused = frozenset(host for host in self._refused if self._is_as_it_was(table, host))
+        rendered, refused, why = await self._acceptable(table, refused)
+        await asyncio.to_thread(self._write, rendered.files)
+        if rendered.text != self._text or self._process is None or self._process.returncode is not None:
+            (self._folder / "nginx.conf.new").replace(self._folder / "nginx.conf")
+            await self._reload()
+            self._text = rendered.text
+        await asyncio.to_thread(self._tidy, frozenset(rendered.files))
+        for host in sorted(refused - self._refused):
+            self._told.put_nowait(RoutesRefused((host,), why))
+        self._good, self._refused = table, refused
+
+    def _is_as_it_was(self, table: RoutingTable, host: str) -> bool:
+        return self._good is not None and host in table.sites and self._good.sites.get(host) is table.sites[host]
+
+    async def _acceptable(self, table: RoutingTable, refused: frozenset[str]) -> tuple[Rendered, frozenset[str], str]:
+        """A configuration that nginx takes, the hosts that had to be left out for it, and what nginx said."""
+        first, why = await self._try(table, refused)
+        if first is not None:
+            return first, refused, ""
+        changed = [host for host in sorted(table.sites) if host not in refused and not self._is_as_it_was(table, host)]
+        everybody = [host for host in sorted(table.sites) if host not in refused]
+        for suspects in (changed, everybody):
+            bad = await self._to_blame(table, suspects, refused)
+            found, _ = await self._try(table, refused | bad)
+            if found is not None:
+                return found, refused | bad, why
+        raise LbcoreError(f"nginx refuses the configuration: {why}")
+
+    async def _to_blame(self, table: RoutingTable, suspects: list[str], refused: frozenset[str]) -> frozenset[str]:
+        """Hosts without which the others are taken: halves of the suspects, while there are tests left."""
+        bad: frozenset[str] = frozenset()
+        waiting, tests = [suspects], 0
+        whole = frozenset(suspects)
+        while waiting:
+            part = waiting.pop()
+            tests += 1
+            found, _ = await self._try(table, refused | (whole - frozenset(part)))
+            if found is not None:
+                continue
+            if len(part) <= 1 or tests > _MOST_TESTS:
+                bad |= frozenset(part)
+            else:
+                waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
+        return bad
+
+    async def _try(self, table: RoutingTable, without: frozenset[str]) -> tuple[Rendered | None, str]:
+        try:
+            rendered = self._renderer.render(table, without)
+        except LocalProtocolError as error:
+            return None, str(error)
+        if rendered.text == self._text:
+            return rendered, ""
+        await asyncio.to_thread(self._write, rendered.files | {"nginx.conf.new": rendered.text.encode()})
+        try:
+            code, said = await self._run("-t", "-q", "-c", str(self._folder / "nginx.conf.new"))
+        except TimeoutError:
+            return None, "nginx took too long to test it"
+        lines = [line for line in said.splitlines() if "[emerg]" in line]
+        return (rendered, "") if code == 0 else (None, lines[0][:300] if lines else said[-300:])
+
+    async def _run(self, *arguments: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            self._settings.program,
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(),
+        )
+        try:
+            _, said = await asyncio.wait_for(process.communicate(), _TEST_TIME)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise
+        return process.returncode or 0, said.decode(errors="replace")
+
+    async def _reload(self) -> None:
+        self._last_reload = asyncio.get_running_loop().time()
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
+            self.reloads += 1
+            return
+        pid = self._folder / "nginx.pid"
+        pid.unlink(missing_ok=True)
+        self._process = await asyncio.create_subprocess_exec(
+            self._settings.program,
+            "-c",
+            str(self._folder / "nginx.conf"),
+            stdin=asyncio.subprocess.DEVNULL,
+            env=_environment(),
+        )
+        deadline = asyncio.get_running_loop().time() + _START_TIME
+        while not pid.exists():
+            if self._process.returncode is not None or asyncio.get_running_loop().time() > deadline:
+                raise LbcoreError("nginx does not start; its own words are above")
+            await asyncio.sleep(0.02)
+
+    def _write(self, files: dict[str, bytes]) -> None:
+        """Each file whole or not at all; nobody but us and nginx's workers may read them."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._folder / "tmp").mkdir(mode=0o700, exist_ok=True)
+        owner = self._owner()
+        for path in (self._folder, self._folder / "tmp"):
+            if owner is not None:
+                os.chown(path, owner, -1)
+        for name, data in files.items():
+            path = self._folder / name
+            with contextlib.suppress(FileNotFoundError):
+                if path.read_bytes() == data:
+                    continue
+            aside = path.with_name(f".{name}.tmp")
+            aside.unlink(missing_ok=True)
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                if owner is not None:
+                    os.fchown(descriptor, owner, -1)
+                file.write(data)
+            aside.replace(path)
+
+    def _owner(self) -> int | None:
+        """The user of the workers, where we are root and they are not."""
+        return pwd.getpwnam(self._user).pw_uid if self._user and os.geteuid() == 0 else None
+
+    def _tidy(self, wanted: frozenset[str]) -> None:
+        """Take away the files that no configuration names any more."""
+        keep = wanted | {"nginx.conf", "nginx.pid", "nginx.conf.new", "tmp"}
+        for path in self._folder.iterdir():
+            if path.name not in keep and path.suffix in {".pem", ".users", ".ca", ".crl"}:
+                path.unlink(missing_ok=True)
+
+
+def _environment() -> dict[str, str]:
+    """What nginx is told of our environment: no token, no name of a proxy."""
+    return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "TZ": "UTC"}
+
+
+def with_user(places: Places) -> Places:
+    """The places with the user that workers run as: Debian's www-data, where we are root."""
+    if os.geteuid() != 0 or places.user:
+        return places
+    for name in ("www-data", "nginx", "nobody"):
+        with contextlib.suppress(KeyError):
+            pwd.getpwnam(name)
+            return attrs.evolve(places, user=name)
+    return places

@@ -1,0 +1,398 @@
+"""What does one host serve? All Ingresses that mention it, oldest first -> one `Site`.
+
+The facts are ingress-nginx's, its quirk included: one pattern or rewrite on any Ingress of a host makes every
+path of that host a case-insensitive pattern. What one Ingress has wrong costs its own paths only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import Protocol as Contract
+
+from attrs import define, evolve, field, frozen
+
+from lbcore.ingress import Backend, Certificate, Ingress, ObjectKey, PathType, Secret
+from lbcore.model import EndpointSlice, Service
+from lbcore.patterns import check
+from lbcore.proxy import (
+    BasicAuth,
+    Canary,
+    Location,
+    Match,
+    Options,
+    Policies,
+    Site,
+    Source,
+    Template,
+    Upstream,
+    Variable,
+)
+from lbcore.upstreams import peers_of
+
+__all__ = ["Built", "Entry", "View", "build_site", "in_order", "is_host", "make_upstream"]
+
+MOST_PATHS = 2000  # of one host
+_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+
+
+@frozen
+class Entry:
+    """An Ingress that is ours, with what its annotations ask for."""
+
+    ingress: Ingress
+    policies: Policies
+
+
+class View(Contract):
+    """What building a site looks at. Whatever is asked for here is what the site depends on."""
+
+    @property
+    def options(self) -> Options:
+        """Of this moment."""
+        ...
+
+    def service(self, key: ObjectKey) -> Service | None:
+        """Of this moment."""
+        ...
+
+    def slices(self, key: ObjectKey) -> Iterable[EndpointSlice]:
+        """Of this moment."""
+        ...
+
+    def secret(self, key: ObjectKey) -> Secret | None:
+        """Of this moment."""
+        ...
+
+
+@frozen
+class Built:
+    """A site, the upstreams that it uses, and what was wrong: an Ingress and a message each."""
+
+    site: Site
+    upstreams: tuple[Upstream, ...]
+    problems: tuple[tuple[ObjectKey, str], ...]
+
+
+def is_host(text: str) -> bool:
+    """Whether a text may be a host: a name, or `*.` and a name."""
+    return _HOST.fullmatch(text) is not None
+
+
+def in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """Oldest first; of one age, the last by `namespace/name`, as ingress-nginx has it."""
+    by_name = sorted(entries, key=lambda entry: str(entry.ingress.key), reverse=True)
+    return sorted(by_name, key=lambda entry: entry.ingress.created)
+
+
+def make_upstream(view: View, namespace: str, backend: Backend, policies: Policies) -> Upstream:
+    """The upstream of a backend as one Ingress uses it; those that differ in what is sent there are apart."""
+    key = ObjectKey(namespace, backend.service)
+    tls = policies.upstream_tls
+    parts = (
+        namespace, backend.service, backend.port, policies.protocol.value, str(tls.secret) if tls else "",
+        repr(policies.hash_by), repr(policies.affinity), repr(policies.balance), repr(policies.service_upstream),
+    )  # fmt: skip
+    service = view.service(key)
+    cluster_ip = view.options.service_upstream if policies.service_upstream is None else policies.service_upstream
+    peers = peers_of(service, backend.port, view.slices(key), cluster_ip=cluster_ip) if service is not None else ()
+    return Upstream(
+        id="u" + blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=10).hexdigest(),
+        service=key,
+        port=backend.port,
+        peers=peers,
+        external=service is not None and service.type == "ExternalName",
+        balance=policies.balance or view.options.balance,
+        hash_by=policies.hash_by,
+        affinity=policies.affinity,
+    )
+
+
+def build_site(host: str, entries: Iterable[Entry], view: View, *, covered: bool, default: str | None = None) -> Built:
+    """The site of a host (empty: of every other). `covered`: a wildcard host with TLS covers it; `default` is the
+    upstream of the global default backend.
+    """
+    return _Builder(host, in_order(entries), view, covered, default).build()
+
+
+@define
+class _Builder:
+    host: str
+    entries: list[Entry]
+    view: View
+    covered: bool
+    default: str | None
+    upstreams: dict[str, Upstream] = field(factory=dict)
+    problems: list[tuple[ObjectKey, str]] = field(factory=list)
+
+    def build(self) -> Built:
+        main = [entry for entry in self.entries if entry.policies.canary is None]
+        tls = next((entry for entry in main if entry.ingress.tls), None) if self.host else None
+        to_https = tls is not None or self.covered
+        found: dict[tuple[str, PathType], Location] = {}
+        implicit: set[tuple[str, PathType]] = set()
+        for entry in main:
+            self._implicit(entry, found, implicit)
+            for path, kind, backend in self._paths(entry):
+                key = (path, kind)
+                if key in found and key not in implicit:
+                    continue
+                implicit.discard(key)
+                found[key] = self._location(entry, path, backend)
+        self._canaries(found)
+        regex = any(_wants_patterns(location) for location in found.values())
+        locations = [
+            evolve(location, to_https=self._redirects(location, to_https))
+            for (_, kind), given in sorted(found.items(), key=lambda item: (len(item[0][0]), item[0][0]), reverse=True)
+            for location in (self._as_patterns(kind, given) if regex else _as_paths(kind, given, found))
+        ]
+        site = Site(
+            host=self.host,
+            aliases=next((e.policies.aliases for e in main if e.policies.aliases), ()),
+            locations=tuple(_without_twins(locations)[:MOST_PATHS]),
+            certificate=self._certificate(tls),
+            www=self._www(main),
+            app_root=next((e.policies.rewrite.app_root for e in main if e.policies.rewrite.app_root), None),
+            prefer_server_ciphers=next(
+                (e.policies.prefer_server_ciphers for e in main if e.policies.prefer_server_ciphers is not None), None
+            ),
+        )
+        return Built(self._with_client_certificates(site, main), tuple(self.upstreams.values()), tuple(self.problems))
+
+    # Paths.
+
+    def _paths(self, entry: Entry) -> Iterator[tuple[str, PathType, Backend]]:
+        for rule in entry.ingress.rules:
+            if rule.host.lower() != self.host:
+                continue
+            for each in rule.paths:
+                if each.backend is None:
+                    continue
+                if not _is_path(each.path):
+                    self._say(
+                        entry,
+                        f"path {each.path[:60]!r} cannot be served: write one that begins with /",
+                    )
+                    continue
+                kind = PathType.EXACT if each.type is PathType.EXACT else PathType.PREFIX
+                yield each.path, kind, each.backend
+
+    def _implicit(
+        self, entry: Entry, found: dict[tuple[str, PathType], Location], implicit: set[tuple[str, PathType]]
+    ) -> None:
+        """`/` of the first Ingress of a host, with its annotations, until somebody says otherwise."""
+        key = ("/", PathType.PREFIX)
+        backend = entry.ingress.default_backend
+        if key in found or (not self.host and (backend is None or entry.ingress.rules)):
+            return
+        implicit.add(key)
+        found[key] = self._location(entry, "/", backend)
+
+    def _location(self, entry: Entry, path: str, backend: Backend | None) -> Location:
+        policies = self._resolved(entry)
+        namespace = entry.ingress.key.namespace
+        source = Source(
+            ingress=entry.ingress.key, service=backend.service if backend else "", port=backend.port if backend else ""
+        )
+        upstream = self.default
+        if backend is not None:
+            upstream = self._use(make_upstream(self.view, namespace, backend, policies))
+        fallback = self._fallback(namespace, policies)
+        codes = policies.errors.codes or self.view.options.custom_errors
+        return Location(
+            path=path,
+            match=Match.PREFIX,
+            source=source,
+            policies=evolve(policies, errors=evolve(policies.errors, codes=codes)),
+            upstream=upstream,
+            fallback=fallback,
+            errors_to=(fallback or self.default) if codes else None,
+        )
+
+    def _use(self, upstream: Upstream) -> str:
+        self.upstreams[upstream.id] = upstream
+        return upstream.id
+
+    def _fallback(self, namespace: str, policies: Policies) -> str | None:
+        """`default-backend`: a Service of the namespace, by its first port."""
+        name = policies.errors.service
+        service = self.view.service(ObjectKey(namespace, name)) if name else None
+        if service is None or not service.named_ports:
+            return None
+        backend = Backend(service.key.name, str(service.named_ports[0].number))
+        return self._use(make_upstream(self.view, namespace, backend, Policies()))
+
+    def _canaries(self, found: dict[tuple[str, PathType], Location]) -> None:
+        for entry in self.entries:
+            rule = entry.policies.canary
+            if rule is None or entry.policies.denied:
+                continue
+            for path, kind, backend in self._paths(entry):
+                main = found.get((path, kind))
+                if main is None or main.upstream is None or main.canary is not None:
+                    self._say(entry, f"canary: no other Ingress serves {self.host or '*'}{path} that has none yet")
+                    continue
+                if main.source.ingress.namespace != entry.ingress.key.namespace:
+                    self._say(entry, "canary: the Ingress it would take requests from is in another namespace")
+                    continue
+                policies = evolve(entry.policies, affinity=None, protocol=main.policies.protocol)
+                upstream = make_upstream(self.view, entry.ingress.key.namespace, backend, policies)
+                if upstream.id != main.upstream:
+                    found[path, kind] = evolve(main, canary=Canary(rule=rule, upstream=self._use(upstream)))
+
+    def _as_patterns(self, kind: PathType, location: Location) -> list[Location]:
+        """Every path of a regex host is a pattern; one that cannot be used costs its own location."""
+        if kind is PathType.EXACT and self.view.options.exact_in_regex_hosts:
+            return [evolve(location, match=Match.EXACT)]
+        pattern = check(location.path)
+        if isinstance(pattern, str):
+            self.problems.append(
+                (location.source.ingress, f"path {location.path[:60]!r} is no usable pattern: {pattern}")
+            )
+            return []
+        target = location.policies.rewrite.target or ()
+        used = {int(part.name) for part in target if isinstance(part, Variable)}
+        if pattern.nested and len(used) > 1:  # the shape of CVE-2026-9256
+            message = (
+                f"rewrite-target: path {location.path[:60]!r} has captures that overlap; use (?:...) for the outer one"
+            )
+            self.problems.append((location.source.ingress, message))
+            return [evolve(location, match=Match.PATTERN, policies=evolve(location.policies, denied=message))]
+        return [evolve(location, match=Match.PATTERN)]
+
+    def _redirects(self, location: Location, has_tls: bool) -> bool:
+        options, wanted = self.view.options, location.policies.redirects
+        ssl = options.ssl_redirect if wanted.ssl is None else wanted.ssl
+        force = options.force_ssl_redirect if wanted.force_ssl is None else wanted.force_ssl
+        exempt = any(location.path.startswith(prefix) for prefix in options.no_tls_redirect)
+        return (force or (ssl and has_tls)) and not exempt
+
+    # Secrets.
+
+    def _secret(self, entry: Entry, key: ObjectKey) -> Secret | None:
+        """A Secret that an annotation names: of its own namespace, unless the options allow others."""
+        if key.namespace != entry.ingress.key.namespace and not self.view.options.cross_namespace:
+            return None
+        return self.view.secret(key)
+
+    def _resolved(self, entry: Entry) -> Policies:
+        """The policies with what their Secrets hold; one that is missing denies."""
+        policies = entry.policies
+        if policies.basic_auth is not None:
+            users = _users(policies.basic_auth, self._secret(entry, policies.basic_auth.secret))
+            if users is None:
+                return self._denied(
+                    entry, policies, f"auth-secret: no passwords in Secret {policies.basic_auth.secret}"
+                )
+            policies = evolve(policies, basic_auth=evolve(policies.basic_auth, users=users))
+        tls = policies.upstream_tls
+        if tls is not None:
+            secret = self._secret(entry, tls.secret)
+            authorities = secret.data.get("ca.crt", b"") if secret is not None else b""
+            certificate = secret.certificate if secret is not None else ""
+            pair = certificate if isinstance(certificate, Certificate) else None
+            if secret is None or (pair is None and not authorities) or (tls.verify and not authorities):
+                return self._denied(entry, policies, f"proxy-ssl-secret: Secret {tls.secret} lacks what it is for")
+            policies = evolve(policies, upstream_tls=evolve(tls, certificate=pair, authorities=authorities))
+        return policies
+
+    def _denied(self, entry: Entry, policies: Policies, why: str) -> Policies:
+        self._say(entry, why)
+        return evolve(policies, denied=policies.denied or why)
+
+    def _certificate(self, entry: Entry | None) -> Certificate | None:
+        if entry is None:
+            return None
+        listed = [tls for tls in entry.ingress.tls if self.host in {name.lower() for name in tls.hosts}]
+        for tls in listed[:1] or entry.ingress.tls:
+            if not tls.secret:
+                continue
+            secret = self.view.secret(ObjectKey(entry.ingress.key.namespace, tls.secret))
+            certificate = secret.certificate if secret is not None else "is not there"
+            if isinstance(certificate, Certificate) and _covers(certificate, self.host):
+                return certificate
+            if listed:
+                why = (
+                    "is for other names"
+                    if isinstance(certificate, Certificate)
+                    else certificate or "holds no certificate"
+                )
+                self._say(entry, f"tls: Secret {tls.secret} {why}; the default certificate is shown")
+        return None
+
+    def _with_client_certificates(self, site: Site, main: list[Entry]) -> Site:
+        for entry in main:
+            wanted = entry.policies.client_certificates
+            if wanted is None:
+                continue
+            secret = self._secret(entry, wanted.secret)
+            authorities = secret.data.get("ca.crt", b"") if secret is not None else b""
+            if secret is None or not authorities:
+                self._say(entry, f"auth-tls-secret: no ca.crt in Secret {wanted.secret}")
+                return evolve(site, forbidden="auth-tls-secret")
+            found = evolve(wanted, authorities=authorities, revoked=secret.data.get("ca.crl", b""))
+            return evolve(site, client_certificates=found)
+        return site
+
+    def _www(self, main: list[Entry]) -> str | None:
+        if not self.host or self.host.startswith("*") or not any(e.policies.redirects.www for e in main):
+            return None
+        return self.host[4:] if self.host.startswith("www.") else f"www.{self.host}"
+
+    def _say(self, entry: Entry, message: str) -> None:
+        self.problems.append((entry.ingress.key, message))
+
+
+def _is_path(path: str) -> bool:
+    return (
+        path.startswith("/")
+        and len(path.encode("utf-8", "surrogatepass")) <= 2000
+        and not any(ord(each) < 0x20 or 0x7F <= ord(each) <= 0x9F or 0xD800 <= ord(each) <= 0xDFFF for each in path)
+    )
+
+
+def _text(template: Template) -> str:
+    return "".join(part if isinstance(part, str) else f"${part.name}" for part in template)
+
+
+def _wants_patterns(location: Location) -> bool:
+    rewrite = location.policies.rewrite
+    return rewrite.use_regex or (rewrite.target is not None and _text(rewrite.target) not in {"", location.path})
+
+
+def _as_paths(kind: PathType, location: Location, found: dict[tuple[str, PathType], Location]) -> list[Location]:
+    """A Prefix `/p` is `/p/` and everything below, and `/p` itself, but not `/pp`."""
+    path = location.path
+    if kind is PathType.EXACT:
+        return [evolve(location, match=Match.EXACT)]
+    if path == "/":
+        return [location]
+    below = evolve(location, path=path.rstrip("/") + "/")
+    if (path, PathType.EXACT) in found:
+        return [below]
+    return [below, evolve(location, match=Match.EXACT)]
+
+
+def _without_twins(locations: list[Location]) -> list[Location]:
+    """No two that nginx would call the same: it would refuse its whole configuration. The first one stays."""
+    seen: dict[tuple[Match, str], Location] = {}
+    for location in locations:
+        seen.setdefault((location.match, location.path), location)
+    return list(seen.values())
+
+
+def _users(auth: BasicAuth, secret: Secret | None) -> bytes | None:
+    """The lines of a password file; None where there is none."""
+    if secret is None:
+        return None
+    if not auth.by_user:
+        return secret.data.get("auth") or None
+    lines = [name.encode() + b":" + value.strip() for name, value in sorted(secret.data.items())]
+    return b"\n".join(line for line in lines if b"\n" not in line) + b"\n" if lines else None
+
+
+def _covers(certificate: Certificate, host: str) -> bool:
+    wildcard = "*." + host.partition(".")[2]
+    return host in certificate.names or wildcard in certificate.names

@@ -1,0 +1,298 @@
+"""nginx as `lbcore ingress` runs it, before backends that say what reached them; requests in, answers out.
+
+All on loopback: each backend is a thread with a socket of its own, each Ingress of a test has a host of its own,
+so that one nginx serves a whole file of tests.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+from attrs import field, frozen
+
+__all__ = ["Answer", "Backend", "Gateway", "config_map", "ingress", "secret"]
+
+PREFIX = "nginx.ingress.kubernetes.io/"
+PATIENCE = 15.0
+
+
+@frozen(kw_only=True)
+class Answer:
+    """A status, headers (lower case; the last one counts), every Set-Cookie, and the body."""
+
+    status: int
+    headers: dict[str, str]
+    cookies: tuple[str, ...] = ()
+    body: bytes = b""
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        """What the backend saw of the request."""
+        return dict(json.loads(self.body))
+
+    @property
+    def backend(self) -> str:
+        """Who answered."""
+        return str(self.seen["backend"])
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):
+            return self._answer
+        raise AttributeError(name)
+
+    def _answer(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        backend: Backend = self.server.backend  # type: ignore[attr-defined]
+        status = int(self.headers.get("X-Want-Status") or backend.status)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        said = {
+            "backend": backend.name, "method": self.command, "path": self.path, "headers": headers, "length": len(body),
+        }  # fmt: skip
+        data = json.dumps(said).encode()
+        self.send_response(status)
+        for name, value in backend.answers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@frozen(eq=False)
+class Backend:
+    """An HTTP server that says what it was asked; `answers` are headers that it adds."""
+
+    name: str
+    status: int = 200
+    answers: Mapping[str, str] = field(factory=dict)
+    server: ThreadingHTTPServer = field(init=False)
+
+    @server.default
+    def _make(self) -> ThreadingHTTPServer:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        server.backend = self  # type: ignore[attr-defined]
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.05}).start()
+        return server
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.server.server_address[1])
+
+    def manifests(self, service: str | None = None, *others: Backend) -> list[dict[str, Any]]:
+        """A Service (port 80, named `http`) with this and other backends, each in a slice of its own."""
+        name = service or self.name
+        meta = {"name": name, "namespace": "default"}
+        made: list[dict[str, Any]] = [
+            {"apiVersion": "v1", "kind": "Service", "metadata": meta,
+             "spec": {"ports": [{"name": "http", "port": 80, "targetPort": "web"}]}}
+        ]  # fmt: skip
+        for number, each in enumerate((self, *others)):
+            made.append(
+                {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                 "metadata": {"name": f"{name}-{number}", "namespace": "default",
+                              "labels": {"kubernetes.io/service-name": name}},
+                 "endpoints": [{"addresses": ["127.0.0.1"]}], "ports": [{"name": "http", "port": each.port}]}
+            )  # fmt: skip
+        return made
+
+
+def ingress(
+    name: str,
+    host: str,
+    service: str = "a",
+    path: str = "/",
+    *,
+    kind: str = "Prefix",
+    port: int | str = 80,
+    tls: str | None = None,
+    created: str = "2026-01-01T00:00:00Z",
+    **annotations: object,
+) -> dict[str, Any]:
+    """An Ingress with one rule; annotations by their names with `_` for `-`."""
+    number = {"number": port} if isinstance(port, int) else {"name": port}
+    rule: dict[str, Any] = {
+        "http": {"paths": [{"path": path, "pathType": kind, "backend": {"service": {"name": service, "port": number}}}]}
+    }
+    if host:
+        rule["host"] = host
+    spec: dict[str, Any] = {"ingressClassName": "nginx", "rules": [rule]}
+    if tls is not None:
+        spec["tls"] = [{"hosts": [host], "secretName": tls}]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "creationTimestamp": created,
+            "annotations": {PREFIX + key.replace("_", "-"): str(value) for key, value in annotations.items()},
+        },
+        "spec": spec,
+    }
+
+
+def secret(name: str, **data: str) -> dict[str, Any]:
+    """A Secret."""
+    meta = {"name": name, "namespace": "default"}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data}
+
+
+def config_map(**data: str) -> dict[str, Any]:
+    """The controller's own ConfigMap; `_` for `-`."""
+    meta = {"name": "options", "namespace": "default"}
+    values = {key.replace("_", "-"): value for key, value in data.items()}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": values}
+
+
+CLASS = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "IngressClass",
+    "metadata": {"name": "nginx"},
+    "spec": {"controller": "k8s.io/ingress-nginx"},
+}
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Gateway:
+    """The program `lbcore ingress` on a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cluster = folder / "cluster"
+        # nginx's workers are of another user where tests run as root, and pytest's own folders are closed to it.
+        self._above = Path(tempfile.mkdtemp(prefix="lbcore-gateway-"))
+        self._above.chmod(0o755)
+        self.runtime = self._above / "run"
+        self.cluster.mkdir()
+        self.http, self.https = free_port(), free_port()
+        self._log = folder / "log"
+        self._round = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> Gateway:
+        """Start it; `put` waits until it serves."""
+        command = [
+            sys.executable, "-m", "lbcore.cli.main", "ingress", "--cluster", str(self.cluster), "--http-port",
+            str(self.http), "--https-port", str(self.https), "--runtime-dir", str(self.runtime), "--listen",
+            "127.0.0.1", "--reload-interval", "0.1", "--configmap", "default/options", "--allow-vulnerable-nginx",
+            *arguments,
+        ]  # fmt: skip
+        environment = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin"}
+        self._process = subprocess.Popen(
+            command, stdout=self._log.open("ab"), stderr=subprocess.STDOUT, env=environment
+        )
+        return self
+
+    def stop(self) -> None:
+        """End it as an operator does."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(20)
+            self._process = None
+        shutil.rmtree(self._above, ignore_errors=True)
+
+    @property
+    def log(self) -> str:
+        """All that it and nginx have said."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def text(self) -> str:
+        """The configuration that is in force."""
+        return (self.runtime / "nginx.conf").read_text()
+
+    def write(self, name: str, *documents: dict[str, Any]) -> None:
+        """Let a file of the folder hold these, at once."""
+        aside = self.cluster / f".{name}"
+        aside.write_text(yaml.safe_dump_all([CLASS, *documents] if name == "all" else list(documents)))
+        aside.replace(self.cluster / f"{name}.yaml")
+
+    def put(self, name: str, *documents: dict[str, Any]) -> None:
+        """Write a file, and wait until it is served: shown by a host of its own that comes with it."""
+        self._round += 1
+        marker = f"round{self._round}.marker.test"
+        self.write(name, *documents, ingress(f"marker-{name}", marker, permanent_redirect=f"http://{marker}/"))
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                if self.get(marker).status == 301:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError(f"not served within {PATIENCE} s:\n{self.log[-3000:]}")
+
+    def get(
+        self,
+        host: str,
+        path: str = "/",
+        *,
+        method: str = "GET",
+        tls: bool = False,
+        body: bytes | None = None,
+        certificate: tuple[Path, Path] | None = None,
+        **headers: str,
+    ) -> Answer:
+        """One request on a connection of its own; headers by their names with `_` for `-`. Never tried again."""
+        port = self.https if tls else self.http
+        raw: socket.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            if certificate is not None:
+                context.load_cert_chain(*certificate)
+            raw = context.wrap_socket(raw, server_hostname=host)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        connection.sock = raw
+        try:
+            named = {"Host": host} | {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body=body, headers=named)
+            found = connection.getresponse()
+            data = found.read()
+        finally:
+            connection.close()
+        cookies = tuple(value for name, value in found.getheaders() if name.lower() == "set-cookie")
+        answers = {name.lower(): value for name, value in found.getheaders()}
+        return Answer(status=found.status, headers=answers, cookies=cookies, body=data)
+
+    def certificate_of(self, host: str) -> bytes:
+        """The certificate (DER) that is shown for a name."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", self.https), timeout=PATIENCE) as raw,
+            context.wrap_socket(raw, server_hostname=host) as wrapped,
+        ):
+            return wrapped.getpeercert(binary_form=True) or b""
