@@ -26,6 +26,8 @@ from typing import Any
 import yaml
 from attrs import field, frozen
 
+from lbcore.ingress import Certificate
+
 __all__ = ["Answer", "Backend", "Gateway", "config_map", "ingress", "secret"]
 
 PREFIX = "nginx.ingress.kubernetes.io/"
@@ -90,6 +92,7 @@ class Backend:
     name: str
     status: int = 200
     answers: Mapping[str, str] = field(factory=dict)
+    pair: Certificate | None = None  # with one, it speaks TLS
     server: ThreadingHTTPServer = field(init=False)
 
     @server.default
@@ -97,6 +100,13 @@ class Backend:
         server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         server.backend = self  # type: ignore[attr-defined]
         server.daemon_threads = True
+        if self.pair is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(self.pair.chain + self.pair.key)
+                file.flush()
+                context.load_cert_chain(file.name)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.05}).start()
         return server
 

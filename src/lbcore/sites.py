@@ -91,8 +91,9 @@ def make_upstream(view: View, namespace: str, backend: Backend, policies: Polici
     """The upstream of a backend as one Ingress uses it; those that differ in what is sent there are apart."""
     key = ObjectKey(namespace, backend.service)
     tls = policies.upstream_tls
+    # TLS as well: a connection that is kept open was verified for one name, and shown one certificate.
     parts = (
-        namespace, backend.service, backend.port, policies.protocol.value, str(tls.secret) if tls else "",
+        namespace, backend.service, backend.port, policies.protocol.value, repr(tls),
         repr(policies.hash_by), repr(policies.affinity), repr(policies.balance), repr(policies.service_upstream),
     )  # fmt: skip
     service = view.service(key)

@@ -64,7 +64,7 @@ def two(name: str, *asks: Ask, **given: Any) -> Case:
 
 
 OK = Ask(backend="a")
-REDIRECT = {"location": "https://example.org/x"}
+REDIRECT: dict[str, str | None] = {"location": "https://example.org/x"}
 
 CASES = (
     # Hosts and paths (the Ingress conformance features).
@@ -214,12 +214,28 @@ CASES = (
         OK, canary_by_cookie="try-it"),
     two("canary-all", Ask(backend="b"), canary_weight="100"),
     two("canary-total", Ask(backend="b"), canary_weight="200", canary_weight_total="200"),
+    two("canary-half", canary_weight="50"),
+    case("ten", service="ten"),
     two("canary-none", OK, canary_weight="0"),
     case("canary-alone", Ask(status=404), canary="true", canary_weight="100"),
     case("custom-errors", Ask(send={"X-Want-Status": "404"}, backend="door", receives={
         "x-code": "404", "x-namespace": "default", "x-ingress-name": "custom-errors", "x-service-name": "a"}, sees="/", status=404),
          OK, custom_http_errors="404,503", default_backend="door"),
     case("default-backend", Ask(backend="b", receives={"x-code": "503"}), service="empty", default_backend="b"),
+    case("sticky", OK, service="both", affinity="cookie", affinity_mode="persistent", session_cookie_name="route",
+         session_cookie_expires="60", session_cookie_max_age="60", session_cookie_path="/", session_cookie_samesite="Lax",
+         session_cookie_secure="true", session_cookie_domain="sticky.test"),
+    case("sticky-bad", OK, service="both", affinity="cookie", session_cookie_name="a b; c"),
+    case("upstream-tls", Ask(backend="sealed"), service="sealed", backend_protocol="HTTPS"),
+    case("upstream-tls-verified", Ask(backend="sealed"), service="sealed", backend_protocol="https",
+         proxy_ssl_secret="default/authorities", proxy_ssl_verify="on", proxy_ssl_name="tls.test", proxy_ssl_server_name="on"),
+    case("upstream-tls-other-name", Ask(status=502), service="sealed", backend_protocol="HTTPS",
+         proxy_ssl_secret="default/authorities", proxy_ssl_verify="on", proxy_ssl_name="other.test"),
+    case("upstream-tls-no-secret", Ask(status=503), service="sealed", backend_protocol="HTTPS",
+         proxy_ssl_secret="default/nowhere", proxy_ssl_verify="on"),
+    case("client-cert-passed", Ask(tls=True, backend="a", receives={"ssl-client-verify": "NONE"}),
+         auth_tls_secret="default/authorities", auth_tls_verify_client="optional_no_ca",
+         auth_tls_pass_certificate_to_upstream="true"),
     case("alias", OK, Ask(host="alias-other.test", backend="a"), server_alias="alias-other.test"),
 )  # fmt: skip
 
@@ -228,7 +244,9 @@ CASES = (
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     a, b = Backend("a"), Backend("b")
     door = Backend("door", status=401, answers={"X-User": "ann"})
-    both = a.manifests("both", a)
+    both = a.manifests("both", Backend("a"))
+    sealed = Backend("sealed", pair=PAIR)
+    ten = [Backend(f"ten-{number}") for number in range(10)]
     meta = {"name": "empty", "namespace": "default"}
     empty = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}}
     inside = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "inside", "namespace": "default"},
@@ -247,7 +265,16 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             annotations = each["metadata"]["annotations"]
             for name, value in annotations.items():
                 annotations[name] = value.replace("@door@", str(door.port))
-        services = [*a.manifests(), *b.manifests(), *door.manifests(), *both, empty, inside]
+        services = [
+            *a.manifests(),
+            *b.manifests(),
+            *door.manifests(),
+            *sealed.manifests(),
+            *ten[0].manifests("ten", *ten[1:]),
+            *both,
+            empty,
+            inside,
+        ]
         found.put("all", *services, *secrets, *given, ingress("wild", "*.wild.test", tls="wild"))
         yield found
     finally:
@@ -255,9 +282,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 def ask(gateway: Gateway, host: str, wanted: Ask) -> Answer:
-    return gateway.get(
-        wanted.host or host, wanted.path, method=wanted.method, tls=wanted.tls, body=wanted.body, **wanted.send
-    )
+    send: dict[str, Any] = dict(wanted.send)
+    return gateway.get(wanted.host or host, wanted.path, method=wanted.method, tls=wanted.tls, body=wanted.body, **send)
 
 
 @pytest.mark.parametrize("each", CASES, ids=lambda each: each.name)
@@ -274,6 +300,25 @@ def test_a_request_is_answered_as_the_annotations_say(gateway: Gateway, each: Ca
             assert value == answer.headers.get(name), name
         for name, value in wanted.receives.items():
             assert value == answer.seen["headers"].get(name), name
+
+
+def test_who_brings_his_cookie_stays_with_his_backend(gateway: Gateway) -> None:
+    first = gateway.get("sticky.test")
+    [cookie] = first.cookies
+    for part in ("route=", "Path=/", "Max-Age=60", "Domain=sticky.test", "SameSite=Lax", "Secure", "HttpOnly"):
+        assert part in cookie
+    again = gateway.get("sticky.test", cookie=cookie.partition(";")[0])
+    assert () == again.cookies
+
+
+def test_half_of_the_weight_is_about_half_of_the_requests(gateway: Gateway) -> None:
+    came = [gateway.get("canary-half.test").backend for _ in range(200)]
+    assert 60 < came.count("b") < 140  # 5.6 standard deviations
+
+
+def test_all_backends_of_a_service_are_used(gateway: Gateway) -> None:
+    seen = {gateway.get("ten.test").backend for _ in range(100)}
+    assert {f"ten-{number}" for number in range(10)} == seen
 
 
 def test_no_reload_was_refused_and_no_ingress_left_out(gateway: Gateway) -> None:

@@ -116,7 +116,7 @@ def ingress_command(
     asyncio.run(serve_carrier(carrier, threshold, nginx.close))
 
 
-@click.command("render")
+@click.command("render", short_help="Print the nginx.conf that `lbcore ingress` would run.")
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False))
 @_routing_options
 def render_command(folder: Path, http_port: int, https_port: int, **settings: object) -> None:
