@@ -29,6 +29,7 @@ from lbcore.events import (
     Event,
     Failed,
     Kind,
+    LeadershipSeen,
     LinksSeen,
     Listed,
     ManifestRefused,
@@ -79,12 +80,14 @@ class AssignmentSettings:
     which changed configuration is put in force, so that a range which moves from one pool to
     another in two documents is not missing in between. `config_patience`: seconds after the first
     change at which it is put in force although changes go on, as where a template is rendered in a loop.
+    `elected`: decide only while `LeadershipSeen` says so, for there are others.
     """
 
     load_balancer_class: str | None = None
     slice_size: int = 128
     config_quiet: float = 0.1
     config_patience: float = 1.0
+    elected: bool = False
 
 
 @frozen(kw_only=True)
@@ -92,6 +95,7 @@ class AssignmentState:
     """Everything the controller knows and has decided. `AssignmentState()` is the beginning."""
 
     settings: AssignmentSettings = field(factory=AssignmentSettings)
+    elected: bool = False  # what `LeadershipSeen` said last
     listed: frozenset[Kind] = frozenset()
     configuration: Configuration = field(factory=Configuration)
     config_due: float | None = None
@@ -114,13 +118,20 @@ class AssignmentState:
     told_usage: Map[str, SetPoolUsage] = field(factory=Map)
 
     @property
+    def leads(self) -> bool:
+        """Whether it is ours to decide."""
+        return self.elected or not self.settings.elected
+
+    @property
     def ready(self) -> bool:
         """Whether everything that exists has been told, and a sound configuration is in force."""
         return self.listed >= NEEDS and self.catalog is not None
 
     @property
     def settled(self) -> bool:
-        """Whether there is nothing left to look at."""
+        """Whether there is nothing left to look at: of a standby, whether it knows all there is."""
+        if not self.leads:
+            return self.listed >= NEEDS
         return self.ready and not self.unfinished and self.config_due is None
 
     @property
@@ -143,7 +154,7 @@ def step(state: AssignmentState, event: Event, now: float) -> Step[AssignmentSta
 
 
 def _wake_at(state: AssignmentState, now: float) -> float | None:
-    if not state.listed >= NEEDS:
+    if not state.leads or not state.listed >= NEEDS:
         return None
     if state.ready and state.unfinished:
         return now
@@ -157,6 +168,7 @@ class _Turn:
 
     before: AssignmentState
     now: float
+    elected: bool = field(init=False)
     configuration: Configuration = field(init=False)
     config_due: float | None = field(init=False)
     config_latest: float | None = field(init=False)
@@ -180,6 +192,7 @@ class _Turn:
 
     def __attrs_post_init__(self) -> None:
         before = self.before
+        self.elected = before.elected
         self.configuration, self.listed = before.configuration, before.listed
         self.config_due, self.config_latest = before.config_due, before.config_latest
         self.namespaces, self.catalog, self.services = before.namespaces, before.catalog, before.services
@@ -192,6 +205,7 @@ class _Turn:
     def state(self) -> AssignmentState:
         return AssignmentState(
             settings=self.before.settings,
+            elected=self.elected,
             listed=self.listed,
             configuration=self.configuration,
             config_due=self.config_due,
@@ -236,6 +250,8 @@ class _Turn:
                 self._see_namespaces(self.namespaces.delete(name))
             case Listed(kind):
                 self.listed |= {kind}
+            case LeadershipSeen(leading) if leading != self.elected:
+                self._take_over() if leading else self._stand_by()
             case Applied(SetAddresses() as intent) if self.unconfirmed.get(intent.key) == intent:
                 self._confirm(intent.key)
             case Failed(intent=SetAddresses() as intent) if self.unconfirmed.get(intent.key) == intent:
@@ -243,11 +259,26 @@ class _Turn:
                 self._confirm(intent.key)
                 self.told = self.told.delete(intent.key)
             case (
-                NamespaceGone() | Applied() | Failed() | Tick() | Stopping() | ManifestRefused() | PeerSeen()
+                LeadershipSeen()
+                | NamespaceGone() | Applied() | Failed() | Tick() | Stopping() | ManifestRefused() | PeerSeen()
                 | SliceSeen() | SliceGone() | NodeSeen() | NodeGone()
                 | MembersSeen() | LinksSeen() | AnsweringSeen() | AddressHeard()
             ):  # fmt: skip
                 pass
+
+    def _take_over(self) -> None:
+        """Begin as after a start: what Services hold is claimed, the older first, before anything new is given."""
+        self.elected = True
+        self.config_due = self.now
+
+    def _stand_by(self) -> None:
+        """Another decides now: keep what was told, forget every decision."""
+        fresh = AssignmentState()
+        self.elected = False
+        self.catalog, self.adopting, self.ledger, self.keeping = None, None, fresh.ledger, fresh.keeping
+        self.work, self.waiting, self.recalled, self.chances = fresh.work, fresh.waiting, fresh.recalled, []
+        self.told, self.unconfirmed, self.showing = fresh.told, fresh.unconfirmed, fresh.showing
+        self.touched_pools, self.told_usage = set(), fresh.told_usage
 
     def _see_service(self, service: Service) -> None:
         key = service.key
@@ -349,6 +380,8 @@ class _Turn:
     # The work itself.
 
     def work_on(self) -> None:
+        if self.before.settings.elected and not self.elected:
+            return
         if not self.listed >= NEEDS:
             return
         nothing_configured = self.configuration == Configuration() and self.config_due is None

@@ -34,6 +34,7 @@ __all__ = [
     "IngressGone",
     "IngressSeen",
     "Kind",
+    "LeadershipSeen",
     "LinksSeen",
     "Listed",
     "ManifestRefused",
@@ -314,6 +315,22 @@ class MembersSeen:
 
 
 @frozen
+class LeadershipSeen:
+    """Of several controllers this one is to decide, or no longer; `why` is for people.
+
+    One that does not decide takes notes of everything, and wants nothing.
+    """
+
+    leading: bool
+    why: str = ""
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one leader."""
+        return ("leadership", "")
+
+
+@frozen
 class LinksSeen:
     """The network interfaces of this machine, all of them, sorted by index."""
 
@@ -459,6 +476,7 @@ Event = (
     | ConfigMapGone
     | RoutesRefused
     | MembersSeen
+    | LeadershipSeen
     | LinksSeen
     | AnsweringSeen
     | AddressHeard

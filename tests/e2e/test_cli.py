@@ -305,7 +305,8 @@ def test_json_logs_are_one_object_a_line_with_the_fields_one_searches_for(logged
     controller = log_lines(logged, "controller")
     (given,) = [line for line in controller if line["event"] == "service addresses"]
     assert ("default/web", addresses) == (given["service"], set(given["ip"].split(",")))
-    waiting = [line for line in controller if line.get("service") == "default/stranger"]
+    waits = [line for line in controller if line["event"] == "service waits"]
+    waiting = [line for line in waits if line.get("service") == "default/stranger"]
     assert ["AddressNotInPool"] == [line["reason"] for line in waiting]
 
 

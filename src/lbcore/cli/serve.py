@@ -205,7 +205,7 @@ def _controller(place: Place, load_balancer_class: str | None) -> _Daemons:
         lock_folder(place / STATUS_FOLDER / "controller.lock")
     log.info("started", version=lbcore.__version__, cluster=str(place))
     settings = AssignmentSettings(load_balancer_class=load_balancer_class)
-    cluster = assembly.open_place(place, log)
+    cluster = assembly.open_place(place, log, load_balancer_class=load_balancer_class)
     return _Daemons(controller=assembly.controller(cluster, settings, log), clusters=(cluster,))
 
 
@@ -235,7 +235,7 @@ def _speaker(
         refresh=refresh,
         log_format=log_format,
     )
-    cluster = assembly.open_place(place, log, settings.node)
+    cluster = assembly.open_place(place, log, node=settings.node)
     return _Daemons(speaker=assembly.speaker(cluster, settings, reflex, log), clusters=(cluster,))
 
 
@@ -272,6 +272,9 @@ async def _serve_watched(daemons: _Daemons, threshold: Threshold, host: str, por
         controller=monitoring.controller(daemons.controller) if daemons.controller is not None else None,
         speaker=monitoring.speaker(daemons.speaker) if daemons.speaker is not None else None,
     )
+    for cluster in daemons.clusters:
+        if isinstance(cluster, KubernetesCluster) and cluster.lease is not None:
+            monitoring.health.add("controller/lease", cluster.lease.missing)
     async with monitoring.listening(host, port) as bound:
         structlog.get_logger().info("metrics and health", host=host, port=bound)
         await _serve(watched, threshold)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from lbcore import announcement, assignment, routing
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
@@ -65,17 +65,21 @@ def open_cluster(folder: Path, log: Log) -> FilesCluster:
     )
 
 
-def open_place(place: Place, log: Log, node: str | None = None) -> Cluster:
-    """The cluster that is there, for the controller or for the speaker of a node."""
+def open_place(place: Place, log: Log, *, node: str | None = None, load_balancer_class: str | None = None) -> Cluster:
+    """The cluster that is there: for the speaker of a node, or for a controller of a class, of which one writes."""
     if isinstance(place, Path):
         return open_cluster(place, log)
     say: Callable[[str], None] = log.warning
-    return KubernetesCluster(place, node=node, say=say)
+    return KubernetesCluster(place, node=node, elect=node is None, load_balancer_class=load_balancer_class, say=say)
 
 
 def controller(cluster: Cluster, settings: AssignmentSettings, log: Log) -> Carrier[AssignmentState]:
     """The controller: everything that is decided about addresses, written back to the cluster."""
+    sources: list[Source] = [cluster.source(assignment.NEEDS)]
     if isinstance(cluster, KubernetesCluster):
+        if cluster.lease is not None:
+            sources.append(cluster.lease)
+        settings = evolve(settings, elected=cluster.lease is not None)
         # Statuses go out 16 at once; what nobody waits for has a way of its own.
         outlets: tuple[Outlet, ...] = (
             Outlet.to("statuses", cluster.sink, concurrency=16, only=(SetAddresses,)),
@@ -91,7 +95,7 @@ def controller(cluster: Cluster, settings: AssignmentSettings, log: Log) -> Carr
     )
     return Carrier(
         loop=loop,
-        sources=(cluster.source(assignment.NEEDS),),
+        sources=tuple(sources),
         outlets=outlets,
         is_stopped=lambda _: True,
         is_settled=lambda state: state.settled,

@@ -42,6 +42,7 @@ class LaneState:
     running: dict[Hashable, Intent] = field(factory=dict)
     attempts: dict[Hashable, int] = field(factory=dict)
     retrying: dict[Hashable, int] = field(factory=dict)  # the number of the try that is still wanted
+    unwanted: set[Hashable] = field(factory=set)  # under way since before another became the leader
     losing: dict[Hashable, frozenset[Address]] = field(factory=dict)  # what it may still show, and gives up
     halves: dict[Hashable, Intent] = field(factory=dict)  # of which only the letting go is lined up or under way
 
@@ -90,6 +91,22 @@ class LaneState:
             self.halves[subject] = self.behind[subject] = intent
             intent = _first_half(intent, frozenset().union(*in_the_way.values()))
         self.ready[subject] = intent
+
+    def forget(self) -> None:
+        """Carry out nothing more of what was wanted; what is under way is not tried again."""
+        waiting = (
+            self.ready,
+            self.behind,
+            self.held,
+            self.holds,
+            self.attempts,
+            self.retrying,
+            self.losing,
+            self.halves,
+        )
+        for each in waiting:
+            each.clear()
+        self.unwanted |= self.running.keys()
 
     def start(self) -> Intent:
         """Take the one that has waited longest under way."""

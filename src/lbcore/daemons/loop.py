@@ -28,6 +28,7 @@ from lbcore.events import (
     Applied,
     Event,
     Failed,
+    LeadershipSeen,
     LinksSeen,
     Listed,
     MembersSeen,
@@ -42,7 +43,7 @@ __all__ = ["Dispatch", "Loop", "Turn"]
 
 S = TypeVar("S")
 
-_URGENT = (MembersSeen, LinksSeen, AddressHeard, AnsweringSeen, Stopping)
+_URGENT = (MembersSeen, LeadershipSeen, LinksSeen, AddressHeard, AnsweringSeen, Stopping)
 _FIRST_RETRY, _LAST_RETRY = 0.1, 30.0  # seconds, doubling in between, each +-25 %
 
 
@@ -132,6 +133,9 @@ class Loop(Generic[S]):
             return Turn(dispatches=self._start())
         step: Step[S] = self._brain(self.state, event, now)
         self.state, self._wake_at = step.state, step.wake_at
+        if isinstance(event, LeadershipSeen) and not event.leading:
+            for each in self._lanes.values():
+                each.forget()
         for intent in step.intents:
             self._lane_of[type(intent)].put(intent)
         return Turn(event=event, intents=step.intents, dispatches=self._start())
@@ -139,6 +143,10 @@ class Loop(Generic[S]):
     def done(self, lane_name: str, outcome: Applied | Failed, now: float) -> None:
         """A dispatched intent has been carried out, or has failed."""
         lane, subject = self._lanes[lane_name], outcome.intent.subject
+        if subject in lane.unwanted:
+            lane.unwanted.discard(subject)
+            lane.refused(outcome.intent)
+            return
         if isinstance(outcome, Failed) and outcome.retry:
             again = lane.failed(outcome.intent)
             if again is not None:

@@ -37,7 +37,10 @@ class Monitoring:
         """A controller that is watched."""
         loop = carrier.loop
         self.health.add("controller/lists", lambda: check_lists(loop.state, assignment.NEEDS))
-        self.health.add("controller/configuration", lambda: check_configuration(loop.state))
+        # A standby puts nothing in force; it is ready to.
+        self.health.add(
+            "controller/configuration", lambda: check_configuration(loop.state) if loop.state.leads else None
+        )
         return self._metrics.controller(carrier)
 
     def speaker(self, parts: SpeakerParts) -> SpeakerParts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,7 +12,9 @@ from lbcore.adapters.kubernetes.changes import only_objects
 from lbcore.adapters.kubernetes.notes import Backlog
 from lbcore.backends.kubernetes.access import Access
 from lbcore.backends.kubernetes.client import Client
+from lbcore.backends.kubernetes.leading import ControllerLease
 from lbcore.backends.kubernetes.recorder import Recorder
+from lbcore.backends.kubernetes.rivals import RivalSearch
 from lbcore.backends.kubernetes.sink import Component, KubernetesSink
 from lbcore.backends.kubernetes.source import KubernetesSource
 from lbcore.events import Kind
@@ -29,8 +32,9 @@ def _open() -> str | None:
 
 
 class KubernetesCluster:
-    """A cluster as `access` reaches it. `node` makes it a speaker's, `fence` keeps its sink from writing while it
-    returns a reason, `say` hears of troubles, once each.
+    """A cluster as `access` reaches it. `node` makes it a speaker's, `say` hears of troubles, once each.
+
+    With `elect` there is a `lease` (a source of leadership), and nothing is written without it.
     """
 
     def __init__(
@@ -38,13 +42,20 @@ class KubernetesCluster:
         access: Access,
         *,
         node: str | None = None,
-        fence: Callable[[], str | None] = _open,
+        elect: bool = False,
+        load_balancer_class: str | None = None,
         say: Callable[[str], None] = _say_nothing,
         concurrency: int = 16,
     ) -> None:
         component = Component(node)
         self.access = access
         self.client = Client(access, agent=component.reporter, concurrency=concurrency)
+        self.lease: ControllerLease | None = None
+        if elect:
+            identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+            rivals = RivalSearch(self.client, load_balancer_class)
+            self.lease = ControllerLease(self.client, access.namespace, identity, say=say, rivals=rivals)
+        fence = self.lease.fence if self.lease is not None else _open
         self._sources: list[KubernetesSource] = []
         self._say = say
         backlog = Backlog(reporter=component.reporter, instance=node or socket.gethostname(), rng=random.Random())
@@ -68,6 +79,8 @@ class KubernetesCluster:
     async def close(self) -> None:
         """Say what is left to say, and hang up."""
         await self._recorder.close()
+        if self.lease is not None:
+            await self.lease.release()
         await self.client.close()
 
     def _newest(self, kind: str, name: str) -> dict[str, Any] | None:

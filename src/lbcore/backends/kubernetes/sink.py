@@ -77,7 +77,7 @@ class KubernetesSink:
             return Failed(intent=intent, message=f"a cluster does not do {type(intent).__name__}", retry=False)
         closed = self._fence()
         if closed is not None:
-            return Failed(intent=intent, message=closed, retry=False)
+            return Failed(intent=intent, message=closed)  # the loop forgets it when another leads
         match intent:
             case SetAddresses():
                 self.under_way += 1
@@ -113,7 +113,7 @@ class KubernetesSink:
                 return Applied(intent)
             closed = self._fence()
             if closed is not None:
-                return Failed(intent=intent, message=closed, retry=False)
+                return Failed(intent=intent, message=closed)  # the loop forgets it when another leads
             answer = await self._write("PATCH", f"{path}/status", patch, MERGE_PATCH)
             if answer.status != 409:
                 return _outcome(intent, answer)
@@ -136,7 +136,7 @@ class KubernetesSink:
             return Applied(intent)
         closed = self._fence()
         if closed is not None:
-            return Failed(intent=intent, message=closed, retry=False)
+            return Failed(intent=intent, message=closed)  # the loop forgets it when another leads
         self._pool_written[intent.pool] = time.monotonic()
         path = object_path(_METALLB, "ipaddresspools", self._namespace, intent.pool, "status")
         # 404: a pool of an old ConfigMap, which has no status; or one that has just been deleted.
