@@ -39,7 +39,7 @@ HOMES = {
     "hypothesis": ("testing/",),
     "netaddr": ("addresses.py",),
     "pyroute2": ("backends/netlink.py", "lab/"),
-    "scapy": ("backends/scapy.py",),
+    "scapy": ("backends/scapy.py", "backends/probing.py"),  # a way to answer, and a way to ask
 }
 
 

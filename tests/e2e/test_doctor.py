@@ -94,7 +94,8 @@ def _cable(pid: int) -> None:
 _ASK = """
 import asyncio
 from lbcore.addresses import Address
-from lbcore.backends.probing import answering, local_networks, probe_ports
+from lbcore.backends.netlink import local_networks
+from lbcore.backends.probing import answering, probe_ports
 each = [Address.parse(text) for text in ("192.168.20.2", "192.168.20.3", "fd00:20::2", "fd00:20::3")]
 print(sorted(str(found) for found in answering("eth0", each)))
 print([str(network) for network in local_networks()])

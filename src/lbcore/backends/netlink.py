@@ -21,11 +21,11 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from lbcore.addresses import Address
+from lbcore.addresses import Address, AddressRange
 from lbcore.events import Event, Kind, LinksSeen, Listed
 from lbcore.model import Link
 
-__all__ = ["NetlinkLinks"]
+__all__ = ["NetlinkLinks", "local_networks"]
 
 RESCAN: Final = 30.0  # seconds
 _GATHER: Final = 0.01  # seconds: one `ip` command makes several notifications, which are one change
@@ -293,3 +293,17 @@ def _is_link_local(address: Address) -> bool:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def local_networks() -> tuple[AddressRange, ...]:
+    """The subnets of this machine's addresses, loopback's and those of one address left out."""
+    from pyroute2 import IPRoute  # noqa: PLC0415 - all of pyroute2, for `lbcore doctor` only
+
+    found = set()
+    with IPRoute() as ip:
+        for each in ip.get_addr():
+            text = f"{each.get_attr('IFA_ADDRESS')}/{each['prefixlen']}"
+            network = AddressRange.parse(text)
+            if network.size > 1 and not text.startswith(("127.", "fe80:")):
+                found.add(network)
+    return tuple(sorted(found))

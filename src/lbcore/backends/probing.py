@@ -7,12 +7,10 @@ import errno
 from collections.abc import Iterable
 from enum import Enum
 
-from pyroute2 import IPRoute
-
-from lbcore.addresses import Address, AddressRange
+from lbcore.addresses import Address
 from lbcore.errors import LbcoreError
 
-__all__ = ["Port", "answering", "local_networks", "probe_ports"]
+__all__ = ["Port", "answering", "probe_ports"]
 
 _PATIENCE = 2.0  # seconds; a live host on the same continent takes less than 0.3
 _AT_ONCE = 64
@@ -83,15 +81,3 @@ def answering(interface: str, addresses: Iterable[Address]) -> dict[Address, str
         if about is not None:
             found[Address.parse(str(about))] = str(answer.src)
     return found
-
-
-def local_networks() -> tuple[AddressRange, ...]:
-    """The subnets of this machine's addresses, loopback's and those of one address left out."""
-    found = set()
-    with IPRoute() as ip:
-        for each in ip.get_addr():
-            text = f"{each.get_attr('IFA_ADDRESS')}/{each['prefixlen']}"
-            network = AddressRange.parse(text)
-            if network.size > 1 and not text.startswith(("127.", "fe80:")):
-                found.add(network)
-    return tuple(sorted(found))

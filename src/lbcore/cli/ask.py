@@ -28,7 +28,7 @@ from lbcore.verdicts import NodeVerdict, PoolVerdict, Reason
 __all__ = ["explain_command", "get_group"]
 
 
-@click.group("get")
+@click.group("get", short_help="Services or pools, in the columns of kubectl.")
 def get_group() -> None:
     """Show services or pools, in the columns of kubectl."""
 

@@ -28,7 +28,7 @@ _namespace = click.option(
 )
 
 
-@click.group("convert")
+@click.group("convert", short_help="Turn another system's configuration into our resources.")
 def convert_group() -> None:
     """Turn another system's configuration into our resources.
 
@@ -47,7 +47,7 @@ def _configmap_command(paths: tuple[Path, ...], namespace: str) -> None:
     _convert(convert_config_maps, paths, namespace)
 
 
-@convert_group.command("openelb")
+@convert_group.command("openelb", short_help="OpenELB's Eip, BgpConf, BgpPeer and Services.")
 @_paths
 @_namespace
 def _openelb_command(paths: tuple[Path, ...], namespace: str) -> None:

@@ -15,7 +15,8 @@ from lbcore.adapters.kubernetes.documents import Decoded, read
 from lbcore.addresses import Address, AddressRange
 from lbcore.backends.kubernetes.access import Access
 from lbcore.backends.kubernetes.client import Client
-from lbcore.backends.probing import answering, local_networks, probe_ports
+from lbcore.backends.netlink import local_networks
+from lbcore.backends.probing import answering, probe_ports
 from lbcore.cli.options import class_option, place_options
 from lbcore.cli.show import print_structure
 from lbcore.config import Config, InvalidConfig, build
@@ -40,7 +41,7 @@ _WISHES = (
 )
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="What keeps load balancing from working, and the cure.")
 @place_options(writes=False)
 @class_option
 @click.option(
@@ -49,7 +50,9 @@ _WISHES = (
     metavar="INTERFACE",
     help="Ask on this interface by ARP and NDP who has the pools' free addresses, the first 256 of each (root only).",
 )
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print it."
+)
 def doctor_command(place: Place, load_balancer_class: str | None, interface: str | None, output: str) -> None:
     """What in a cluster keeps load balancing from working, and the cure.
 
