@@ -20,7 +20,7 @@ from lbcore.model import Node, Service, TrafficPolicy
 from lbcore.resources import Pool
 from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 
-__all__ = ["Speakers", "bgp_verdicts"]
+__all__ = ["Speakers", "bgp_verdict", "bgp_verdicts"]
 
 
 @frozen(kw_only=True)
@@ -51,15 +51,30 @@ def bgp_verdicts(
     `Reason.OK` are the nodes that announce it, each to the peers that its advertisements reach.
     `adverts` and `peers` are all that are configured; `reach` is where the usable endpoints are.
     """
+    adverts, peers = tuple(adverts), tuple(peers)
+    for name in speakers.names:
+        yield bgp_verdict(name, service, family, pool, adverts, peers, speakers, reach)
+
+
+def bgp_verdict(
+    name: str,
+    service: Service,
+    family: Family,
+    pool: Pool,
+    adverts: Iterable[BGPAdvertisement],
+    peers: Iterable[BGPPeer],
+    speakers: Speakers,
+    reach: Reach,
+) -> NodeVerdict:
+    """The same for one node."""
     matching = [advert for advert in adverts if advert.selects_pool(pool) and advert.selects_service(service)]
     fitting = [peer for peer in peers if peer.carries(family)]
-    for name in speakers.names:
-        node = speakers.nodes.get(name)
-        here = [advert for advert in matching if advert.selects_node(node)]
-        refusal = _judge_node(name, node, speakers) or _judge_advertisements(matching, here, pool.families)
-        refusal = refusal or _judge_endpoints(name, service, reach) or _judge_peers(node, here, fitting, family)
-        reason, detail = refusal or (Reason.OK, "announces it")
-        yield NodeVerdict(node=name, reason=reason, detail=detail)
+    node = speakers.nodes.get(name)
+    here = [advert for advert in matching if advert.selects_node(node)]
+    refusal = _judge_node(name, node, speakers) or _judge_advertisements(matching, here, pool.families)
+    refusal = refusal or _judge_endpoints(name, service, reach) or _judge_peers(node, here, fitting, family)
+    reason, detail = refusal or (Reason.OK, "announces it")
+    return NodeVerdict(node=name, reason=reason, detail=detail)
 
 
 _Why = tuple[Reason, str]

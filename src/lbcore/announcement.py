@@ -15,6 +15,7 @@ from immutables import Map
 
 from lbcore.addresses import Address
 from lbcore.advertising import Speakers, bgp_verdicts
+from lbcore.bgp import BGPPeer
 from lbcore.brain import Step
 from lbcore.config import Configuration, L2Advertisement, Pool
 from lbcore.election import (
@@ -45,6 +46,8 @@ from lbcore.events import (
     NodeGone,
     NodeSeen,
     PeerSeen,
+    SecretGone,
+    SecretSeen,
     ServiceGone,
     ServiceSeen,
     SliceGone,
@@ -52,21 +55,27 @@ from lbcore.events import (
     Stopping,
     Tick,
 )
+from lbcore.exports import Contribution, Exports, contributions
+from lbcore.ingress import ObjectKey, Secret
 from lbcore.intents import (
     Announce,
     EventType,
     Intent,
     RecordEvent,
     ReportConfig,
+    ReportPeer,
     SetLinks,
     SetPeers,
     SetPresence,
+    SetSessions,
     Withdraw,
 )
 from lbcore.links import Exclusions, usable_links
 from lbcore.model import EndpointSlice, Link, Node, Service, ServiceKey, SliceKey, matches_any
+from lbcore.peering import peers_of, session_event
 from lbcore.pools import Catalog
 from lbcore.requests import annotation
+from lbcore.routes import PeerStatus
 from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 from lbcore.worklist import Fifo, Worklist
 
@@ -161,6 +170,11 @@ class AnnouncementState:
     unshown: tuple[Address, ...] = ()  # to be compared with what the answering process does
     orphans: bool = False
     stop_at: float | None = None
+    exports: Exports = field(factory=Exports)  # what routers are told
+    secrets: Map[ObjectKey, Secret] = field(factory=Map)
+    peers_due: bool = True  # whether it is to be seen who our peers are
+    peers: tuple[BGPPeer, ...] = ()
+    sessions: Map[str, PeerStatus] = field(factory=Map)
 
     @property
     def ready(self) -> bool:
@@ -186,7 +200,8 @@ class AnnouncementState:
 def step(state: AnnouncementState, event: Event, now: float) -> Step[AnnouncementState]:
     """One event: what is known afterwards, and what this node has to do.
 
-    Intents: `Announce`, `Withdraw`, `SetLinks`, `SetPeers`, `SetPresence`, `RecordEvent`, `ReportConfig`. The same
+    Intents: `Announce`, `Withdraw`, `SetLinks`, `SetPeers`, `SetPresence`, `RecordEvent`, `ReportConfig`,
+    and for BGP `SetSessions`, `AdvertiseRoute`, `WithdrawRoute`, `ReportPeer`. The same
     event twice yields no second intent. Never raises for anything a cluster can contain.
     """
     turn = _Turn(evolve(state), now)
@@ -251,6 +266,12 @@ class _Turn:
                 self.change(links=usable_links(links, state.settings.exclusions))
             case AnsweringSeen(answering):
                 self._see_answering(answering)
+            case PeerSeen(name, status):
+                self._see_peer(name, status)
+            case SecretSeen(secret):
+                self.change(secrets=state.secrets.set(secret.key, secret), peers_due=True)
+            case SecretGone(secret_key) if secret_key in state.secrets:
+                self.change(secrets=state.secrets.delete(secret_key), peers_due=True)
             case AddressHeard(address=address) if state.stop_at is not None:
                 self._withdraw(address)  # the successor speaks: the hand-over is done
             case Listed(kind):
@@ -264,7 +285,7 @@ class _Turn:
                 self.change(stop_at=self.now + (state.settings.hand_over if others else 0.0))
             case (
                 NodeGone() | AddressHeard() | Stopping() | Tick() | Applied() | Failed()
-                | NamespaceSeen() | NamespaceGone() | ManifestRefused() | PeerSeen()
+                | NamespaceSeen() | NamespaceGone() | ManifestRefused()
             ):  # fmt: skip
                 pass
 
@@ -306,7 +327,7 @@ class _Turn:
             self.change(work=self.state.work.touch(key))
 
     def _see_nodes(self, nodes: Map[str, Node]) -> None:
-        self.change(nodes=nodes, electorates=Map(), work=self.state.work.sweep())
+        self.change(nodes=nodes, electorates=Map(), work=self.state.work.sweep(), peers_due=True)
 
     def _set_peers(self) -> None:
         """Where a Node is, a speaker may be."""
@@ -348,7 +369,7 @@ class _Turn:
             return
         was_ready = self.state.ready
         catalog = Catalog(after.current.pools)
-        self.change(catalog=catalog, electorates=Map(), work=self.state.work.sweep())
+        self.change(catalog=catalog, electorates=Map(), work=self.state.work.sweep(), peers_due=True)
         if not was_ready:
             self.change(orphans=True)
 
@@ -364,6 +385,8 @@ class _Turn:
             self._set_presence()
         if self.state.ready:
             self._look_at_some()
+            if self.state.peers_due and (self.state.peers or not self.state.unfinished):
+                self._set_sessions()
         if self.state.stop_at is not None and self.now >= self.state.stop_at:
             for address in sorted(self.state.announced, key=_number):
                 self._withdraw(address)
@@ -421,6 +444,7 @@ class _Turn:
         service = self.state.services.get(key)
         if service is None:
             return
+        self._export(key, _contributions(self.state, service))
         before = {part.address: part for part in self.state.parts.get(key, ())}
         parts = tuple(self._elect(service, each, before.get(each.address)) for each in _parts(self.state, service))
         self._keep_parts(key, parts)
@@ -476,8 +500,42 @@ class _Turn:
         service = self.state.services[key]
         before = [part.address for part in self.state.parts.get(key, ())]
         self._keep_parts(key, ())
+        self._export(key, ())
         for address in before:
             self._want(service, address, None)
+
+    def _export(self, key: ServiceKey, given: tuple[Contribution, ...]) -> None:
+        """Tell routers what a Service's change means for them."""
+        before = self.state.exports.given.get(key, ())
+        exports, intents = self.state.exports.put(key, given)
+        self.change(exports=exports)
+        self.intents += intents
+        if given and not before:
+            text = f"announcing from node {self.state.settings.node} with protocol bgp"
+            about = f"Service {key}"
+            self.intents.append(RecordEvent(about=about, type=EventType.NORMAL, reason="nodeAssigned", message=text))
+
+    def _set_sessions(self) -> None:
+        """Not before every Service was looked at: a router that keeps our routes drops what the first table lacks."""
+        self.change(peers_due=False)
+        config, node = self.state.configuration.current, self.state.nodes.get(self.state.settings.node)
+        peers, problems = peers_of(config.bgp_peers if config is not None else (), node, self.state.secrets)
+        self.intents += problems
+        if peers != self.state.peers:
+            self.change(peers=peers)
+            self.intents.append(SetSessions(peers))
+
+    def _see_peer(self, name: str, status: PeerStatus | None) -> None:
+        before, node = self.state.sessions.get(name), self.state.settings.node
+        if status == before:
+            return
+        sessions = self.state.sessions
+        self.change(sessions=sessions.set(name, status) if status is not None else sessions.delete(name))
+        router = next((peer.router for peer in self.state.peers if peer.name == name), "")
+        self.intents.append(ReportPeer(node=node, peer=name, router=router, status=status))
+        event = session_event(node, name, before, status)
+        if event is not None:
+            self.intents.append(event)
 
     def _want(self, service: Service, address: Address, interfaces: tuple[str, ...] | None) -> None:
         """One Service wants (or no longer wants) this node to announce an address."""
@@ -569,6 +627,22 @@ def _owned(state: AnnouncementState, service: Service) -> tuple[tuple[Address, P
         text = f"{foreign} is in no address pool; add it to one, or let the controller give the Service another"
         return NotAnnounced(Reason.ADDRESS_NOT_IN_POOL, text)
     return tuple((address, owner) for address, owner in zip(service.held, owners, strict=True) if owner is not None)
+
+
+def _contributions(state: AnnouncementState, service: Service) -> tuple[Contribution, ...]:
+    """What a Service gives to the routes of this node."""
+    config, node = state.configuration.current, state.settings.node
+    if config is None or not config.bgp_advertisements:
+        return ()
+    owned = _owned(state, service)
+    if isinstance(owned, NotAnnounced):
+        return ()
+    # Whether other speakers see this one does not matter to a router that does.
+    speakers = Speakers(
+        nodes=state.nodes, members=state.members | {node}, ignore_exclude_label=state.settings.ignore_exclude_label
+    )
+    reach = _reach(state, service.key)
+    return contributions(service, owned, config.bgp_advertisements, config.bgp_peers, node, speakers, reach)
 
 
 def _judge_service(state: AnnouncementState, service: Service) -> tuple[_Part, ...] | NotAnnounced:

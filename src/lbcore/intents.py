@@ -11,25 +11,31 @@ from enum import Enum
 from attrs import field, frozen
 
 from lbcore.addresses import Address
+from lbcore.bgp import BGPPeer
 from lbcore.config import Config
 from lbcore.errors import Problem
 from lbcore.model import Link, ServiceKey
 from lbcore.proxy import RoutingTable
+from lbcore.routes import Offer, PeerStatus, Prefix
 from lbcore.verdicts import Refusal
 
 __all__ = [
+    "AdvertiseRoute",
     "Announce",
     "EventType",
     "Intent",
     "RecordEvent",
     "ReportConfig",
+    "ReportPeer",
     "ServeRoutes",
     "SetAddresses",
     "SetLinks",
     "SetPeers",
     "SetPoolUsage",
     "SetPresence",
+    "SetSessions",
     "Withdraw",
+    "WithdrawRoute",
 ]
 
 
@@ -186,6 +192,61 @@ class SetPresence:
         return ("presence", "")
 
 
+@frozen
+class SetSessions:
+    """Hold a BGP session with each of these peers, and with no other; passwords of Secrets are filled in.
+
+    A session with a peer that stays as it was is left alone.
+    """
+
+    peers: tuple[BGPPeer, ...]
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one set of sessions."""
+        return ("sessions", "")
+
+
+@frozen(kw_only=True)
+class AdvertiseRoute:
+    """Tell routers that a prefix is reached by this node: `offers` are the peers, by name, each with its path."""
+
+    prefix: Prefix
+    offers: tuple[Offer, ...]
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The prefix."""
+        return ("route", str(self.prefix))
+
+
+@frozen
+class WithdrawRoute:
+    """Tell all routers that a prefix is no longer reached by this node."""
+
+    prefix: Prefix
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The prefix."""
+        return ("route", str(self.prefix))
+
+
+@frozen(kw_only=True)
+class ReportPeer:
+    """How a node's session with a BGPPeer is, for those who ask; `status` None: it has none any more."""
+
+    node: str
+    peer: str
+    router: str = ""
+    status: PeerStatus | None = None
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The session."""
+        return ("session", f"{self.node}/{self.peer}")
+
+
 Intent = (
     ServeRoutes
     | SetAddresses
@@ -197,4 +258,8 @@ Intent = (
     | SetLinks
     | SetPeers
     | SetPresence
+    | SetSessions
+    | AdvertiseRoute
+    | WithdrawRoute
+    | ReportPeer
 )

@@ -1,25 +1,27 @@
-"""What a daemon says of BGP while it holds no sessions: once, and not as an error."""
+"""What a speaker says of BGP: who its routers are, and each route that comes or goes."""
 
 from __future__ import annotations
 
 import structlog
 from structlog.testing import capture_logs
 
-from lbcore.bgp import BGPAdvertisement
-from lbcore.config import Config, Pool
+from lbcore.addresses import Address
+from lbcore.bgp import BGPPeer
 from lbcore.daemons.observe import log_observer
-from lbcore.intents import ReportConfig
+from lbcore.intents import AdvertiseRoute, SetSessions, WithdrawRoute
+from lbcore.routes import Offer, Path, Prefix
 
-POOL = Pool.parse("six", "2001:db8::/64")
+ROUTER = BGPPeer(name="tor", my_asn=64513, peer_asn=64512, address=Address.parse("2001:db8::1"), password="s3cret")
+PREFIX = Prefix.of(Address.parse("2001:db8:1::"), 64)
 
 
-def test_advertisements_that_are_not_served_yet_are_noted_once() -> None:
+def test_peers_and_routes_are_said_and_passwords_are_not() -> None:
     with capture_logs() as lines:
         observe = log_observer(structlog.get_logger())
-        observe(None, [ReportConfig(config=Config(pools=(POOL,)))])
-        assert [] == [line for line in lines if "BGP" in line["event"]]
-        for names in (["a", "b"], ["a", "b", "c"]):
-            adverts = tuple(BGPAdvertisement(name=name) for name in names)
-            observe(None, [ReportConfig(config=Config(pools=(POOL,), bgp_advertisements=adverts))])
-    (note,) = [line for line in lines if "BGP" in line["event"]]
-    assert ("info", "a,b") == (note["log_level"], note["names"])
+        observe(None, [SetSessions((ROUTER,))])
+        observe(None, [AdvertiseRoute(prefix=PREFIX, offers=(Offer("tor", Path()),)), WithdrawRoute(PREFIX)])
+    assert ["BGP peers", "advertising", "withdrawing"] == [line["event"] for line in lines]
+    assert "tor (2001:db8::1)" == lines[0]["peers"]
+    assert {"2001:db8:1::/64"} == {line["prefix"] for line in lines[1:]}
+    assert "s3cret" not in str(lines)
+    assert "s3cret" not in repr(SetSessions((ROUTER,)))

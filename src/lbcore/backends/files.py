@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator
@@ -19,10 +20,10 @@ from lbcore.backends.folder import FolderReader
 from lbcore.backends.statuses import STATUS_FOLDER, StatusWriter, UnsafeNameError, is_lasting
 from lbcore.backends.watch import FolderWatch
 from lbcore.events import Applied, Event, Failed, Kind, Listed, ServiceGone
-from lbcore.intents import Intent, RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
+from lbcore.intents import Intent, RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
 from lbcore.model import ServiceKey
 
-__all__ = ["FilesCluster", "FilesSink", "FilesSource"]
+__all__ = ["FilesCluster", "FilesSink", "FilesSource", "SessionSink"]
 
 BATCH = 500  # events taken from the reading thread at once: enough to make the hand-over cheap
 
@@ -149,6 +150,34 @@ class FilesSink:
                 self._writer.remove(ServiceKey.parse(name))
             except OSError:
                 return  # it is passed over when read, and taken away at the next start
+
+
+class SessionSink:
+    """What a speaker writes into the folder: how its BGP sessions are, and what happened to them."""
+
+    handles: tuple[type[Intent], ...] = (ReportPeer, RecordEvent)
+
+    def __init__(self, folder: Path, node: str) -> None:
+        self._writer = StatusWriter(folder)
+        self._node = node
+
+    async def apply(self, intent: Intent) -> Applied | Failed:
+        """Carry out one intent. Events about Services are the controller's to write, and said in the log here."""
+        try:
+            if isinstance(intent, ReportPeer):
+                await asyncio.to_thread(self._writer.report_peer, intent)
+            elif isinstance(intent, RecordEvent) and intent.about.startswith("BGPPeer "):
+                await asyncio.to_thread(self._writer.record_event, intent)
+        except UnsafeNameError as error:
+            return Failed(intent=intent, message=str(error), retry=False)
+        except OSError as error:
+            return Failed(intent=intent, message=str(error), retry=not is_lasting(error))
+        return Applied(intent)
+
+    def close(self) -> None:
+        """A speaker that ends has no sessions."""
+        with contextlib.suppress(OSError):
+            self._writer.remove_peers(self._node)
 
 
 async def _in_thread(look: Iterator[Event | None]) -> AsyncIterator[Event]:

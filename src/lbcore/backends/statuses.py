@@ -2,6 +2,7 @@
 
     services/NAMESPACE/NAME.json   the addresses of a Service, or why it has none
     pools/NAME.json                how much of a pool is in use
+    peers/NODE/NAME.json           how a node's session with a BGPPeer is
     config.json                    the configuration in force, and what is wrong with a newer one
     events.jsonl                   what happened to which object, the newest last
 
@@ -12,6 +13,7 @@ out again from the manifests, and a sync for each of 10,000 Services would take 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -21,13 +23,16 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from sys import intern
+from typing import TypedDict
 
 import attrs
+import msgspec
 
 from lbcore.adapters.kubernetes.status import (
     ServiceStatus,
     config_status,
     event_line,
+    peer_status,
     pool_status,
     read_service_status,
     service_status,
@@ -35,10 +40,10 @@ from lbcore.adapters.kubernetes.status import (
 from lbcore.backends.manifests import signature_of
 from lbcore.errors import ManifestError
 from lbcore.events import ManifestRefused
-from lbcore.intents import RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
+from lbcore.intents import RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
 from lbcore.model import Service, ServiceKey
 
-__all__ = ["STATUS_FOLDER", "StatusReader", "StatusWriter", "UnsafeNameError"]
+__all__ = ["STATUS_FOLDER", "PeerDocument", "StatusReader", "StatusWriter", "UnsafeNameError", "read_peers"]
 
 STATUS_FOLDER = ".lbcore"
 MOST_EVENT_BYTES = 1 << 20  # then events.jsonl becomes events.jsonl.1: some 5,000 events are kept at least
@@ -198,6 +203,19 @@ class StatusWriter:
             with path.open("ab") as file:
                 file.write(line)
 
+    def report_peer(self, intent: ReportPeer) -> None:
+        """How a node's session with a peer is; nothing stays of one that is no more."""
+        path = self._folder / "peers" / _safe(intent.node) / f"{_safe(intent.peer)}.json"
+        if intent.status is None:
+            path.unlink(missing_ok=True)
+        else:
+            self._write(path, peer_status(intent))
+
+    def remove_peers(self, node: str) -> None:
+        """Take away what is told of a node's sessions."""
+        for entry in _entries(str(self._folder / "peers" / _safe(node))):
+            Path(entry.path).unlink(missing_ok=True)
+
     def remove(self, key: ServiceKey) -> None:
         """Take away the status of a Service that is gone."""
         status_path(self._root, key).unlink(missing_ok=True)
@@ -216,6 +234,33 @@ class StatusWriter:
         except OSError:
             aside.unlink(missing_ok=True)
             raise
+
+
+class PeerDocument(TypedDict):
+    """What is written of one session."""
+
+    node: str
+    peer: str
+    router: str
+    state: str
+    since: str
+    prefixesAdvertised: int
+    prefixesReceived: int
+    sessionsLost: int
+    error: str
+
+
+def read_peers(root: Path) -> list[PeerDocument]:
+    """How every node's sessions are, by node and peer; a file that is none is passed over."""
+    decoder = msgspec.json.Decoder(PeerDocument)
+    found: list[PeerDocument] = []
+    for node in _entries(str(root / STATUS_FOLDER / "peers")):
+        for entry in _entries(node.path):
+            if entry.name.startswith(".") or not entry.name.endswith(".json"):
+                continue
+            with contextlib.suppress(OSError, msgspec.MsgspecError):
+                found.append(decoder.decode(_bytes_of(entry.path)))
+    return sorted(found, key=lambda each: (each["node"], each["peer"]))
 
 
 def is_lasting(error: OSError) -> bool:

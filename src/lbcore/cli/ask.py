@@ -16,6 +16,7 @@ from lbcore import announcement, assignment
 from lbcore.addresses import Address
 from lbcore.announcement import NotAnnounced
 from lbcore.assignment import AddressStory, PendingReason, usage_of
+from lbcore.backends.statuses import PeerDocument, read_peers
 from lbcore.cli.options import class_option, cluster_option, output_option, require_folder
 from lbcore.cli.show import Column, age, print_structure, print_table
 from lbcore.config import Pool
@@ -30,7 +31,7 @@ __all__ = ["explain_command", "get_group"]
 
 @click.group("get", short_help="Services or pools, in the columns of kubectl.")
 def get_group() -> None:
-    """Show services or pools, in the columns of kubectl."""
+    """Show services, pools or BGP peers, in the columns of kubectl."""
 
 
 @get_group.command("services")
@@ -87,6 +88,30 @@ def _service_structure(snapshot: Snapshot, service: Service) -> dict[str, Any]:
         "reason": why.refusal.reason.value if why is not None and why.refusal is not None else None,
         "message": why.refusal.detail if why is not None and why.refusal is not None else None,
     }
+
+
+@get_group.command("peers", short_help="BGP sessions of every node: state, since when, prefixes, last error.")
+@cluster_option
+@output_option
+def get_peers(folder: Path, output: str) -> None:
+    """BGP sessions, as the speakers have told of them in FOLDER/.lbcore/peers.
+
+    ADVERTISED counts the prefixes that the router has from the node; ERROR says what keeps a session down.
+    """
+    require_folder(folder)
+    sessions = read_peers(folder)
+    if output in ("json", "yaml"):
+        print_structure({"peers": sessions}, output)
+        return
+    columns = [Column("NODE"), Column("PEER"), Column("ROUTER"), Column("STATE"), Column("SINCE")]
+    columns += [Column("ADVERTISED", right=True), Column("RECEIVED", right=True), Column("ERROR", fold=True)]
+    now = datetime.now(UTC)
+    print_table(columns, [_peer_row(each, now) for each in sessions])
+
+
+def _peer_row(session: PeerDocument, now: datetime) -> list[str]:
+    row = [session["node"], session["peer"], session["router"], session["state"], age(session["since"], now)]
+    return [*row, str(session["prefixesAdvertised"]), str(session["prefixesReceived"]), session["error"]]
 
 
 @get_group.command("pools", short_help="Address pools, and how much of each is in use.")

@@ -320,7 +320,7 @@ async def _serve(daemons: _Daemons, threshold: Threshold) -> None:
         await _until_stopped(daemons.carriers, threshold)
     finally:
         if daemons.speaker is not None:
-            await daemons.speaker.reflex.close(leave=True)
+            await daemons.speaker.close()
         for cluster in api:
             await cluster.close()
     log.info("stopped")

@@ -16,7 +16,8 @@ from lbcore import announcement, assignment, routing
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.base import Sink, Source
-from lbcore.backends.files import FilesCluster
+from lbcore.backends.bgp import BgpSpeaker
+from lbcore.backends.files import FilesCluster, SessionSink
 from lbcore.backends.kubernetes import Access, KubernetesCluster, LeaseMembers
 from lbcore.backends.netlink import NetlinkLinks
 from lbcore.backends.nginx import Nginx
@@ -30,6 +31,7 @@ from lbcore.intents import (
     Intent,
     RecordEvent,
     ReportConfig,
+    ReportPeer,
     SetAddresses,
     SetLinks,
     SetPeers,
@@ -48,10 +50,11 @@ __all__ = ["Cluster", "Place", "SpeakerParts", "controller", "ingress", "open_cl
 _SPEAKER_READS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG})
 
 
+@frozen
 class _Spoken:
-    """Where intents go that only the log needs to hear: a speaker writes nothing into a folder of manifests."""
+    """Where intents go that only the log needs to hear: a speaker writes little into a folder of manifests."""
 
-    handles: tuple[type[Intent], ...] = (RecordEvent, ReportConfig)
+    handles: tuple[type[Intent], ...]
 
     async def apply(self, intent: Intent) -> Applied | Failed:
         """The observer has said it already."""
@@ -121,10 +124,19 @@ def ingress(cluster: FilesCluster, settings: RoutingSettings, nginx: Nginx, log:
 
 @frozen
 class SpeakerParts:
-    """A speaker, and the reflex process that is to be told when it ends."""
+    """A speaker, and what is to be told when it ends: its routers first, then the reflex process."""
 
     carrier: Carrier[AnnouncementState]
     reflex: Reflex
+    bgp: BgpSpeaker
+    sessions: SessionSink | None
+
+    async def close(self) -> None:
+        """End the BGP sessions and leave membership."""
+        await self.bgp.close()
+        if self.sessions is not None:
+            self.sessions.close()
+        await self.reflex.close(leave=True)
 
 
 def _leases(cluster: KubernetesCluster, node: str, reflex: Reflex, say: Callable[[str], None]) -> LeaseMembers:
@@ -141,7 +153,10 @@ def speaker(
     """The speaker: what this node announces, carried out by its reflex process."""
     say: Callable[[str], None] = log.warning
     reflex = Reflex(reflex_settings, say=say)
-    sources: list[Source] = [cluster.source(_SPEAKER_READS), NetlinkLinks(say=say), reflex]
+    bgp = BgpSpeaker(settings.node)
+    sessions: SessionSink | None = None
+    reads = _SPEAKER_READS if isinstance(cluster, KubernetesCluster) else _SPEAKER_READS | {Kind.SECRETS}
+    sources: list[Source] = [cluster.source(reads), NetlinkLinks(say=say), reflex, bgp]
     if isinstance(cluster, KubernetesCluster):
         lanes: tuple[Outlet, ...]
         if reflex_settings.gossip is None:
@@ -154,13 +169,16 @@ def speaker(
         else:
             lanes = (Outlet.to("reflex", reflex, concurrency=256),)
         notes = Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, ReportConfig))
-        outlets: tuple[Outlet, ...] = (*lanes, notes)
+        outlets: tuple[Outlet, ...] = (*lanes, notes, Outlet.to("spoken", _Spoken((ReportPeer,))))
     else:
-        spoken: Sink = _Spoken()
+        sessions = SessionSink(cluster.folder, settings.node)
+        spoken: Sink = _Spoken((ReportConfig,))
         outlets = (
             Outlet.to("reflex", reflex, concurrency=256),
+            Outlet.to("sessions", sessions, concurrency=4),
             Outlet.to("spoken", spoken, concurrency=256),
         )
+    outlets = (*outlets, Outlet.to("bgp", bgp, concurrency=256))
     loop = Loop(
         announcement.step,
         AnnouncementState(settings=settings),
@@ -175,4 +193,4 @@ def speaker(
         is_settled=lambda state: state.settled,
         observers=(log_observer(log),),
     )
-    return SpeakerParts(carrier, reflex)
+    return SpeakerParts(carrier, reflex, bgp, sessions)

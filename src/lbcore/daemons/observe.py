@@ -25,9 +25,11 @@ from lbcore.events import (
     LinksSeen,
     ManifestRefused,
     MembersSeen,
+    PeerSeen,
     Stopping,
 )
 from lbcore.intents import (
+    AdvertiseRoute,
     Announce,
     EventType,
     Intent,
@@ -36,7 +38,9 @@ from lbcore.intents import (
     SetAddresses,
     SetLinks,
     SetPresence,
+    SetSessions,
     Withdraw,
+    WithdrawRoute,
 )
 
 __all__ = ["LEVELS", "Log", "Threshold", "configure_logging", "log_observer"]
@@ -119,7 +123,6 @@ class _Narrator:
     holders: dict[Address, str] = field(factory=dict)  # for which Service we announce an address
     heard: dict[tuple[Address, bytes], int] = field(factory=dict)  # how often a stranger spoke for an address
     stopping: bool = False
-    told_of_bgp: bool = False
 
     def observe(self, event: Event | None, intents: Sequence[Intent]) -> None:
         self._say_event(event)
@@ -148,6 +151,9 @@ class _Narrator:
         match event:
             case Stopping():
                 self.stopping = True
+            case PeerSeen(peer, status) if status is not None:
+                about = {"peer": peer, "state": status.state.value}
+                log.debug("BGP session", **about, advertised=status.advertised, error=status.error)
             case ManifestRefused(problem):
                 log.warning("manifest refused", problem=str(problem))
             case MembersSeen(names):
@@ -190,6 +196,13 @@ class _Narrator:
                 self._say_config(config)
             case SetPresence(present=present, why=why):
                 log.info("candidate" if present else "no candidate", why=why)
+            case SetSessions(peers):
+                routers = ", ".join(f"{peer.name} ({peer.router})" for peer in peers)
+                log.info("BGP peers", peers=routers or "none")
+            case AdvertiseRoute(prefix=prefix, offers=offers):
+                log.info("advertising", prefix=str(prefix), peers=",".join(offer.peer for offer in offers))
+            case WithdrawRoute(prefix):
+                log.info("withdrawing", prefix=str(prefix), protocol="bgp")
             case SetLinks(links=links):
                 log.info("answering on", interfaces=",".join(link.name for link in links) or "none")
             case _:
@@ -215,11 +228,8 @@ class _Narrator:
             self.log.info("configuration in force", object=str(advert.origin or advert.name))
         if not config.pools:
             self.log.warning("configuration in force has no address pools")
-        if config.bgp_advertisements and not self.told_of_bgp:
-            self.told_of_bgp = True
-            names = ",".join(advert.name for advert in config.bgp_advertisements)
-            why = "they are valid, but this version holds no BGP sessions"
-            self.log.info("BGP advertisements are not served yet", names=names, why=why)
+        for peer in config.bgp_peers:
+            self.log.info("configuration in force", object=str(peer.origin or peer.name), router=peer.router)
 
     def _say_record(self, intent: RecordEvent, *, said_already: bool) -> None:
         loud = intent.type is EventType.WARNING and not said_already

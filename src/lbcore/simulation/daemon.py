@@ -15,17 +15,21 @@ from lbcore.daemons.lanes import Lane
 from lbcore.daemons.loop import Dispatch, Loop, Turn
 from lbcore.events import Applied, Event, Failed
 from lbcore.intents import (
+    AdvertiseRoute,
     Announce,
     Intent,
     RecordEvent,
     ReportConfig,
+    ReportPeer,
     ServeRoutes,
     SetAddresses,
     SetLinks,
     SetPeers,
     SetPoolUsage,
     SetPresence,
+    SetSessions,
     Withdraw,
+    WithdrawRoute,
 )
 from lbcore.simulation.clock import Clock, Trace
 
@@ -164,3 +168,11 @@ def line_of(intent: Intent) -> str:
             return f"routes {len(intent.table.sites)}"
         case SetPresence():
             return f"present {intent.present}"
+        case SetSessions():
+            return f"sessions {','.join(peer.name for peer in intent.peers)}"
+        case AdvertiseRoute():
+            return f"advertise {intent.prefix} to {','.join(offer.peer for offer in intent.offers)}"
+        case WithdrawRoute():
+            return f"withdraw {intent.prefix}"
+        case ReportPeer():
+            return f"session {intent.peer} {intent.status.state.value if intent.status is not None else 'gone'}"

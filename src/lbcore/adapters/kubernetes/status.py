@@ -7,6 +7,7 @@ be no change.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from sys import intern
 
 import msgspec
@@ -15,13 +16,14 @@ from attrs import frozen
 from lbcore.addresses import Address
 from lbcore.config import Pool
 from lbcore.errors import AddressError, ManifestError, Problem
-from lbcore.intents import RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
+from lbcore.intents import RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
 from lbcore.verdicts import Refusal
 
 __all__ = [
     "ServiceStatus",
     "config_status",
     "event_line",
+    "peer_status",
     "pool_status",
     "read_service_status",
     "service_status",
@@ -110,6 +112,25 @@ def pool_status(intent: SetPoolUsage) -> bytes:
             # As text where JSON numbers end: a /64 has 2^64 addresses.
             "availableIPv4": intent.available_ipv4,
             "availableIPv6": _number(intent.available_ipv6),
+        }
+    )
+
+
+def peer_status(intent: ReportPeer) -> bytes:
+    """How one node's session with a BGPPeer is."""
+    status = intent.status
+    assert status is not None
+    return _text(
+        {
+            "node": intent.node,
+            "peer": intent.peer,
+            "router": intent.router,
+            "state": status.state.value,
+            "since": datetime.fromtimestamp(status.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "prefixesAdvertised": status.advertised,
+            "prefixesReceived": status.received,
+            "sessionsLost": status.flaps,
+            "error": status.error,
         }
     )
 

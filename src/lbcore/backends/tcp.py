@@ -1,0 +1,131 @@
+"""TCP connections as BGP wants them: from a chosen address, signed (RFC 2385), and what is known of our end.
+
+Linux only. Nothing here waits: sockets do not block, and are connected by whoever asked for them.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+import socket
+import struct
+import zlib
+from pathlib import Path
+
+from lbcore.adapters.bgp.connection import LocalEnd
+from lbcore.addresses import Address
+from lbcore.bgp import BGPPeer
+
+__all__ = ["describe_error", "local_end", "open_socket"]
+
+# Linux's numbers, which Python does not have.
+_TCP_MD5SIG = 14
+_SIOCGIFCONF = 0x8912
+_IFREQ = struct.Struct("16s16x8x")  # 40 bytes: a name, and a sockaddr
+_SCOPE_LINK, _SCOPE_GLOBAL = 0x20, 0x00
+_TTL = 255  # what RFC 5082 wants to see, and as good as any to routers that do not look
+_CONTROL = 0xC0  # internetwork control, the DSCP of routing protocols
+
+
+def open_socket(peer: BGPPeer) -> tuple[socket.socket, tuple[str, int]]:
+    """A socket that can be connected to a peer, and where to. Raises `OSError`."""
+    assert peer.address is not None
+    family = socket.AF_INET if peer.address.version == 4 else socket.AF_INET6
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _TTL)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _CONTROL)
+        else:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _TTL)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _CONTROL)
+        if peer.vrf:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, peer.vrf.encode() + b"\0")
+        if peer.source_address is not None:
+            sock.bind((str(peer.source_address), 0))
+        if peer.password:
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_MD5SIG, _signature(peer.address, peer.password.encode()))
+    except BaseException:
+        sock.close()
+        raise
+    return sock, (str(peer.address), peer.port)
+
+
+def _signature(address: Address, key: bytes) -> bytes:
+    """`struct tcp_md5sig`: whose segments are signed with which key. Raises `OSError` for one beyond 80 bytes."""
+    if len(key) > 80:
+        raise OSError(errno.EINVAL, "a password has at most 80 bytes")
+    if address.version == 4:
+        where = struct.pack("<H2s4s", socket.AF_INET, b"", address.packed)
+    else:
+        where = struct.pack("<H2sI16sI", socket.AF_INET6, b"", 0, address.packed, 0)
+    return where.ljust(128, b"\0") + struct.pack("=BBHi", 0, 0, len(key), 0) + key.ljust(80, b"\0")
+
+
+def describe_error(error: OSError, peer: BGPPeer) -> str:
+    """Why a connection did not come about, in words an operator can act on."""
+    if error.errno == errno.EADDRNOTAVAIL and peer.source_address is not None:
+        return f"sourceAddress {peer.source_address} is not an address of this node"
+    if error.errno == errno.ENODEV and peer.vrf:
+        return f"there is no VRF {peer.vrf!r} on this node"
+    if error.errno == errno.ECONNREFUSED:
+        return f"{peer.router} port {peer.port} refuses connections; is BGP on there, and is this node a neighbour?"
+    return f"{peer.router} port {peer.port}: {os.strerror(error.errno) if error.errno else error}"
+
+
+def local_end(sock: socket.socket, peer: BGPPeer, node: str) -> LocalEnd:
+    """What is known of our end of a connection: next hops for both families, and the router ID.
+
+    The other family's next hop is an address of the interface that has ours. The router ID is the
+    configured one, else our IPv4 address or the first of that interface, else, as with MetalLB, a
+    checksum of the node's name.
+    """
+    address = Address.parse(sock.getsockname()[0].partition("%")[0])
+    four, six = _ipv4_addresses(), _ipv6_addresses()
+    interface = next((name for name, known, _ in (*four, *six) if known == address), None)
+    ipv4 = next((known for name, known, _ in four if name == interface), None)
+    ipv6 = next((known for name, known, scope in six if name == interface and scope == _SCOPE_GLOBAL), None)
+    link_local = next((known for name, known, scope in six if name == interface and scope == _SCOPE_LINK), None)
+    if address.version == 4:
+        ipv4 = address
+    elif address.value >> 118 != 0xFE80 >> 6:
+        ipv6 = address
+    checksum = int.from_bytes(zlib.crc32(node.encode()).to_bytes(4, "little"), "big")
+    return LocalEnd(
+        over=address.family,
+        router_id=peer.router_id or ipv4 or Address(4, checksum or 1),
+        ipv4=ipv4,
+        ipv6=ipv6,
+        # Beside a global one it may be told to peers on the same link only, and nobody needs it there.
+        link_local=link_local if ipv6 is None else None,
+    )
+
+
+_Known = tuple[str, Address, int]
+
+
+def _ipv4_addresses() -> list[_Known]:
+    """Interface, address and scope of each IPv4 address of this namespace."""
+    buffer = array.array("B", bytes(40 * 1024))
+    start, size = buffer.buffer_info()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        answer = fcntl.ioctl(sock, _SIOCGIFCONF, struct.pack("iL", size, start))
+    (length, _) = struct.unpack("iL", answer)
+    data = buffer.tobytes()
+    found = []
+    for at in range(0, length, _IFREQ.size):
+        name = data[at : at + 16].partition(b"\0")[0].decode().partition(":")[0]
+        found.append((name, Address.from_bytes(data[at + 20 : at + 24]), _SCOPE_GLOBAL))
+    return found
+
+
+def _ipv6_addresses() -> list[_Known]:
+    try:
+        lines = Path("/proc/net/if_inet6").read_text("ascii").splitlines()
+    except OSError:
+        return []  # IPv6 is off
+    parts = (line.split() for line in lines)
+    return [(name, Address(6, int(number, 16)), int(scope, 16)) for number, _, _, scope, _, name in parts]

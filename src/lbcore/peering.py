@@ -1,0 +1,66 @@
+"""Which routers does a node hold sessions with, and what is worth telling of a session that changed?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from attrs import evolve
+
+from lbcore.bgp import BGPPeer
+from lbcore.ingress import ObjectKey, Secret
+from lbcore.intents import EventType, RecordEvent
+from lbcore.model import Node
+from lbcore.routes import PeerState, PeerStatus
+
+__all__ = ["peers_of", "session_event"]
+
+_PASSWORD = "password"  # noqa: S105 - the key of a Secret of type kubernetes.io/basic-auth
+
+
+def peers_of(
+    peers: Iterable[BGPPeer], node: Node | None, secrets: Mapping[ObjectKey, Secret]
+) -> tuple[tuple[BGPPeer, ...], list[RecordEvent]]:
+    """The peers of a node, with the passwords of Secrets filled in, and what is to be said of those that wait for one.
+
+    A peer whose Secret is not there gets no session: one without a password would not come up either.
+    """
+    found: list[BGPPeer] = []
+    problems: list[RecordEvent] = []
+    for peer in peers:
+        if not peer.runs_on(node):
+            continue
+        if peer.password_secret is None:
+            found.append(peer)
+            continue
+        namespace = peer.password_secret.namespace or (peer.origin.namespace if peer.origin is not None else "")
+        key = ObjectKey(namespace, peer.password_secret.name)
+        secret = secrets.get(key)
+        password = secret.data.get(_PASSWORD, b"").decode("utf-8", "replace") if secret is not None else ""
+        if password:
+            found.append(evolve(peer, password=password))
+        else:
+            lack = f"has no key {_PASSWORD!r}" if secret is not None else "is not there"
+            text = f"Secret {key} {lack}; no session with {peer.router} is tried before it has one"
+            problems.append(_event(peer.name, EventType.WARNING, "passwordMissing", text))
+    return tuple(found), problems
+
+
+def session_event(node: str, name: str, before: PeerStatus | None, after: PeerStatus | None) -> RecordEvent | None:
+    """What is worth telling: a session that came up or was lost, and a new reason for one that does not come up."""
+    was_up = before is not None and before.state is PeerState.ESTABLISHED
+    if after is None:
+        return (
+            _event(name, EventType.NORMAL, "sessionClosed", f"node {node} has no session any more") if was_up else None
+        )
+    is_up = after.state is PeerState.ESTABLISHED
+    if is_up and not was_up:
+        return _event(name, EventType.NORMAL, "sessionUp", f"node {node} has an established session")
+    if was_up and not is_up:
+        return _event(name, EventType.WARNING, "sessionDown", f"node {node}: {after.error or 'the session is lost'}")
+    if after.error and (before is None or after.error != before.error):
+        return _event(name, EventType.WARNING, "sessionProblem", f"node {node}: {after.error}")
+    return None
+
+
+def _event(name: str, type_: EventType, reason: str, text: str) -> RecordEvent:
+    return RecordEvent(about=f"BGPPeer {name}", type=type_, reason=reason, message=text)

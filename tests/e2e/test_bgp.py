@@ -1,0 +1,220 @@
+"""BGP with real routers: from BGPPeer and BGPAdvertisement to the routes in a router's kernel, and pages through them.
+
+The client is the router here: FRR or BIRD runs on it, so what `curl` takes is what BGP has told its kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import PATIENCE, Fleet, deployment, manifest, pool, service, wait_for
+from lbcore.addresses import Address
+from lbcore.lab import Lab
+from routers import ROUTERS, Router, kernel_routes
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("netns", "nft", "nginx", "bird", "frr")]
+
+V4, V6 = "203.0.113.", "2001:db8:77::"
+
+
+def peer(name: str, address: str, **spec: Any) -> str:
+    fields = {"myASN": 64513, "peerASN": 64512, "peerAddress": address, "holdTime": "9s", "connectTime": "1s", **spec}
+    return manifest("metallb.io/v1beta2", "BGPPeer", name, "metallb-system", fields)
+
+
+def advert(name: str = "bgp", **spec: Any) -> str:
+    return manifest("metallb.io/v1beta1", "BGPAdvertisement", name, "metallb-system", spec)
+
+
+BASE = pool("public", f"{V4}0/24", f"{V6}/112") + deployment()
+DUAL: dict[str, Any] = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with Lab() as lab:
+        for name in ("net.ipv4.fib_multipath_hash_policy", "net.ipv6.fib_multipath_hash_policy"):
+            lab.client.namespace.run(["sysctl", "-qw", f"{name}=1"])
+        yield lab
+
+
+def nodes(lab: Lab, version: int) -> dict[str, int]:
+    return {str(each.address(version)): 64513 for each in lab.nodes.values()}
+
+
+def router_of(lab: Lab, kind: str, folder: Path, **options: Any) -> Router:
+    folder.mkdir(exist_ok=True)
+    peers = {**nodes(lab, 4), **nodes(lab, 6)}
+    return ROUTERS[kind](lab.client.namespace, folder, options.pop("peers", peers), **options).start()
+
+
+def routes(lab: Lab) -> dict[str, list[str]]:
+    return kernel_routes(lab.client.namespace)
+
+
+def sessions(fleet: Fleet) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(each["node"], each["peer"]): each for each in fleet.json("get", "peers")["peers"]}
+
+
+def wait_for_routes(lab: Lab, wanted: dict[str, list[str]]) -> None:
+    found: dict[str, list[str]] = {}
+
+    def there() -> bool:
+        found.clear()
+        found.update(routes(lab))
+        return wanted == found
+
+    try:
+        wait_for(there, "the routes", PATIENCE)
+    except AssertionError:
+        assert wanted == found
+        raise
+
+
+def hops(lab: Lab, version: int, *names: str) -> list[str]:
+    return sorted(str(lab.nodes[name].address(version)) for name in names or lab.nodes)
+
+
+def host(address: Address) -> str:
+    return f"{address}/{address.family.bits}"
+
+
+@pytest.mark.parametrize("kind", ["bird", "frr"])
+@pytest.mark.parametrize("internal", [False, True])
+def test_routers_spread_connections_over_all_nodes(lab: Lab, tmp_path: Path, kind: str, internal: bool) -> None:
+    asn = 64513 if internal else 64512
+    router = router_of(lab, kind, tmp_path / "router", asn=asn)
+    four, six = lab.client.address(4), lab.client.address(6)
+    lab.apply(BASE + peer("tor4", str(four), peerASN=asn) + peer("tor6", str(six), peerASN=asn) + advert())
+    fleet = Fleet(lab).start()
+    lab.apply(service("web", **DUAL))
+    addresses = lab.wait_for_address("web", timeout=PATIENCE)
+    wait_for_routes(lab, {host(each): hops(lab, each.version) for each in addresses})
+    lab.wait_for_pods(PATIENCE)
+    for address in addresses:
+        fleet.wait_for_page(address)
+        answers = [lab.curl(address) for _ in range(30)]
+        assert all(answer.ok for answer in answers)
+    _see_sessions_and_changes(fleet, router)
+
+
+def _see_sessions_and_changes(fleet: Fleet, router: Router) -> None:
+    lab = fleet.lab
+
+    def all_told() -> dict[tuple[str, str], dict[str, Any]]:
+        found = sessions(fleet)
+        return found if all(each["prefixesAdvertised"] == 1 for each in found.values()) else {}
+
+    up = wait_for(all_told, "one prefix in each session")
+    assert {(node, name) for node in lab.nodes for name in ("tor4", "tor6")} == set(up)
+    assert {"Established"} == {each["state"] for each in up.values()}
+    table = fleet.cli("get", "peers").stdout.splitlines()
+    assert table[0].split() == ["NODE", "PEER", "ROUTER", "STATE", "SINCE", "ADVERTISED", "RECEIVED", "ERROR"]
+    # A Service that goes takes its routes along, and no session with them.
+    lab.delete("Service", "default", "web")
+    wait_for_routes(lab, {})
+    assert {key: each["since"] for key, each in up.items()} == {
+        key: each["since"] for key, each in sessions(fleet).items()
+    }
+    # Routers that are gone are noticed, and found again.
+    router.stop()
+    wait_for(lambda: "Established" not in {each["state"] for each in sessions(fleet).values()}, "lost sessions")
+    assert all(each["error"] for each in sessions(fleet).values())
+    router.start()
+    wait_for(lambda: {"Established"} == {each["state"] for each in sessions(fleet).values()}, "sessions again")
+    events = (lab.folder / ".lbcore" / "events.jsonl").read_text()
+    assert "sessionUp" in events
+    assert "sessionDown" in events
+
+
+def test_a_node_that_dies_is_no_next_hop_when_its_hold_time_is_over(lab: Lab, tmp_path: Path) -> None:
+    router_of(lab, "bird", tmp_path / "router")
+    lab.apply(BASE + peer("tor4", str(lab.client.address(4)), holdTime="3s") + advert())
+    fleet = Fleet(lab).start()
+    lab.apply(service("web"))
+    (address,) = lab.wait_for_address("web", timeout=PATIENCE)
+    wait_for_routes(lab, {host(address): hops(lab, 4)})
+    first, *others = lab.nodes
+    lab.cut_silently(first)
+    wait_for_routes(lab, {host(address): hops(lab, 4, *others)})
+    lab.heal(first)
+    wait_for_routes(lab, {host(address): hops(lab, 4)})
+    # Stopped in order, a speaker says so, and its routes are gone at once.
+    fleet.speakers[first].stop()
+    wait_for_routes(lab, {host(address): hops(lab, 4, *others)})
+    assert {node for node, _ in sessions(fleet)} == set(others)
+
+
+def test_a_frozen_router_is_given_up_and_the_other_is_not_touched(lab: Lab, tmp_path: Path) -> None:
+    router = router_of(lab, "bird", tmp_path / "router")
+    four = str(lab.client.address(4))
+    lab.apply(BASE + peer("tor4", four, holdTime="3s") + advert())
+    fleet = Fleet(lab).start()
+    wait_for(lambda: {"Established"} == {each["state"] for each in sessions(fleet).values()}, "sessions")
+    router.signal(signal.SIGSTOP)
+    wait_for(lambda: all("hold timer" in each["error"] for each in sessions(fleet).values()), "the hold timers")
+    router.signal(signal.SIGCONT)
+    wait_for(lambda: {"Established"} == {each["state"] for each in sessions(fleet).values()}, "sessions again")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_password_is_kept_and_a_wrong_one_is_suspected(lab: Lab, tmp_path: Path, version: int) -> None:
+    router_of(lab, "bird", tmp_path / "router", extra='password "s3cret";', peers=nodes(lab, version))
+    address = str(lab.client.address(version))
+    lab.apply(BASE + peer("tor", address, password="wrong") + advert())
+    fleet = Fleet(lab).start()
+    wait_for(
+        lambda: all("same password" in each["error"] for each in sessions(fleet).values()) and sessions(fleet),
+        "suspicion",
+        40,
+    )
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tor", "namespace": "metallb-system"}}
+    secret |= {"type": "kubernetes.io/basic-auth", "stringData": {"password": "s3cret"}}
+    (lab.folder / "secret.json").write_text(json.dumps(secret))
+    lab.apply(peer("tor", address, passwordSecret={"name": "tor", "namespace": "metallb-system"}))
+    wait_for(lambda: {"Established"} == {each["state"] for each in sessions(fleet).values()}, "sessions", 40)
+    logs = "".join(fleet.log(program.name) for program in fleet.speakers.values())
+    assert "s3cret" not in logs
+
+
+def test_both_families_over_one_ipv6_session(lab: Lab, tmp_path: Path) -> None:
+    router_of(lab, "bird", tmp_path / "router", peers=nodes(lab, 6))
+    lab.apply(BASE + peer("tor6", str(lab.client.address(6)), dualStackAddressFamily=True) + advert())
+    Fleet(lab).start()
+    lab.apply(service("web", **DUAL))
+    addresses = lab.wait_for_address("web", timeout=PATIENCE)
+    wait_for_routes(lab, {host(each): hops(lab, 6) for each in addresses})
+
+
+def test_what_cannot_come_up_says_why_and_disturbs_nobody(lab: Lab, tmp_path: Path) -> None:
+    router_of(lab, "frr", tmp_path / "router", peers=nodes(lab, 6))
+    six = str(lab.client.address(6))
+    lab.apply(
+        BASE
+        + peer("good", six, connectTime="1s")
+        + peer("wrong-as", six, peerASN=64999, sourceAddress=six.replace("::", "::99:"))
+        + peer("no-bgp", str(lab.client.address(4)))
+        + peer("vrf", str(lab.client.address(4)), port=1790, vrf="blue")
+        + advert(peers=["good"])
+    )
+    fleet = Fleet(lab)
+    fleet.start_controller()
+    fleet.start_speaker("node1")
+
+    def errors() -> dict[str, str]:
+        return {name: each["error"] or each["state"] for (_, name), each in sessions(fleet).items()}
+
+    def told() -> dict[str, str]:
+        now = errors()
+        return now if len(now) == 4 and now["good"] == "Established" and "Active" not in now.values() else {}
+
+    found = wait_for(told, "four sessions")
+    assert "Established" == found["good"]
+    assert "is not an address of this node" in found["wrong-as"]
+    assert "there is no VRF 'blue' on this node" == found["vrf"]
