@@ -108,7 +108,7 @@ def controller(cluster: Cluster, settings: AssignmentSettings, log: Log) -> Carr
 
 def ingress(cluster: FilesCluster, settings: RoutingSettings, nginx: Nginx, log: Log) -> Carrier[RoutingState]:
     """The Ingress controller: hosts and their backends, served by nginx."""
-    spoken: Sink = _Spoken()
+    spoken: Sink = _Spoken((RecordEvent, ReportConfig))
     # One table at a time: what comes while nginx is busy takes the place of what waits, so changes come in batches.
     outlets = (Outlet.to("nginx", nginx, concurrency=1), Outlet.to("spoken", spoken, concurrency=256))
     loop = Loop(routing.step, RoutingState(settings=settings), [outlet.lane for outlet in outlets], random.Random())
