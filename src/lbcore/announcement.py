@@ -72,7 +72,7 @@ from lbcore.intents import (
 )
 from lbcore.links import Exclusions, usable_links
 from lbcore.model import EndpointSlice, Link, Node, Service, ServiceKey, SliceKey, matches_any
-from lbcore.peering import peers_of, session_event
+from lbcore.peering import about, peers_of, session_event
 from lbcore.pools import Catalog
 from lbcore.requests import annotation
 from lbcore.routes import PeerStatus
@@ -531,9 +531,10 @@ class _Turn:
             return
         sessions = self.state.sessions
         self.change(sessions=sessions.set(name, status) if status is not None else sessions.delete(name))
-        router = next((peer.router for peer in self.state.peers if peer.name == name), "")
+        peer = next((peer for peer in self.state.peers if peer.name == name), None)
+        router = peer.router if peer is not None else ""
         self.intents.append(ReportPeer(node=node, peer=name, router=router, status=status))
-        event = session_event(node, name, before, status)
+        event = session_event(node, about(peer) if peer is not None else f"BGPPeer {name}", before, status)
         if event is not None:
             self.intents.append(event)
 

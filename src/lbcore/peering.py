@@ -12,7 +12,7 @@ from lbcore.intents import EventType, RecordEvent
 from lbcore.model import Node
 from lbcore.routes import PeerState, PeerStatus
 
-__all__ = ["peers_of", "session_event"]
+__all__ = ["about", "peers_of", "session_event"]
 
 _PASSWORD = "password"  # noqa: S105 - the key of a Secret of type kubernetes.io/basic-auth
 
@@ -39,28 +39,35 @@ def peers_of(
         if password:
             found.append(evolve(peer, password=password))
         else:
-            lack = f"has no key {_PASSWORD!r}" if secret is not None else "is not there"
+            lack = (
+                f"has no key {_PASSWORD!r}" if secret is not None else "is not there (so far only a folder's are read)"
+            )
             text = f"Secret {key} {lack}; no session with {peer.router} is tried before it has one"
-            problems.append(_event(peer.name, EventType.WARNING, "passwordMissing", text))
+            problems.append(_event(about(peer), EventType.WARNING, "passwordMissing", text))
     return tuple(found), problems
 
 
-def session_event(node: str, name: str, before: PeerStatus | None, after: PeerStatus | None) -> RecordEvent | None:
+def about(peer: BGPPeer) -> str:
+    """The object that Events about a peer go to: its own, or the ConfigMap that it stands in."""
+    return str(peer.origin) if peer.origin is not None else f"BGPPeer {peer.name}"
+
+
+def session_event(node: str, about: str, before: PeerStatus | None, after: PeerStatus | None) -> RecordEvent | None:
     """What is worth telling: a session that came up or was lost, and a new reason for one that does not come up."""
     was_up = before is not None and before.state is PeerState.ESTABLISHED
     if after is None:
         return (
-            _event(name, EventType.NORMAL, "sessionClosed", f"node {node} has no session any more") if was_up else None
+            _event(about, EventType.NORMAL, "sessionClosed", f"node {node} has no session any more") if was_up else None
         )
     is_up = after.state is PeerState.ESTABLISHED
     if is_up and not was_up:
-        return _event(name, EventType.NORMAL, "sessionUp", f"node {node} has an established session")
+        return _event(about, EventType.NORMAL, "sessionUp", f"node {node} has an established session")
     if was_up and not is_up:
-        return _event(name, EventType.WARNING, "sessionDown", f"node {node}: {after.error or 'the session is lost'}")
+        return _event(about, EventType.WARNING, "sessionDown", f"node {node}: {after.error or 'the session is lost'}")
     if after.error and (before is None or after.error != before.error):
-        return _event(name, EventType.WARNING, "sessionProblem", f"node {node}: {after.error}")
+        return _event(about, EventType.WARNING, "sessionProblem", f"node {node}: {after.error}")
     return None
 
 
-def _event(name: str, type_: EventType, reason: str, text: str) -> RecordEvent:
-    return RecordEvent(about=f"BGPPeer {name}", type=type_, reason=reason, message=text)
+def _event(about: str, type_: EventType, reason: str, text: str) -> RecordEvent:
+    return RecordEvent(about=about, type=type_, reason=reason, message=text)

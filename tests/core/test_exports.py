@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from immutables import Map
@@ -9,13 +10,13 @@ from immutables import Map
 from lbcore.addresses import Address, Family
 from lbcore.advertising import Speakers
 from lbcore.bgp import BGPAdvertisement, BGPPeer, Community, SecretRef
-from lbcore.config import Pool
+from lbcore.config import Origin, Pool
 from lbcore.endpoints import Reach
 from lbcore.exports import Contribution, Exports, contributions
 from lbcore.ingress import ObjectKey, Secret
 from lbcore.intents import AdvertiseRoute, WithdrawRoute
 from lbcore.model import LabelSelector, Node, Service, ServiceKey
-from lbcore.peering import peers_of, session_event
+from lbcore.peering import about, peers_of, session_event
 from lbcore.routes import Offer, Path, PeerState, PeerStatus, Prefix
 
 PREFIXES = [Prefix.of(Address.parse("2001:db8::"), 64), Prefix.of(Address.parse("192.0.2.0"), 24)]
@@ -119,3 +120,9 @@ def test_only_news_of_a_session_is_an_event() -> None:
     more = PeerStatus(state=PeerState.ESTABLISHED, since=1, advertised=7)
     assert [None, None, None] == [reason(up, more), reason(down, down), reason(down, None)]
     assert Family.IPV6 is PREFIXES[0].family
+
+
+def test_what_is_told_of_a_peer_goes_to_the_object_it_stands_in() -> None:
+    own = Origin(kind="BGPPeer", namespace="metallb-system", name="tor")
+    found = [about(evolve(TOR6, origin=each)) for each in (own, evolve(own, kind="ConfigMap", name="config"), None)]
+    assert ["BGPPeer metallb-system/tor", "ConfigMap metallb-system/config", "BGPPeer tor6"] == found
