@@ -35,6 +35,7 @@ __all__ = ["Built", "Entry", "View", "build_site", "in_order", "is_host", "make_
 
 MOST_PATHS = 2000  # of one host
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")  # of a Service or a port: nothing else is one in a cluster
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 
 
@@ -169,7 +170,7 @@ class _Builder:
             if rule.host.lower() != self.host:
                 continue
             for each in rule.paths:
-                if each.backend is None:
+                if each.backend is None or not self._is_backend(entry, each.backend):
                     continue
                 if not _is_path(each.path):
                     self._say(
@@ -180,12 +181,21 @@ class _Builder:
                 kind = PathType.EXACT if each.type is PathType.EXACT else PathType.PREFIX
                 yield each.path, kind, each.backend
 
+    def _is_backend(self, entry: Entry, backend: Backend) -> bool:
+        """Names go into headers of error pages and into the log, so they have to be names."""
+        wrong = next((each for each in (backend.service, backend.port or "0") if not _NAME.fullmatch(each)), None)
+        if wrong is not None:
+            self._say(entry, f"backend {wrong[:60]!r} cannot be served: it is no name of a Service or port")
+        return wrong is None
+
     def _implicit(
         self, entry: Entry, found: dict[tuple[str, PathType], Location], implicit: set[tuple[str, PathType]]
     ) -> None:
         """`/` of the first Ingress of a host, with its annotations, until somebody says otherwise."""
         key = ("/", PathType.PREFIX)
         backend = entry.ingress.default_backend
+        if backend is not None and not self._is_backend(entry, backend):
+            backend = None
         if key in found or (not self.host and (backend is None or entry.ingress.rules)):
             return
         implicit.add(key)

@@ -50,6 +50,7 @@ class _Piece:
     """What one site came to."""
 
     site: Site
+    aliases: tuple[str, ...]
     peers: tuple[tuple[str, tuple[object, ...]], ...]
     text: str
     http: dict[str, Directive]
@@ -79,6 +80,7 @@ class Renderer:
             for _, upstream in sorted(table.upstreams.items())
         ]
         hosts = sorted(table.sites)
+        aliases = _aliases(table)
         for host in list(self._pieces):
             if host not in table.sites:
                 del self._pieces[host]
@@ -87,26 +89,26 @@ class Renderer:
             if host in without:
                 texts.append(serialize([self._server(Site(host=host), [directive("return", 503)])], 1))
                 continue
-            piece = self._piece(table, host)
+            piece = self._piece(table, host, aliases[host])
             http.update(piece.http)
             files.update(piece.files)
             texts.append(piece.text)
         if "" not in table.sites:
             texts.append(serialize([self._catch_all(table)], 1))
-        self._twins(table, texts)
-        self._certificates(table, http, files, without)
+        self._twins(table, texts, aliases)
+        self._certificates(table, http, files, without, aliases)
         head = serialize([*self._main(table.options)])
         body = serialize([*self._http(table), *(http[name] for name in sorted(http))], 1)
         return Rendered(text="".join([head, "http {\n", body, *blocks, *texts, "}\n"]), files=files)
 
     # One host.
 
-    def _piece(self, table: RoutingTable, host: str) -> _Piece:
+    def _piece(self, table: RoutingTable, host: str, aliases: tuple[str, ...]) -> _Piece:
         site = table.sites[host]
         used = _upstreams(site)
         peers = tuple((name, _shape(table.upstreams.get(name))) for name in used)
         known = self._pieces.get(host)
-        if known is not None and known.site is site and known.peers == peers:
+        if known is not None and known.site is site and (known.aliases, known.peers) == (aliases, peers):
             return known
         shared = Shared(folder=self.places.folder)
         upstreams = {name: table.upstreams[name] for name in used if name in table.upstreams}
@@ -134,15 +136,13 @@ class Renderer:
             body += [each for location in site.locations for each in writer.write(location)]
             if not any(location.path == "/" for location in site.locations):
                 body.append(self._default(table))
-        text = serialize([self._server(site, body)], 1)
-        piece = _Piece(site, peers, text, shared.http, shared.files)
+        text = serialize([self._server(site, body, aliases)], 1)
+        piece = _Piece(site, aliases, peers, text, shared.http, shared.files)
         self._pieces[host] = piece
         return piece
 
-    def _server(self, site: Site, body: list[Directive]) -> Directive:
-        names: list[Plain | Word] = (
-            [_server_name(name) for name in (site.host, *site.aliases)] if site.host else [Word("_")]
-        )
+    def _server(self, site: Site, body: list[Directive], aliases: tuple[str, ...] = ()) -> Directive:
+        names: list[Plain | Word] = [_server_name(name) for name in (site.host, *aliases)] if site.host else [Word("_")]
         return directive("server", block=(*self._listen(bool(not site.host)), directive("server_name", *names), *body))
 
     def _listen(self, default: bool) -> Iterator[Directive]:
@@ -168,9 +168,10 @@ class Renderer:
         reject = [directive("ssl_reject_handshake", "on")] if table.options.reject_handshake else []
         return self._server(Site(host=""), [*reject, directive("access_log", "off"), self._default(table)])
 
-    def _twins(self, table: RoutingTable, texts: list[str]) -> None:
+    def _twins(self, table: RoutingTable, texts: list[str], aliases: dict[str, tuple[str, ...]]) -> None:
+        taken = {*table.sites, *(name for names in aliases.values() for name in names)}
         for host, site in sorted(table.sites.items()):
-            if site.www and site.www not in table.sites:
+            if site.www and site.www not in taken:
                 to = Value((Variable("scheme"), "://", host, Variable("lbcore_port_suffix"), Variable("lbcore_uri")))
                 body = [directive("return", table.options.redirect_code, to)]
                 texts.append(serialize([self._server(Site(host=site.www), body)], 1))
@@ -259,7 +260,12 @@ class Renderer:
         yield directive("ssl_certificate_key", name)
 
     def _certificates(
-        self, table: RoutingTable, http: dict[str, Directive], files: dict[str, bytes], without: frozenset[str]
+        self,
+        table: RoutingTable,
+        http: dict[str, Directive],
+        files: dict[str, bytes],
+        without: frozenset[str],
+        aliases: dict[str, tuple[str, ...]],
     ) -> None:
         """The map from a server's name to its certificate. Files are named by host: a renewed one takes their place."""
         default = table.default_certificate or self.fake
@@ -270,7 +276,7 @@ class Renderer:
                 continue
             name = f"c{digest(host)}"
             files[f"{name}.pem"] = site.certificate.chain + site.certificate.key
-            for each in (host, *site.aliases):
+            for each in (host, *aliases[host]):
                 key = f"~*^[^.]+{_escaped(each[1:])}$" if each.startswith("*") else f"\\{each}"
                 lines.append(Entry(Plain(key), Word(name)))
         http["lbcore_certificate"] = directive(
@@ -285,6 +291,15 @@ _LOG = (
     Variable("lbcore_route"), "] [] ", Variable("upstream_addr"), " ", Variable("upstream_response_length"), " ",
     Variable("upstream_response_time"), " ", Variable("upstream_status"), " ", Variable("lbcore_request_id"),
 )  # fmt: skip
+
+
+def _aliases(table: RoutingTable) -> dict[str, tuple[str, ...]]:
+    """Each host's other names but those that are taken: nginx would give them to whichever comes first."""
+    taken, found = set(table.sites), {}
+    for host, site in sorted(table.sites.items()):
+        found[host] = tuple(name for name in dict.fromkeys(site.aliases) if name not in taken) if host else ()
+        taken |= set(found[host])
+    return found
 
 
 def _server_name(name: str) -> Plain:

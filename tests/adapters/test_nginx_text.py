@@ -1,0 +1,345 @@
+# ruff: noqa: E501 - a table is read in rows
+"""nginx's text, read back by a parser of another maker: what was meant stands in it, and nothing that a manifest smuggles."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import crossplane
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lbcore.adapters.certificates import make_fake
+from lbcore.adapters.kubernetes.documents import read
+from lbcore.adapters.nginx.capabilities import Capabilities
+from lbcore.adapters.nginx.render import Places, Rendered, Renderer
+from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, serialize
+from lbcore.annotations.scalars import REQUEST_VARIABLES
+from lbcore.annotations.table import NOT_SUPPORTED, PREFIX, RULES
+from lbcore.errors import ManifestError
+from lbcore.events import Event, IngressSeen, Listed, SecretSeen, ServiceSeen, SliceSeen
+from lbcore.proxy import Variable
+from lbcore.routing import NEEDS, RoutingSettings, RoutingState, step
+
+Parsed = tuple[str, tuple[str, ...], "tuple[Parsed, ...] | None"]
+FAKE = make_fake(datetime(2026, 1, 1, tzinfo=UTC))
+
+HOSTILE = (
+    '"', "'", "\\", "/a\\", "/a;", "{", "}", "/{", "/}", "#", "/ # x", "\n", "/a\n", "/a\r", "\t", "\0", "/\u2028", "\ud800",
+    "$host", "/$host", "${", "/$", "$(", "`", "*/", "/" + "A" * 4097, "=", "~", "^~", "@", "= /", "~* /", "..", "../x", "%0a",
+    "/%2f", "\\x0a", "{{", "}}", " /a ", '/"; load_module /x.so; "', '"; ssl_engine x; "', "/'; include /etc/passwd; '",
+    "/x; return 200 $document_root", "/x} alias /; {", '/"; proxy_pass http://169.254.169.254; "',
+    "/x{content_by_lua_block {}}", '/"; log_format x "', "/(", "/[", "/(?", "/(a+)+$", "/((a)(b))", "/(?<x>", "/\\Q",
+    "/" + "|".join("a" * 400), "0/33", "::/129", "1.2.3.4/8", "javascript:x", "file:///etc/passwd", "http://x\n",
+    "http://u:p@x/", "http://127.0.0.1:10246", "https://x.example/$document_root", "x y", "x: y", "x\r\ny: z",
+    "neighbour.example", "neighbour.example,neighbour.example", "a.example,a.example", "/a/", "GETX", "GET\n", "/(a)/(b)",
+)  # fmt: skip
+GOOD = {
+    "auth-type": "basic", "auth-secret": "users", "auth-url": "https://auth.example/x", "auth-method": "GET",
+    "auth-signin": "https://auth.example/in", "auth-response-headers": "X-User", "auth-tls-secret": "shop/users",
+    "allowlist-source-range": "2001:db8::/32", "denylist-source-range": "192.0.2.0/24", "satisfy": "any",
+    "limit-rps": "3", "limit-rpm": "30", "limit-connections": "3", "limit-allowlist": "10.0.0.0/8",
+    "enable-cors": "true", "cors-allow-origin": "https://x.example", "cors-allow-credentials": "true",
+    "cors-expose-headers": "X-A", "affinity": "cookie", "upstream-hash-by": "$request_uri", "load-balance": "ewma",
+    "custom-http-errors": "404", "default-backend": "web", "server-alias": "alias.example", "app-root": "/app",
+    "permanent-redirect": "https://x.example/", "rewrite-target": "/x", "x-forwarded-prefix": "/p",
+    "force-ssl-redirect": "true", "from-to-www-redirect": "true", "relative-redirects": "true",
+    "backend-protocol": "GRPCS", "proxy-ssl-secret": "shop/users", "proxy-ssl-verify": "on", "proxy-ssl-name": "x.example",
+    "proxy-ssl-server-name": "on", "proxy-ssl-protocols": "TLSv1.3", "ssl-prefer-server-ciphers": "true",
+    "proxy-buffer-size": "8k", "proxy-cookie-path": "/a /b", "proxy-cookie-domain": "a b", "limit-rate": "3",
+    "limit-rate-after": "3", "enable-access-log": "false", "proxy-busy-buffers-size": "16k", "proxy-http-version": "1.0",
+    "client-body-buffer-size": "8k", "proxy-max-temp-file-size": "0", "proxy-next-upstream": "error",
+    "proxy-next-upstream-timeout": "3", "proxy-next-upstream-tries": "3", "upstream-vhost": "inner.example",
+}  # fmt: skip
+
+
+def parse(text: str) -> tuple[Parsed, ...]:
+    """The tree that crossplane finds. It leaves a doubled backslash as it is, and takes the parentheses off an `if`."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        found = crossplane.parse(file.name, single=True, catch_errors=False, check_ctx=False, check_args=False)
+    return tuple(map(_parsed, found["config"][0]["parsed"]))
+
+
+def _parsed(found: dict[str, Any]) -> Parsed:
+    assert "comment" not in found
+    name, *arguments = (text.replace("\\\\", "\\") for text in (found["directive"], *found["args"]))
+    return name, tuple(arguments), tuple(map(_parsed, found["block"])) if "block" in found else None
+
+
+def meant(each: Directive | Entry) -> Parsed:
+    """What a parser ought to find for a directive."""
+    if isinstance(each, Entry):
+        return argument(each.key), (argument(each.value),), None
+    block = None if each.block is None else tuple(map(meant, each.block))
+    return each.name, tuple(map(argument, each.arguments)), block
+
+
+def argument(given_: Word | Plain | Value | Name | Condition) -> str:
+    match given_:
+        case Word(text) | Plain(text):
+            return text
+        case Name(name) | Condition(name):
+            return f"${name}"
+        case Value(parts):
+            return "".join(map(_part, parts))
+
+
+def _part(part: str | Variable) -> str:
+    if isinstance(part, str):
+        return part.replace("$", "${lbcore_dollar}")
+    return f"${part.name}" if part.name.isdigit() else f"${{{part.name}}}"
+
+
+# Anybody's text but what is refused before: control characters, halves of characters, tokens that are too long.
+_PRINTED = [each for each in HOSTILE if len(each) < 3000 and not re.search("[\0-\x1f\ud800]", each)]
+TEXTS = st.sampled_from(_PRINTED) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters=[*map(chr, range(32)), "\x7f"]), max_size=12
+)
+PLAIN = st.builds(Plain, TEXTS)
+VALUES = st.builds(Value, st.lists(TEXTS | st.sampled_from([Variable("host"), Variable("1")]), max_size=4).map(tuple))
+ARGUMENTS = st.lists(
+    PLAIN | VALUES | st.builds(Name, st.just("lbcore_x")) | st.just(Word("zone=r1:5m")), max_size=4
+).map(tuple)
+NAMES = st.sampled_from(["server", "location", "proxy_pass", "map", "return"])
+ENTRIES = st.lists(st.builds(Entry, PLAIN, PLAIN | VALUES), max_size=3).map(tuple)
+TREES = st.recursive(
+    st.builds(Directive, NAMES, ARGUMENTS, st.none() | ENTRIES)
+    | st.just(Directive("if", (Condition("lbcore_x"),), (Directive("return", (Word("403"),)),))),
+    lambda inner: st.builds(Directive, NAMES, ARGUMENTS, st.lists(inner, max_size=3).map(tuple)),
+    max_leaves=8,
+)
+
+
+@given(st.lists(TREES, max_size=4))
+@settings(max_examples=100)
+def test_another_parser_reads_the_tree_that_was_written(tree: list[Directive]) -> None:
+    assert tuple(map(meant, tree)) == parse(serialize(tree))
+
+
+# Manifests.
+
+
+def ingress(host: str, path: str = "/", name: str = "web", namespace: str = "shop", **more: Any) -> dict[str, Any]:
+    backend = {"service": {"name": more.get("service", "web"), "port": {"number": 80}}}
+    paths = [{"path": path, "pathType": more.get("kind", "Prefix"), "backend": backend}]
+    return {
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": {
+            "name": name, "namespace": namespace,
+            "annotations": {f"{PREFIX}/{key}": text for key, text in more.get("annotations", {}).items()},
+        },
+        "spec": {
+            "rules": [{"host": host, "http": {"paths": paths}}],
+            "tls": [{"hosts": [host], "secretName": more["secret"]}] if "secret" in more else [],
+        },
+    }  # fmt: skip
+
+
+def service(namespace: str) -> list[dict[str, Any]]:
+    metadata = {"name": "web", "namespace": namespace}
+    labels = {"kubernetes.io/service-name": "web"}
+    return [
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}},
+        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv6",
+         "metadata": {**metadata, "labels": labels}, "ports": [{"port": 8080}], "endpoints": [{"addresses": ["2001:db8::1"]}]},
+    ]  # fmt: skip
+
+
+USERS = {
+    "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "users", "namespace": "shop"},
+    "stringData": {"auth": "u:x", "ca.crt": FAKE.chain.decode(), "tls.crt": FAKE.chain.decode(), "tls.key": FAKE.key.decode()},
+}  # fmt: skip
+SHARED = "neighbour.example"  # a rule for this host would rightly change it; an alias may not
+NEIGHBOUR = ingress(SHARED, "/n", "neighbour", "other")
+BASE = [*service("shop"), *service("other"), USERS, NEIGHBOUR]
+
+
+def render(documents: Iterable[dict[str, Any]], folder: str = "/run/lbcore-ingress") -> Rendered:
+    """Through the manifest reader and the routing brain; what the reader refuses is not there."""
+    state = RoutingState(settings=RoutingSettings(without_class=True))
+    events: list[Event] = []
+    for document in documents:
+        try:
+            found = read(document, "")
+        except ManifestError:
+            continue
+        if isinstance(found, IngressSeen | SecretSeen | ServiceSeen | SliceSeen):
+            events.append(found)
+    for event in (*events, *map(Listed, sorted(NEEDS, key=str))):
+        state = step(state, event, 0.0).state
+    while not state.settled:
+        state = step(state, Listed(next(iter(NEEDS))), 0.0).state
+    places = Places(folder=folder, http_port=8080, https_port=8443, resolvers=("127.0.0.1",))
+    return Renderer(places=places, capabilities=Capabilities(), fake=FAKE).render(state.table)
+
+
+MAPS = {"map", "geo", "split_clients"}
+
+
+def walk(tree: Iterable[Parsed]) -> Iterator[Parsed]:
+    """Every directive; an entry of a map is not one, but has to be a key and a value."""
+    for each in tree:
+        yield each
+        if each[0] in MAPS:
+            assert all((1, None) == (len(entry[1]), entry[2]) for entry in each[2] or ())
+        else:
+            yield from walk(each[2] or ())
+
+
+def variables(tree: Iterable[Parsed]) -> set[str]:
+    """What nginx would expand: not in a location's path, a server's name, a pattern or a key of a map."""
+    found: set[str] = set()
+    for name, arguments, block in walk(tree):
+        expanded = () if name in {"location", "server_name"} else arguments[1:] if name == "rewrite" else arguments
+        if name in MAPS:
+            expanded = (*arguments, *(entry[1][0] for entry in block or () if name != "geo"))
+        for text in expanded:
+            texts = re.findall(r"\$(?:\{(\w*)\}?|(\w*))", text, re.ASCII)
+            found |= {one or other for one, other in texts}
+    return found
+
+
+def servers(text: str, host: str) -> list[str]:
+    blocks = re.findall(r"^  server \{\n.*?^  \}\n", text, re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if f"server_name {host};" in block]
+
+
+def _harmless() -> tuple[set[str], set[str]]:
+    """The directives and variables of Ingresses that mean no harm: each annotation alone, and what needs company."""
+    together = (
+        {"auth-type", "auth-secret"}, {"enable-cors", "cors-allow-origin", "cors-allow-credentials", "cors-expose-headers"},
+        {"auth-url", "auth-signin", "auth-method"}, {"limit-rps", "limit-allowlist"}, {"custom-http-errors", "default-backend"},
+        {"proxy-ssl-secret", "proxy-ssl-verify", "proxy-ssl-name", "proxy-ssl-server-name", "proxy-ssl-protocols"},
+        {"rewrite-target", "x-forwarded-prefix"}, {"auth-tls-secret"},
+    )  # fmt: skip
+    groups = [{name} for name in GOOD] + [set(each) for each in together]
+    groups += [{*group, "backend-protocol"} for group in groups]
+    documents = list(BASE)
+    for index, group in enumerate(groups):
+        for protocol in ("HTTPS", "GRPCS"):
+            annotations = {name: protocol if name == "backend-protocol" else GOOD[name] for name in group}
+            name = f"h{index}-{protocol.lower()}"
+            documents.append(ingress(f"{name}.example", "/x", name, annotations=annotations))
+    tree = parse(render(documents).text)
+    return {name for name, _, _ in walk(tree)}, variables(tree)
+
+
+DIRECTIVES, VARIABLES = _harmless()
+ALONE = render(BASE).text
+_OURS = re.compile(r"lbcore_[a-z0-9_]+|c[0-9a-f]{16}|(?:http|arg|cookie|upstream_http)_[a-z0-9_]+|[1-9]", re.ASCII)
+
+
+def check(text: str) -> None:
+    """Nothing in it that harmless Ingresses do not have, and the neighbour's host as if it were alone."""
+    tree = parse(text)
+    assert set() == {name for name, _, _ in walk(tree)} - DIRECTIVES
+    assert set() == {each for each in variables(tree) - VARIABLES - REQUEST_VARIABLES if not _OURS.fullmatch(each)}
+    assert servers(ALONE, "neighbour.example") == servers(text, "neighbour.example")
+
+
+STRINGS = st.sampled_from(HOSTILE) | st.lists(st.sampled_from(HOSTILE), max_size=3).map("".join) | st.text(max_size=10)
+ANNOTATIONS = st.dictionaries(
+    st.sampled_from([*RULES, *NOT_SUPPORTED]), STRINGS | st.sampled_from(sorted(GOOD.values())), max_size=6
+) | st.fixed_dictionaries({}, optional={name: st.just(text) | STRINGS for name, text in GOOD.items()})
+
+
+@st.composite
+def hostile(draw: st.DrawFn) -> dict[str, Any]:
+    """An Ingress with anything in any of its texts, more often than not in only one."""
+
+    def text(usual: str, *prefixes: str) -> str:
+        if draw(st.integers(0, 2)):
+            return usual
+        return draw(st.sampled_from(["", *prefixes])) + draw(STRINGS)
+
+    host = text("a.example", "x.")
+    return ingress(
+        host if host != SHARED else "a.example", text("/a", "/"), text("web2", "w"), text("shop", "s"),
+        service=text("web"), secret=text("users", "../"), annotations=draw(ANNOTATIONS),
+        kind=text("Prefix") if draw(st.booleans()) else "ImplementationSpecific",
+    )  # fmt: skip
+
+
+@given(st.lists(hostile(), min_size=1, max_size=3))
+@settings(max_examples=60)
+def test_no_manifest_adds_a_directive_or_a_variable_or_touches_another_host(given_: list[dict[str, Any]]) -> None:
+    check(render([*BASE, *given_]).text)
+
+
+def everywhere(text: str) -> list[dict[str, Any]]:
+    """A text as each annotation's value, each on a host of its own, and in the other fields."""
+    made = [
+        ingress(f"a{index}.example", "/x", f"a{index}", annotations={name: text})
+        for index, name in enumerate(sorted({*RULES, *NOT_SUPPORTED}))
+    ]
+    regex = {"use-regex": "true", "rewrite-target": "/$1"}
+    made += [ingress("b1.example", text, "b1"), ingress("b2.example", "/" + text, "b2", kind="Exact")]
+    made += [
+        ingress("b3.example", text, "b3", annotations=regex),
+        ingress("b4.example", "/" + text, "b4", annotations=regex),
+    ]
+    made += [
+        ingress(text if text != SHARED else "c1.example", "/x", "c1"),
+        ingress("c2.example", name=text),
+        ingress("c3.example", namespace=text),
+    ]
+    return [*BASE, *made, ingress("c4.example", name="c4", secret=text), ingress("c5.example", name="c5", service=text)]
+
+
+@pytest.mark.slow
+@pytest.mark.needs("nginx")
+@pytest.mark.parametrize("index", range(len(HOSTILE)))
+def test_nginx_takes_what_comes_of_a_hostile_text(index: int, tmp_path: Path) -> None:
+    rendered = render(everywhere(HOSTILE[index]), str(tmp_path))
+    check(rendered.text.replace(str(tmp_path), "/run/lbcore-ingress"))
+    (tmp_path / "tmp").mkdir()
+    for name, data in rendered.files.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "nginx.conf").write_text(rendered.text, encoding="utf-8")
+    done = subprocess.run(
+        ["nginx", "-t", "-q", "-c", str(tmp_path / "nginx.conf")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, "".join(re.findall(r".*(?:emerg|conflicting).*", done.stderr)))
+
+
+MIXED = [
+    *BASE,
+    *(
+        ingress(f"h{index % 3}.example", f"/p{index % 4}", f"i{index}", annotations={name: GOOD[name]})
+        for index, name in enumerate(
+            ["auth-url", "affinity", "limit-rps", "server-alias", "enable-cors", "rewrite-target"] * 2
+        )
+    ),
+]
+
+
+@given(st.permutations(MIXED))
+@settings(max_examples=20)
+def test_the_same_objects_in_any_order_give_the_same_text(documents: list[dict[str, Any]]) -> None:
+    assert render(MIXED) == render(documents)
+
+
+def test_an_alias_takes_no_name_that_another_host_has() -> None:
+    first = ingress("a.example", annotations={"server-alias": f"{SHARED},b.example,b.example"})
+    second = ingress("c.example", name="c", annotations={"server-alias": "b.example,d.example"})
+    names = re.findall(r"server_name (.*);", render([*BASE, first, second]).text)
+    assert ["a.example b.example", "c.example d.example", SHARED, "_"] == names
+
+
+def test_a_backend_that_is_no_name_costs_its_own_path_only() -> None:
+    bad = ingress("a.example", "/bad", service="web\n")
+    text = render([*BASE, bad, ingress("a.example", "/good", "good")]).text
+    assert (False, True) == ("/bad" in text, "/good" in text)
