@@ -104,6 +104,16 @@ def test_a_plan_in_json_goes_down_a_pipe_alone(tmp_path: Path) -> None:
     assert "there is no Node n9" in said
 
 
+def test_a_plan_in_json_has_the_words_that_were_promised_and_no_other(tmp_path: Path) -> None:
+    whole = json.loads(run("plan", state(tmp_path / "now"), "-o", "json").stdout)
+    assert ["problems", "services"] == sorted(whole)
+    (web,) = whole["services"]
+    words = ["namespace", "name", "change", "addresses", "pool", "reason", "message", "announcers"]
+    assert set(words) <= web.keys() <= {*words, "before"}
+    assert {"2001:db8::": {"l2": [], "bgp": []}} == web["announcers"]  # nothing advertises the pool there
+    assert ("home", None, None) == (web["pool"], web["reason"] or None, web["message"] or None)
+
+
 @pytest.mark.parametrize("text", ["2001:db8::", "2001:DB8:0::0", "[2001:db8::]"])
 def test_an_ipv6_address_is_explained_however_it_is_spelt(text: str, tmp_path: Path) -> None:
     shown = run("explain", text, "--cluster", state(tmp_path / "now")).stdout

@@ -14,6 +14,7 @@ from fleet import advertisement, pool, service
 from lbcore.cli.main import cli
 
 BAD = Path(__file__).parent.parent / "data" / "bad"
+TOGETHER = BAD.parent / "together"  # objects of which each is sound, and that do not go together
 PEER = """---
 apiVersion: metallb.io/v1beta2
 kind: BGPPeer
@@ -196,3 +197,34 @@ def test_without_a_path_the_help_is_near() -> None:
     result = check()
     assert 2 == result.exit_code
     assert "Missing argument" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "about", "field", "cure"),
+    [
+        ("pool-overlaps-itself", "IPAddressPool metallb-system/prod", "spec.addresses[1]", "take it out of one"),
+        ("pools-overlap", "IPAddressPool metallb-system/b", "spec.addresses[0]", "take it out of one"),
+        ("pool-overlaps-across-zero-borders", "IPAddressPool metallb-system/b", "spec.addresses[0]", "pool 'a'"),
+        ("peer-unknown-profile", "BGPPeer metallb-system/tor", "spec.bfdProfile", "create it, or name one of"),
+        ("advert-unknown-community", "BGPAdvertisement metallb-system/all", "spec.communities[0]", "write 65000:100"),
+        ("community-twice", "Community metallb-system/two", "spec.communities[0].name", "rename one"),
+        (
+            "advert-aggregates-past-the-pool",
+            "BGPAdvertisement metallb-system/wide",
+            "spec.aggregationLength",
+            "write 28 or more",
+        ),
+        ("adverts-disagree-on-local-pref", "BGPAdvertisement metallb-system/two", "spec.localPref", "use one value"),
+    ],
+)
+def test_objects_that_do_not_go_together_are_told_where_and_what_to_do(
+    name: str, about: str, field: str, cure: str
+) -> None:
+    (problem,) = problems(TOGETHER / f"{name}.yaml")
+    assert (about, field) == (problem["object"], problem["field"])
+    assert cure in problem["message"]
+
+
+def test_every_file_of_objects_that_do_not_go_together_is_tried() -> None:
+    (parameters,) = test_objects_that_do_not_go_together_are_told_where_and_what_to_do.pytestmark  # type: ignore[attr-defined]
+    assert {path.stem for path in TOGETHER.iterdir()} == {row[0] for row in parameters.args[1]}
