@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from frames import damaged
 from lbcore.adapters import arp, ndp
 from lbcore.adapters.arp import ArpPacket, Operation
+from lbcore.adapters.counts import AddressCount
 from lbcore.adapters.ndp import NeighborAdvertisement
 from lbcore.adapters.responder import SCHEDULE, SLICE, Responder
 from lbcore.addresses import Address
@@ -518,3 +519,48 @@ def test_two_nodes_that_both_insist_report_each_other_without_a_storm(vip: Addre
     # Each: 6 by the schedule, 2 refreshes, and a defence every 10 s at the very most; ARP has two frames each.
     most = (6 + 2 + 12) * (2 if vip.version == 4 else 1)
     assert max(a.sent, b.sent) <= most
+
+
+# What is counted for each address
+
+
+@given(
+    done=st.lists(st.sampled_from([VIP6, VIP4, OTHER6, OTHER4, "tell", "recount"]), max_size=30),
+    most=st.integers(1, 3),
+)
+def test_counts_that_are_told_a_few_at_a_time_add_up_to_what_was_done(done: list[Address | str], most: int) -> None:
+    vips = (VIP6, VIP4, OTHER6, OTHER4)
+    responder = claiming(*vips, refresh=None)
+    asked: dict[Address, int] = dict.fromkeys(vips, 0)
+    known: dict[Address, AddressCount] = {}
+    told_until(responder, 20.0)
+    for each in done:
+        if isinstance(each, Address):
+            asked[each] += 1
+            responder.receive(question(each), 2, 20.0)
+        elif each == "recount":
+            responder.recount()
+            known.clear()
+        else:
+            told = responder.counts(most)
+            assert len(told) <= most
+            known.update((count.address, count) for count in told)
+    while told := responder.counts(most):
+        known.update((count.address, count) for count in told)
+    assert asked == {address: count.requests for address, count in known.items()}
+    assert asked == {address: count.responses for address, count in known.items()}
+    assert responder.statistics.gratuitous == sum(count.gratuitous for count in known.values())
+    assert () == responder.counts(most), "what has not changed is not told again"
+
+
+@BOTH
+def test_an_address_that_is_claimed_anew_counts_from_nothing_and_one_let_go_is_not_told(vip: Address) -> None:
+    responder = claiming(vip, refresh=None)
+    responder.receive(question(vip), 2, 0.0)
+    responder.command(Withdraw(address=vip), 0.0)
+    assert () == responder.counts(9)
+    responder.recount()
+    assert () == responder.counts(9)
+    responder.command(Announce(address=vip), 1.0)
+    (count,) = responder.counts(9)
+    assert (vip, 0, 0) == (count.address, count.requests, count.responses)

@@ -423,3 +423,33 @@ def test_a_socket_file_that_a_dead_process_left_is_in_nobodys_way(tmp_path: Path
     assert path.exists()
     Listener(path).close()
     assert not path.exists()
+
+
+def counted(messages: list[Message]) -> dict[Address, tuple[int, int]]:
+    """Questions and answers of the addresses that a Pong tells."""
+    (pong,) = (message for message in messages if isinstance(message, Pong))
+    return {count.address: (count.requests, count.responses) for count in pong.counts}
+
+
+def test_a_pong_tells_what_has_changed_and_the_next_parent_hears_all_of_it(house: House) -> None:
+    parent = Parent(house)
+    parent.send(
+        Command(1, SetLinks(links=(LINK,))), Command(2, Announce(address=VIP6)), Command(3, Announce(address=VIP4))
+    )
+    house.wires[0].outside.send(request(VIP4))
+    house.turn()
+    assert {VIP6: (0, 0), VIP4: (1, 1)} == counted(parent.send(Ping()))
+    assert {} == counted(parent.send(Ping()))
+    house.wires[0].outside.send(request(VIP4))
+    house.turn()
+    assert {VIP4: (2, 2)} == counted(parent.send(Ping()))
+    assert {VIP6: (0, 0), VIP4: (2, 2)} == counted(Parent(house).send(Ping()))
+
+
+def test_so_many_addresses_that_one_pong_is_too_short_are_told_in_the_next(house: House) -> None:
+    many = [Address(6, VIP6.value + number) for number in range(251)]
+    Parent(house).send(*(Command(number, Announce(address=address)) for number, address in enumerate(many)))
+    parent = Parent(house)
+    told = [counted(parent.send(Ping())) for _ in range(3)]
+    assert [250, 1, 0] == [len(each) for each in told]
+    assert set(many) == {*told[0], *told[1]}

@@ -40,10 +40,14 @@ class Page:
 
 
 class HttpServer:
-    """Serves `pages`: a function for each path, called at every request, in the event loop."""
+    """Serves `pages`: a function for each path, called at every request, in the event loop.
 
-    def __init__(self, pages: Mapping[str, Callable[[], Awaitable[Page]]]) -> None:
+    `patience` is how many seconds a request may take to arrive, or to begin after the last one.
+    """
+
+    def __init__(self, pages: Mapping[str, Callable[[], Awaitable[Page]]], *, patience: float = _PATIENCE) -> None:
         self._pages = pages
+        self._patience = patience
         self._open = 0
 
     @contextlib.asynccontextmanager
@@ -78,7 +82,7 @@ class HttpServer:
         protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_LONGEST)
         while True:
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(self._patience):
                     request = await _next_request(protocol, reader)
             except h11.RemoteProtocolError as error:
                 if protocol.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -87,8 +91,8 @@ class HttpServer:
                 return
             if request is None:
                 return
-            _send(protocol, writer, await self._page(request))
-            async with asyncio.timeout(_PATIENCE):
+            _send(protocol, writer, await self._page(request), head_only=request.method == b"HEAD")
+            async with asyncio.timeout(self._patience):
                 await writer.drain()
             if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE:
                 return
@@ -122,14 +126,22 @@ def _refusal(status: HTTPStatus) -> Page:
     return Page(status=status, body=f"{status.phrase}\n".encode())
 
 
-def _send(protocol: h11.Connection, writer: asyncio.StreamWriter, page: Page, *, close: bool = False) -> None:
+def _send(
+    protocol: h11.Connection,
+    writer: asyncio.StreamWriter,
+    page: Page,
+    *,
+    close: bool = False,
+    head_only: bool = False,
+) -> None:
     headers = [("Content-Type", page.content_type), ("Content-Length", str(len(page.body)))]
     headers += [("Connection", "close")] if close else []
     if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers.append(("Allow", "GET, HEAD"))
     response = h11.Response(status_code=page.status, headers=headers, reason=page.status.phrase.encode())
-    # h11 leaves a body away where the request was HEAD, and says what the framing is otherwise.
-    for event in (response, h11.Data(data=page.body), h11.EndOfMessage()):
+    # To HEAD the length of what GET would bring, and no body, which h11 takes for an error (RFC 9110 section 9.3.2).
+    body = () if head_only else (h11.Data(data=page.body),)
+    for event in (response, *body, h11.EndOfMessage()):
         data = protocol.send(event)
         if data:
             writer.write(data)

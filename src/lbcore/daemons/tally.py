@@ -101,6 +101,8 @@ class AssignmentTally:
 
     def _see(self, service: Service) -> None:
         key, before = service.key, self._last.get(service.key)
+        if before is not None and before.uid != service.uid:
+            self._forget(key)  # made anew, and a watch that was cut meanwhile saw no end of the old one
         self._last[key] = service
         if before is not None and before.uid == service.uid and _wishes(before) != _wishes(service):
             self._edited.add(key)

@@ -22,6 +22,7 @@ __all__ = ["LEASE_NAME", "ControllerLease", "Rivals"]
 
 LEASE_NAME = "lbcore-controller"
 _MARGIN = 2.0  # seconds that a write is given before the Lease could be another's
+_NOT_LOOKED = "other controllers have not been looked for yet"
 _RIVALS_EVERY = 30.0  # seconds between two looks for other controllers of the same Services
 
 Rivals = Callable[[], Awaitable[str | None]]
@@ -61,7 +62,7 @@ class ControllerLease:
         self._say = say
         self._rivals = rivals
         self._clock = clock
-        self._rival: str | None = "not looked for yet"
+        self._rival: str | None = _NOT_LOOKED
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._told = False
         self._document: dict[str, Any] = {}
@@ -69,6 +70,8 @@ class ControllerLease:
 
     def fence(self) -> str | None:
         """Why nothing may be written now; None while it may."""
+        if self._rival == _NOT_LOOKED:
+            return _NOT_LOOKED
         if self._rival is not None:
             return f"another controller: {self._rival}"
         if not self._engine.leads(self._clock(), _MARGIN):
@@ -77,6 +80,8 @@ class ControllerLease:
 
     def missing(self) -> str | None:
         """What keeps it from being ready; a standby that sees who leads is."""
+        if self._rival == _NOT_LOOKED:
+            return _NOT_LOOKED
         if self._rival is not None:
             return f"another controller serves these Services: {self._rival}"
         if self._engine.leads(self._clock()) or self._engine.holder:
