@@ -13,6 +13,7 @@ from lbcore import announcement, assignment
 from lbcore.adapters.lease import LeaseTimes
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.assignment import AssignmentSettings, AssignmentState
+from lbcore.backends.bgp import BgpSpeaker
 from lbcore.backends.http import HttpServer, Page
 from lbcore.backends.kubernetes import Access
 from lbcore.backends.kubernetes.client import Client
@@ -139,7 +140,7 @@ def test_a_speaker_without_its_answering_process_is_not_ready(tmp_path: Path) ->
         loop=loop, sources=(), outlets=(), is_stopped=lambda _: True, is_settled=lambda state: state.settled
     )
     reflex = Reflex(ReflexSettings(socket=tmp_path / "reflex", node="n1"), say=print)
-    monitoring.speaker(SpeakerParts(carrier, reflex))
+    monitoring.speaker(SpeakerParts(carrier, reflex, BgpSpeaker("n1"), None))
     missing = {answer.name: answer.missing for answer in monitoring.health.ask()}
     assert "no answering process" == missing["speaker/answering"]
     assert "none has been loaded yet" == missing["speaker/configuration"]
