@@ -56,6 +56,7 @@ class _ServiceSpec(TypedDict, total=False):
     ipFamilyPolicy: Any
     loadBalancerIP: Any
     externalTrafficPolicy: Any
+    externalName: Any
     selector: Any
     ports: Any
 
@@ -75,10 +76,12 @@ class _Endpoint(TypedDict, total=False):
 class _Slice(TypedDict, total=False):
     metadata: _Labelled
     endpoints: list[_Endpoint] | None
+    ports: Any
 
 
 class _NodeStatus(TypedDict, total=False):
     conditions: Any
+    addresses: Any
 
 
 class _Node(TypedDict, total=False):

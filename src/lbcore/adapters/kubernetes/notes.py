@@ -46,13 +46,22 @@ class Regarding:
         return cls(api_version=version, kind=kind, namespace=namespace, name=name, uid=uid)
 
 
+# What was said, and the `uid` of the object: one that was made anew under an old name has Events of its own,
+# as `kubectl describe` asks for those with its uid.
+Said = tuple[RecordEvent, str]
+
+
 @frozen(kw_only=True)
 class EventWrite:
-    """One request: create an Event in a namespace, or with `name` patch the series of one that is there."""
+    """One request: create an Event in a namespace, or with `name` patch the series of one that is there.
+
+    `said` is for `Backlog.forget`.
+    """
 
     namespace: str
     body: dict[str, Any]
     name: str = ""
+    said: Said
 
 
 @define
@@ -82,20 +91,20 @@ class Backlog:
         self._reporter = reporter
         self._instance = instance[:128]
         self._rng = rng
-        self._waiting: dict[RecordEvent, _Waiting] = {}
-        self._written: dict[RecordEvent, _Written] = {}
+        self._waiting: dict[Said, _Waiting] = {}
+        self._written: dict[Said, _Written] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, intent: RecordEvent, uid: str, when: str) -> None:
         """Line one up."""
-        waiting = self._waiting.get(intent)
+        waiting = self._waiting.get((intent, uid))
         if waiting is not None:
             waiting.count += 1
             waiting.last = when
         elif len(self._waiting) < _MOST_WAITING:
-            self._waiting[intent] = _Waiting(Regarding.parse(intent.about, uid), intent, when, when)
+            self._waiting[intent, uid] = _Waiting(Regarding.parse(intent.about, uid), intent, when, when)
         else:
             self.dropped += 1
 
@@ -103,26 +112,27 @@ class Backlog:
         """The request that has waited longest; it counts as written."""
         if not self._waiting:
             return None
-        waiting = self._waiting.pop(next(iter(self._waiting)))
-        regarding, before = waiting.regarding, self._written.pop(waiting.intent, None)
+        said = next(iter(self._waiting))
+        waiting, before = self._waiting.pop(said), self._written.pop(said, None)
+        regarding = waiting.regarding
         namespace = regarding.namespace or "default"
         if before is not None and now - before.at < _SERIES:
             total = before.count + waiting.count
-            self._remember(waiting.intent, _Written(before.name, total, now))
+            self._remember(said, _Written(before.name, total, now))
             series = {"count": total, "lastObservedTime": waiting.last}
-            return EventWrite(namespace=namespace, name=before.name, body={"series": series})
+            return EventWrite(namespace=namespace, name=before.name, body={"series": series}, said=said)
         name = f"{regarding.name[:200]}.{self._rng.getrandbits(64):016x}"
-        self._remember(waiting.intent, _Written(name, waiting.count, now))
-        return EventWrite(namespace=namespace, body=self._event(waiting, name, namespace))
+        self._remember(said, _Written(name, waiting.count, now))
+        return EventWrite(namespace=namespace, body=self._event(waiting, name, namespace), said=said)
 
-    def forget(self, intent: RecordEvent) -> None:
-        """What was written is not there any more: the next one is a new Event."""
-        self._written.pop(intent, None)
+    def forget(self, write: EventWrite) -> None:
+        """What was to be written is not there, or not any more: the next one is a new Event."""
+        self._written.pop(write.said, None)
 
-    def _remember(self, intent: RecordEvent, written: _Written) -> None:
+    def _remember(self, said: Said, written: _Written) -> None:
         if len(self._written) >= _MOST_REMEMBERED:
             self._written.pop(next(iter(self._written)))
-        self._written[intent] = written
+        self._written[said] = written
 
     def _event(self, waiting: _Waiting, name: str, namespace: str) -> dict[str, Any]:
         regarding, intent = waiting.regarding, waiting.intent

@@ -119,11 +119,13 @@ class Watching:
         """One page has come."""
         try:
             page = msgspec.json.decode(data, type=Page)
-            if self._present is None:
-                self._present = set()
-            outputs = [out for raw in page.items or () for out in self._see(self._decode(raw))]
+            # All before any is told: what is noted as told and then lost with a bad page is never told again.
+            documents = [self._decode(raw) for raw in page.items or ()]
         except (msgspec.MsgspecError, UnicodeError) as error:
             return self.failed(Setback(message=f"sent a list that cannot be read: {error}"), now)
+        if self._present is None:
+            self._present = set()
+        outputs = [out for document in documents for out in self._see(document)]
         if page.metadata.continue_:
             return [*outputs, self._fetch(page.metadata.continue_)]
         self._version, self._failures, self.trouble = page.metadata.version, 0, None
@@ -140,12 +142,16 @@ class Watching:
         return []
 
     def receive(self, data: bytes) -> list[WatchOutput]:
-        """Some bytes of the watch; the end of the last line may be missing."""
+        """Some bytes of the watch; the end of the last line may be missing. What follows a `Hangup` is not read."""
         *lines, self._rest = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
         outputs: list[WatchOutput] = []
         for line in lines:
             if line:
                 outputs += self._line(line)
+            if outputs and isinstance(outputs[-1], Hangup):
+                # Nobody listens any more: what the rest says is found out by listing.
+                self._rest = b""
+                break
         return outputs
 
     def closed(self, now: float) -> list[WatchOutput]:
@@ -217,7 +223,10 @@ class Watching:
     def _error(self, raw: msgspec.Raw) -> list[WatchOutput]:
         """The server ends the watch with a Status; 410 where it has forgotten the version that was asked for."""
         status = msgspec.json.decode(raw, type=dict)
-        self.trouble = Setback(status=int(status.get("code") or 0), message=str(status.get("message") or "")[:200])
+        code = status.get("code")
+        self.trouble = Setback(
+            status=code if isinstance(code, int) else 0, message=str(status.get("message") or "")[:200]
+        )
         self._version = ""
         return [Hangup(self.trouble.message)]
 

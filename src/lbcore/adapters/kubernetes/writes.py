@@ -66,12 +66,12 @@ def _conditions(refusal: Refusal | None, there: list[Document], when: str) -> li
         return others
     before = next((each for each in there if each.get("type") == CONDITION), None)
     reason, message = refusal.reason.value, refusal.detail[:_MOST_TEXT]
-    if before is not None and (before.get("reason"), before.get("message")) == (reason, message):
-        return there
-    return [
-        *others,
-        {"type": CONDITION, "status": "True", "reason": reason, "message": message, "lastTransitionTime": when},
-    ]
+    ours = {"type": CONDITION, "status": "True", "reason": reason, "message": message, "lastTransitionTime": when}
+    if before is not None and all(before.get(name) == ours[name] for name in ("status", "reason")):
+        ours["lastTransitionTime"] = before.get("lastTransitionTime") or when
+        if before.get("message") == message:
+            return there
+    return [*others, ours]
 
 
 def pool_status_patch(intent: SetPoolUsage, pool: Document | None) -> Document | None:

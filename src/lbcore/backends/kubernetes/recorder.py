@@ -100,6 +100,8 @@ class Recorder:
         if setback is None:
             self._unsent = ""
             return True
+        if not write.name or setback.status == 404:
+            self._backlog.forget(write)  # a series of an Event that is not there would be lost, too
         if not self._unsent:
             self._say(f"cannot write Events: {setback.message}")
         self._unsent = setback.message
