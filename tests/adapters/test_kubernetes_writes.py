@@ -60,7 +60,13 @@ numbered = st.builds(
     st.sampled_from([V6, V4, Address.parse("2001:db8::99")]),
     st.sampled_from([{}, {"ipMode": "VIP"}, {"ipMode": "Proxy", "ports": [{"port": 80, "protocol": "TCP"}]}]),
 )
-conditions = st.builds(
+
+
+def _type_of(condition: Document) -> str:
+    return str(condition["type"])
+
+
+conditions: st.SearchStrategy[Document] = st.builds(
     lambda kind, text: {
         "type": kind, "status": "True", "reason": "PoolExhausted", "message": text, "lastTransitionTime": EARLIER
     },
@@ -71,7 +77,7 @@ statuses = st.fixed_dictionaries(
     {},
     optional={
         "loadBalancer": st.fixed_dictionaries({}, optional={"ingress": st.lists(hosts | numbered, max_size=4)}),
-        "conditions": st.lists(conditions, max_size=3, unique_by=lambda each: each["type"]),
+        "conditions": st.lists(conditions, max_size=3, unique_by=_type_of),
     },
 )
 services = st.builds(
