@@ -62,22 +62,25 @@ numbered = st.builds(
 )
 
 
-def _type_of(condition: Document) -> str:
-    return str(condition["type"])
+def condition(kind: str, text: str) -> Document:
+    base = {"type": kind, "status": "True", "reason": "PoolExhausted"}
+    return {**base, "message": text, "lastTransitionTime": EARLIER}
 
 
-conditions: st.SearchStrategy[Document] = st.builds(
-    lambda kind, text: {
-        "type": kind, "status": "True", "reason": "PoolExhausted", "message": text, "lastTransitionTime": EARLIER
-    },
+def type_of(each: Document) -> str:
+    return str(each["type"])
+
+
+conditions = st.builds(
+    condition,
     st.sampled_from(["example.org/Theirs", "Other", CONDITION]),
     st.sampled_from(["no address is left", "else"]),
-)  # fmt: skip
+)
 statuses = st.fixed_dictionaries(
     {},
     optional={
         "loadBalancer": st.fixed_dictionaries({}, optional={"ingress": st.lists(hosts | numbered, max_size=4)}),
-        "conditions": st.lists(conditions, max_size=3, unique_by=_type_of),
+        "conditions": st.lists(conditions, max_size=3, unique_by=type_of),
     },
 )
 services = st.builds(
@@ -158,9 +161,9 @@ def test_the_time_of_the_condition_changes_with_its_reason_only() -> None:
     def time_of(said: Refusal) -> str:
         patch = service_patch(SetAddresses(key=KEY, refusal=said), service({"conditions": [ours]}), NOW)
         assert patch is not None
-        (condition,) = patch["status"]["conditions"]
-        assert said.detail == condition["message"]
-        return str(condition["lastTransitionTime"])
+        (shown,) = patch["status"]["conditions"]
+        assert said.detail == shown["message"]
+        return str(shown["lastTransitionTime"])
 
     assert EARLIER == time_of(refusal(detail="b"))
     assert NOW == time_of(refusal(Reason.NO_POOLS, "a"))
