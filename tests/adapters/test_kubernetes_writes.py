@@ -76,11 +76,12 @@ conditions = st.builds(
     st.sampled_from(["example.org/Theirs", "Other", CONDITION]),
     st.sampled_from(["no address is left", "else"]),
 )
+some_conditions: st.SearchStrategy[Any] = st.lists(conditions, max_size=3, unique_by=type_of)
 statuses = st.fixed_dictionaries(
     {},
     optional={
         "loadBalancer": st.fixed_dictionaries({}, optional={"ingress": st.lists(hosts | numbered, max_size=4)}),
-        "conditions": st.lists(conditions, max_size=3, unique_by=type_of),
+        "conditions": some_conditions,
     },
 )
 services = st.builds(
