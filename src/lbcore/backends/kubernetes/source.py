@@ -34,15 +34,20 @@ class KubernetesSource:
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         rng = random.Random()
         self.watchings = tuple(Watching(each, rng=rng) for each in RESOURCES if each.kind in self.kinds)
-        listed: set[Kind] = set()
+        # Not `Watching.listed`: an engine has its list before what that tells has been put into the queue, and a
+        # configuration that counts as told without its pools would take addresses away.
+        untold = {
+            kind: {each.resource.plural for each in self.watchings if each.resource.kind is kind} for kind in Kind
+        }
 
         def emit(watching: Watching, event: Event | None) -> None:
-            kind = watching.resource.kind
+            kind, plural = watching.resource.kind, watching.resource.plural
             if event is not None:
                 queue.put_nowait(event)
-            elif kind not in listed and all(each.listed for each in self.watchings if each.resource.kind is kind):
-                listed.add(kind)
-                queue.put_nowait(Listed(kind))
+            elif plural in untold[kind]:
+                untold[kind].discard(plural)
+                if not untold[kind]:
+                    queue.put_nowait(Listed(kind))
 
         tasks = [
             asyncio.create_task(drive(self._client, each.resource.path(self._namespace), each, emit, self._say))
