@@ -135,6 +135,8 @@ def test_a_controller_that_starts_again_changes_and_writes_nothing(folder: Path,
     write(folder / "first.yaml", service("a-newcomer"))
     with running("controller", "--cluster", str(folder), log=tmp_path / "log"):
         wait_for(has_addresses(folder, 21), "the newcomer's address")  # so it has looked at all the others
+        told = folder / ".lbcore" / "events.jsonl"
+        wait_for(lambda: b"a-newcomer" in told.read_bytes(), "the event that goes with it")
     after = statuses(folder)
     assert before == {path: after[path] for path in before}
     assert {path for path in after if "newcomer" in path} == set(after) - set(before)

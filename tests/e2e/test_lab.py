@@ -420,7 +420,7 @@ def test_a_killed_node_has_no_process_left_and_its_pods_start_again_when_healed(
     web.kill("n2")
     web.wait_until(lambda: not processes(node.namespace), "all to be gone")
     web.wait_until(lambda: not web.pods[1].ready, "the pod to be counted out")
-    assert {"n1", "n3"} == servers(web, V6)
+    web.wait_until(lambda: servers(web, V6) == {"n1", "n3"}, "the traffic to go to the other two")
     time.sleep(1.2)  # longer than a kubelet waits before it starts a pod again: a dead one must not
     assert [] == processes(node.namespace)
     web.heal("n2")
