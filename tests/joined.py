@@ -20,7 +20,20 @@ from lbcore.backends.memory import MemoryCluster, MemorySource
 from lbcore.daemons.lanes import Lane
 from lbcore.daemons.loop import Loop
 from lbcore.events import AddressHeard, AnsweringSeen, Applied, Event, Failed, Kind, LinksSeen, Listed, MembersSeen
-from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetLinks, SetPeers, SetPresence, Withdraw
+from lbcore.intents import (
+    AdvertiseRoute,
+    Announce,
+    Intent,
+    RecordEvent,
+    ReportConfig,
+    ReportPeer,
+    SetLinks,
+    SetPeers,
+    SetPresence,
+    SetSessions,
+    Withdraw,
+    WithdrawRoute,
+)
 from worlds import link
 
 __all__ = ["Daemon", "Following", "House"]
@@ -118,7 +131,8 @@ class House:
         """Start one, or start it again beside the answering process it left."""
         lanes = [
             Lane(name="reflex", handles=(Announce, Withdraw, SetLinks, SetPeers, SetPresence), concurrency=4),
-            Lane(name="spoken", handles=(RecordEvent, ReportConfig)),
+            Lane(name="bgp", handles=(SetSessions, AdvertiseRoute, WithdrawRoute)),  # no router is there
+            Lane(name="spoken", handles=(RecordEvent, ReportConfig, ReportPeer)),
         ]
         state = AnnouncementState(settings=AnnouncementSettings(node=name, effort=200))
         loop = Loop(announcement.step, state, lanes, random.Random(self.rng.random()))
