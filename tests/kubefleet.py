@@ -19,7 +19,16 @@ from lbcore.addresses import Address
 from lbcore.lab.controlplane import ApiServer, Daemon
 from lbcore.lab.kubernetes import KubernetesLab
 
-__all__ = ["BASE", "CRDS", "KubeFleet", "accounts", "install_crds", "start_metallb", "start_metallb_controller"]
+__all__ = [
+    "BASE",
+    "CRDS",
+    "KubeFleet",
+    "accounts",
+    "install_crds",
+    "roles",
+    "start_metallb",
+    "start_metallb_controller",
+]
 
 T = TypeVar("T")
 
@@ -39,6 +48,11 @@ def accounts() -> list[dict[str, Any]]:
     """The ServiceAccounts and rights of the plain manifests, which are made from the chart."""
     documents = yaml.safe_load_all((DEPLOY / "manifests" / "lbcore.yaml").read_text(encoding="utf-8"))
     return [each for each in documents if each and each["kind"].endswith(("Account", "Role", "Binding"))]
+
+
+def roles(name: str) -> list[dict[str, Any]]:
+    """The ClusterRole and the Role of that name."""
+    return [each for each in accounts() if each["kind"].endswith("Role") and each["metadata"]["name"] == name]
 
 
 class KubeFleet:

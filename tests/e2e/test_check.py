@@ -196,7 +196,7 @@ def test_a_folder_is_read_as_the_daemons_read_it(tmp_path: Path) -> None:
 def test_without_a_path_the_help_is_near() -> None:
     result = check()
     assert 2 == result.exit_code
-    assert "Missing argument" in result.stderr
+    assert "Name a PATH, or an API server" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""`lbcore get` and `lbcore explain`: what there is, and why. They read the folder and write nothing."""
+"""`lbcore get` and `lbcore explain`: what there is, and why. They read a cluster and write nothing."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import re
 from datetime import UTC, datetime
@@ -17,10 +16,12 @@ from lbcore.addresses import Address
 from lbcore.announcement import NotAnnounced
 from lbcore.assignment import AddressStory, PendingReason, usage_of
 from lbcore.backends.statuses import PeerDocument, read_peers
-from lbcore.cli.options import class_option, cluster_option, output_option, require_folder
+from lbcore.cli.options import class_option, output_option, place_options, require_folder
+from lbcore.cli.progress import reading
 from lbcore.cli.show import Column, age, print_structure, print_table
 from lbcore.config import Pool
-from lbcore.daemons.snapshot import Snapshot, take
+from lbcore.daemons.assembly import Place
+from lbcore.daemons.snapshot import NO_LEASES, Snapshot, take
 from lbcore.errors import AddressError, LbcoreError
 from lbcore.ledger import Ledger
 from lbcore.model import Service, ServiceKey
@@ -35,16 +36,18 @@ def get_group() -> None:
 
 
 @get_group.command("services")
-@cluster_option
+@place_options(writes=False)
 @class_option
 @click.option("-n", "--namespace", metavar="NAME", help="Only this namespace [default: all].")
 @output_option
-def get_services(folder: Path, load_balancer_class: str | None, namespace: str | None, output: str) -> None:
+def get_services(place: Place, load_balancer_class: str | None, namespace: str | None, output: str) -> None:
     """Services and the addresses they have.
 
     EXTERNAL-IP is <pending> for a Service of type LoadBalancer that waits: `lbcore explain` says why.
+    With -o wide also who announces it: of an API server the nodes that say so, of a folder the nodes
+    that are to.
     """
-    snapshot = _look(folder, load_balancer_class)
+    snapshot = _look(place, load_balancer_class, announcing=output != "table")
     services = [
         service
         for key, service in sorted(snapshot.assignment.services.items())
@@ -54,8 +57,11 @@ def get_services(folder: Path, load_balancer_class: str | None, namespace: str |
         print_structure({"services": [_service_structure(snapshot, service) for service in services]}, output)
         return
     columns = [Column("NAMESPACE"), Column("NAME"), Column("TYPE"), Column("CLUSTER-IP"), Column("EXTERNAL-IP")]
-    columns += [Column("PORT(S)"), Column("AGE")] + ([Column("SELECTOR"), Column("POOL")] if output == "wide" else [])
+    columns += [Column("PORT(S)"), Column("AGE")] + (_WIDE if output == "wide" else [])
     print_table(columns, [_service_row(snapshot, service, wide=output == "wide") for service in services])
+
+
+_WIDE = [Column("SELECTOR"), Column("POOL"), Column("ANNOUNCED BY")]
 
 
 def _service_row(snapshot: Snapshot, service: Service, *, wide: bool) -> list[str]:
@@ -67,6 +73,7 @@ def _service_row(snapshot: Snapshot, service: Service, *, wide: bool) -> list[st
     if wide:
         selector = ",".join(f"{name}={value}" for name, value in sorted(service.selector.items()))
         row += [selector or "<none>", _pool_of(snapshot, service) or "<none>"]
+        row += [",".join(snapshot.announcers(service.key)) or "<none>"]
     return row
 
 
@@ -84,6 +91,7 @@ def _service_structure(snapshot: Snapshot, service: Service) -> dict[str, Any]:
         "type": service.type,
         "addresses": [str(address) for address in service.held],
         "pool": _pool_of(snapshot, service),
+        "announcedBy": list(snapshot.announcers(service.key)),
         "ports": [{"port": port.number, "protocol": port.protocol} for port in service.ports],
         "reason": why.refusal.reason.value if why is not None and why.refusal is not None else None,
         "message": why.refusal.detail if why is not None and why.refusal is not None else None,
@@ -91,15 +99,17 @@ def _service_structure(snapshot: Snapshot, service: Service) -> dict[str, Any]:
 
 
 @get_group.command("peers", short_help="BGP sessions of every node: state, since when, prefixes, last error.")
-@cluster_option
+@place_options(writes=False)
 @output_option
-def get_peers(folder: Path, output: str) -> None:
+def get_peers(place: Place, output: str) -> None:
     """BGP sessions, as the speakers have told of them in FOLDER/.lbcore/peers.
 
     ADVERTISED counts the prefixes that the router has from the node; ERROR says what keeps a session down.
     """
-    require_folder(folder)
-    sessions = read_peers(folder)
+    if not isinstance(place, Path):
+        raise LbcoreError(f"an API server does not know how sessions are; ask {_SESSIONS}")
+    require_folder(place)
+    sessions = read_peers(place)
     if output in ("json", "yaml"):
         print_structure({"peers": sessions}, output)
         return
@@ -109,17 +119,20 @@ def get_peers(folder: Path, output: str) -> None:
     print_table(columns, [_peer_row(each, now) for each in sessions])
 
 
+_SESSIONS = "each speaker's /metrics (metallb_bgp_session_up), or `kubectl get events` of the BGPPeers"
+
+
 def _peer_row(session: PeerDocument, now: datetime) -> list[str]:
     row = [session["node"], session["peer"], session["router"], session["state"], age(session["since"], now)]
     return [*row, str(session["prefixesAdvertised"]), str(session["prefixesReceived"]), session["error"]]
 
 
 @get_group.command("pools", short_help="Address pools, and how much of each is in use.")
-@cluster_option
+@place_options(writes=False)
 @output_option
-def get_pools(folder: Path, output: str) -> None:
+def get_pools(place: Place, output: str) -> None:
     """Address pools: what they may give out, and how much of it is in use."""
-    snapshot = _look(folder, None)
+    snapshot = _look(place, None, announcing=False)
     pools = snapshot.assignment.catalog.pools if snapshot.assignment.catalog is not None else ()
     if output in ("json", "yaml"):
         print_structure({"pools": [_pool_structure(snapshot, pool) for pool in pools]}, output)
@@ -164,17 +177,20 @@ def _in_effect(snapshot: Snapshot) -> Ledger:
 
 @click.command("explain", short_help="Why a Service has its address or waits, who announces it; or who has an address.")
 @click.argument("subject", metavar="[NAMESPACE/]NAME|ADDRESS")
-@cluster_option
+@place_options(writes=False)
 @class_option
 @output_option
-def explain_command(subject: str, folder: Path, load_balancer_class: str | None, output: str) -> None:
+def explain_command(subject: str, place: Place, load_balancer_class: str | None, output: str) -> None:
     """Why a Service has its address or waits, and which node announces it and why each other does not.
 
     The answer is the decision itself: the functions that the controller and the speakers use, asked
     for every pool and every node. NAMESPACE is "default" when left out. For an ADDRESS: who has it,
-    who announces it, and what a Service that asked for it would be told.
+    who announces it, and what a Service that asked for it would be told. Of an API server it is told,
+    too, which nodes say that they announce it.
     """
-    snapshot = _look(folder, load_balancer_class)
+    snapshot = _look(place, load_balancer_class)
+    if not snapshot.speakers_known and not isinstance(place, Path):
+        click.echo(f"note: {NO_LEASES.format(place.namespace)}", err=True)
     try:
         address = Address.parse(subject.removeprefix("[").removesuffix("]"))  # as it stands in a URL, too
     except AddressError as error:
@@ -183,24 +199,26 @@ def explain_command(subject: str, folder: Path, load_balancer_class: str | None,
                 raise  # it says how else to write that address
             text = f"{subject!r} is neither an address nor a Service's name"
             raise LbcoreError(f"{text}; write 192.0.2.1, 2001:db8::1 or [NAMESPACE/]NAME") from None
-        _explain_service(snapshot, ServiceKey.parse(subject), folder, output)
+        _explain_service(snapshot, ServiceKey.parse(subject), place, output)
     else:
         _explain_address(snapshot, address, output)
 
 
-def _explain_service(snapshot: Snapshot, key: ServiceKey, folder: Path, output: str) -> None:
+def _explain_service(snapshot: Snapshot, key: ServiceKey, place: Place, output: str) -> None:
     why = assignment.explain(snapshot.assignment, key)
     if why is None:
         known = ", ".join(str(each) for each in sorted(snapshot.assignment.services)[:5]) or "none"
-        raise LbcoreError(f"there is no Service {key} in {folder}; Services: {known}")
+        raise LbcoreError(f"there is no Service {key} in {place}; Services: {known}")
     who = announcement.explain(snapshot.announcement, key)
     why = evolve(why, pools=_pools_to_show(why, who))
     held = snapshot.assignment.services[key].held
     if output in ("json", "yaml"):
-        print_structure(_explanation(why, who, held), output)
+        print_structure(_explanation(why, who, held) | _announced(snapshot, key), output)
         return
-    _print_assignment(why, held)
+    _print_assignment(why, held, "folder" if isinstance(place, Path) else "cluster")
     _print_announcement(who)
+    if not isinstance(place, Path) and held:
+        _print_announced(snapshot, key)
 
 
 def _explain_address(snapshot: Snapshot, address: Address, output: str) -> None:
@@ -268,10 +286,41 @@ def _pools_to_show(why: PendingReason, who: Announcers) -> tuple[PoolVerdict, ..
     return tuple(verdict for verdict in why.pools if verdict.pool)
 
 
-def _print_assignment(why: PendingReason, held: tuple[Address, ...]) -> None:
+def _print_announced(snapshot: Snapshot, key: ServiceKey) -> None:
+    """What the speakers themselves say."""
+    rows = [
+        [each.node, each.protocol, ",".join(each.peers or each.interfaces) or "every usable interface"]
+        for each in snapshot.announced or ()
+        if each.service == key
+    ]
+    click.echo()
+    if rows:
+        print_table([Column("SPEAKER"), Column("SAYS IT ANNOUNCES BY"), Column("TO, OR ON", fold=True)], rows)
+    else:
+        click.echo("No speaker says that it announces it (ServiceL2Status, ServiceBGPStatus).")
+
+
+def _announced(snapshot: Snapshot, key: ServiceKey) -> dict[str, Any]:
+    if snapshot.announced is None:
+        return {}
+    return {
+        "announcedBy": [
+            {
+                "node": each.node,
+                "protocol": each.protocol,
+                "interfaces": list(each.interfaces),
+                "peers": list(each.peers),
+            }
+            for each in snapshot.announced
+            if each.service == key
+        ]
+    }
+
+
+def _print_assignment(why: PendingReason, held: tuple[Address, ...], where: str) -> None:
     click.echo(f"Service {why.key}: {_listed(held) or 'no address'}")
     if why.addresses and set(why.addresses) != set(held):
-        click.echo(f"  A controller would give it {_listed(why.addresses)} now; is one running on this folder?")
+        click.echo(f"  A controller would give it {_listed(why.addresses)} now; is one running on this {where}?")
     if why.refusal is not None:
         click.echo(f"  {why.refusal.reason.value}: {why.refusal.detail}")
     if why.pools:
@@ -321,9 +370,10 @@ def _explanation(why: PendingReason, who: Announcers, held: tuple[Address, ...])
     }
 
 
-def _look(folder: Path, load_balancer_class: str | None) -> Snapshot:
-    require_folder(folder)
-    snapshot = asyncio.run(take(folder, load_balancer_class))
+def _look(place: Place, load_balancer_class: str | None, *, announcing: bool = True) -> Snapshot:
+    if isinstance(place, Path):
+        require_folder(place)
+    snapshot = reading(lambda tell: take(place, load_balancer_class, tell, announcing=announcing))
     for refused in snapshot.refused:
         click.echo(f"warning: {refused.problem}", err=True)
     for problem in snapshot.assignment.configuration.problems:

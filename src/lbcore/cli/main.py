@@ -14,6 +14,7 @@ from lbcore.cli.convert import convert_group
 from lbcore.cli.crds import crds_command
 from lbcore.cli.doctor import doctor_command
 from lbcore.cli.ingress import ingress_command, render_command
+from lbcore.cli.options import PLUGIN
 from lbcore.cli.plan import plan_command
 from lbcore.cli.play import demo_command, lab_command
 from lbcore.cli.serve import controller_command, run_command, speaker_command
@@ -69,7 +70,7 @@ def main() -> None:
 
 def plugin() -> None:
     """The same as a plugin of kubectl, which finds it on PATH as `kubectl-lb`."""
-    _run("kubectl lb")
+    _run(PLUGIN)
 
 
 def _run(name: str) -> None:

@@ -17,10 +17,12 @@ from lbcore.daemons.observe import LEVELS
 from lbcore.errors import LbcoreError
 
 __all__ = [
+    "PLUGIN",
     "class_option",
     "cluster_option",
     "default_node",
     "default_runtime_dir",
+    "live_options",
     "log_options",
     "monitoring_options",
     "output_option",
@@ -29,6 +31,8 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+PLUGIN = "kubectl lb"  # what the command line is called where kubectl runs it
 
 
 def cluster_option(command: F) -> F:
@@ -45,21 +49,8 @@ def cluster_option(command: F) -> F:
     )(command)
 
 
-def place_options(*, writes: bool) -> Callable[[F], F]:
-    """`--cluster FOLDER`, or `--kubeconfig`, `--context` and the namespace of lbcore's own objects: given to the
-    command as `place`. `writes`: for daemons, whose `--namespace` has MetalLB's meaning.
-    """
-    namespace = "--namespace" if writes else "--system-namespace"
-    options = (
-        click.option(
-            "--cluster",
-            "folder",
-            envvar="LBCORE_CLUSTER",
-            show_envvar=True,
-            metavar="FOLDER",
-            type=click.Path(path_type=Path, file_okay=False),
-            help="Folder of YAML or JSON manifests instead of an API server; status is in FOLDER/.lbcore.",
-        ),
+def _access_options(namespace: str) -> tuple[Callable[[F], F], ...]:
+    return (
         click.option(
             "--kubeconfig",
             metavar="PATH",
@@ -75,6 +66,54 @@ def place_options(*, writes: bool) -> Callable[[F], F]:
             metavar="NAME",
             help="Where pools, advertisements and Leases are [default: the Pod's own, else metallb-system].",
         ),
+    )
+
+
+def live_options(command: F) -> F:
+    """`--kubeconfig`, `--context`, the namespace of lbcore's own objects, and that of manifests that name none.
+
+    The command gets `live`: the API server, or None where none was named; as a plugin of kubectl it is always one.
+    """
+
+    @functools.wraps(command)
+    def placed(
+        *args: Any, kubeconfig: Path | None, context: str | None, system_namespace: str | None, **others: Any
+    ) -> Any:
+        is_plugin = click.get_current_context().find_root().info_name == PLUGIN
+        live = None
+        if is_plugin or kubeconfig is not None or context is not None:
+            live = _place(None, kubeconfig, context, system_namespace)
+        return command(*args, live=live, **others)
+
+    decorated: Any = click.option(
+        "-n",
+        "--namespace",
+        default="default",
+        show_default=True,
+        metavar="NAME",
+        help="With an API server: where manifests belong that name no namespace.",
+    )(placed)
+    for option in reversed(_access_options("--system-namespace")):
+        decorated = option(decorated)
+    result: F = decorated
+    return result
+
+
+def place_options(*, writes: bool) -> Callable[[F], F]:
+    """`--cluster FOLDER`, or `--kubeconfig`, `--context` and the namespace of lbcore's own objects: given to the
+    command as `place`. `writes`: for daemons, whose `--namespace` has MetalLB's meaning.
+    """
+    options = (
+        click.option(
+            "--cluster",
+            "folder",
+            envvar="LBCORE_CLUSTER",
+            show_envvar=True,
+            metavar="FOLDER",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder of YAML or JSON manifests instead of an API server; status is in FOLDER/.lbcore.",
+        ),
+        *_access_options("--namespace" if writes else "--system-namespace"),
     )
 
     def decorate(command: F) -> F:

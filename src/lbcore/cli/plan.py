@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lbcore.adapters.kubernetes.documents import Ignored, Refused, read_text, unusable
+from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, read_text, unusable
+from lbcore.backends.kubernetes import Access
 from lbcore.backends.manifests import text_of
 from lbcore.backends.paths import manifests_in
-from lbcore.cli.options import class_option
+from lbcore.cli.manifests import Applying
+from lbcore.cli.options import class_option, live_options
+from lbcore.cli.progress import reading
 from lbcore.cli.show import Column, print_structure, print_table
 from lbcore.daemons.planning import Plan, PlannedService, World, plan
-from lbcore.daemons.snapshot import list_folder
+from lbcore.daemons.snapshot import NO_LEASES, list_cluster, list_folder
 from lbcore.errors import ManifestError
 from lbcore.events import ConfigSeen, Event, NodeSeen
 
@@ -26,7 +29,8 @@ _UNREADABLE = 2
 
 
 @click.command("plan", short_help="What an edit of the cluster would do to addresses.")
-@click.argument("states", metavar="STATE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("states", metavar="[STATE...]", nargs=-1, type=click.Path(path_type=Path))
+@live_options
 @click.option("--speakers", metavar="NODE,...", help="Nodes with a living speaker [default: every Node].")
 @class_option
 @click.option(
@@ -37,7 +41,14 @@ _UNREADABLE = 2
     show_default=True,
     help="table is for people; json and yaml for scripts.",
 )
-def plan_command(states: tuple[Path, ...], speakers: str | None, load_balancer_class: str | None, output: str) -> None:
+def plan_command(
+    states: tuple[Path, ...],
+    live: Access | None,
+    namespace: str,
+    speakers: str | None,
+    load_balancer_class: str | None,
+    output: str,
+) -> None:
     """What would happen to Services' addresses if the cluster looked like STATE.
 
     A STATE is a folder or file of manifests: the whole cluster at one moment. With several, each
@@ -45,19 +56,28 @@ def plan_command(states: tuple[Path, ...], speakers: str | None, load_balancer_c
     an edit would do. A Service's own status.loadBalancer counts as held; a Service that is absent was
     deleted; configuration that is not valid leaves the last valid one in force.
 
+    With --kubeconfig or --context (as `kubectl lb plan` without either) the first state is what the
+    API server has, and each STATE is applied to it: what `kubectl apply -f STATE` would bring. It is
+    only read; what a STATE does not name stays. Speakers are those that live [see --speakers].
+
     Exit status: 0 if no address is lost, moved or waited for; 1 if one is; 2 if a STATE cannot be read, or
     a document in it is no manifest at all, so that nobody knows what it would have done.
     """
-    worlds = []
-    for state in states:
-        try:
-            worlds.append(World.of(_read(state)))
-        except OSError as error:
-            click.echo(f"lbcore: cannot read {error.filename or state}: {error.strerror or error}", err=True)
-            sys.exit(_UNREADABLE)
+    if not states and live is None:
+        raise click.UsageError("what is to be planned? Name a STATE, or an API server (--kubeconfig PATH)")
     named = [name.strip() for name in speakers.split(",") if name.strip()] if speakers is not None else None
+    try:
+        if live is None:
+            worlds = [World.of(_read(state)) for state in states]
+        else:
+            worlds, living = _live_worlds(live, namespace, states)
+            named = living if named is None else named
+    except OSError as error:
+        click.echo(f"lbcore: cannot read {error.filename or states[0]}: {error.strerror or error}", err=True)
+        sys.exit(_UNREADABLE)
     found = plan(worlds, load_balancer_class=load_balancer_class, speakers=named)
-    for text in [*_empty_ones(states, worlds), *_unknown_nodes(named, worlds[-1])]:
+    empty = _empty_ones(states, worlds) if live is None else ()
+    for text in [*empty, *_unknown_nodes(named if speakers is not None else None, worlds[-1])]:
         click.echo(f"warning: {text}", err=True)
     if output == "table":
         _print(found)
@@ -67,6 +87,20 @@ def plan_command(states: tuple[Path, ...], speakers: str | None, load_balancer_c
         click.echo("lbcore: a document is no manifest at all (see the problems), so this may not be all", err=True)
         sys.exit(_UNREADABLE)
     sys.exit(0 if found.is_harmless else 1)
+
+
+def _live_worlds(live: Access, namespace: str, states: Sequence[Path]) -> tuple[list[World], list[str] | None]:
+    """What an API server has, and that after each state was applied; and the nodes whose speaker lives."""
+    cluster = reading(lambda tell: list_cluster(live, tell))
+    worlds = [World.of(cluster.events)]
+    for state in states:
+        found = [entry for _, entry in Applying(live, cluster.listing, namespace).entries_in(state)]
+        if not found:
+            click.echo(f"warning: {state} holds no objects; is it the right path?", err=True)
+        worlds.append(worlds[-1].changed_by(World.of(_events(found))))
+    if cluster.members is None:
+        click.echo(f"note: {NO_LEASES.format(live.namespace)}", err=True)
+    return worlds, None if cluster.members is None else sorted(cluster.members)
 
 
 def _empty_ones(states: Sequence[Path], worlds: Sequence[World]) -> Iterator[str]:
@@ -99,6 +133,10 @@ def _read(state: Path) -> list[Event]:
         entries = read_text(text_of(state, state.name), state.name)
     except ManifestError as error:
         return [unusable(error.problem).event]
+    return _events(entries)
+
+
+def _events(entries: Iterable[Seen | Ignored | Refused]) -> list[Event]:
     return [entry.event if isinstance(entry, Refused) else entry for entry in entries if not isinstance(entry, Ignored)]
 
 

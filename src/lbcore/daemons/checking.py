@@ -6,7 +6,7 @@ no pool could ever grant, and an object that two documents define.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, parse_json_chunk, read_chunk
 from lbcore.adapters.kubernetes.text import Chunk, TextError, parse, parse_json, split
@@ -32,15 +32,24 @@ Entry = tuple[str, Seen | Ignored | Refused]
 """A document's source (a file, with the document's number where it has several), and what was read of it."""
 
 
-def entries_of(text: str, name: str) -> Iterator[Entry]:
-    """What the documents of a text hold; `name` is its file's, whose suffix tells JSON from YAML."""
+def _as_it_is(document: object) -> object:
+    return document
+
+
+def entries_of(text: str, name: str, placed: Callable[[object], object] = _as_it_is) -> Iterator[Entry]:
+    """What the documents of a text hold; `name` is its file's, whose suffix tells JSON from YAML.
+
+    `placed` gives what a document becomes where it is put, before it is read.
+    """
     if name.endswith(".json") or (not name.endswith((".yaml", ".yml")) and _is_json(text)):
-        yield from ((name, entry) for entry in read_chunk(Chunk(1, 1, text), name, parse_json_chunk))
+        entries = read_chunk(Chunk(1, 1, text), name, lambda chunk: [placed(each) for each in parse_json_chunk(chunk)])
+        yield from ((name, entry) for entry in entries)
         return
     chunks = list(split(text))
     for chunk in chunks:
         source = name if len(chunks) == 1 else f"{name}#{chunk.number}"
-        yield from ((source, entry) for entry in read_chunk(chunk, source, parse))
+        entries = read_chunk(chunk, source, lambda chunk: [placed(each) for each in parse(chunk)])
+        yield from ((source, entry) for entry in entries)
 
 
 def _is_json(text: str) -> bool:

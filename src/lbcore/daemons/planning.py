@@ -83,6 +83,12 @@ class World:
                 problems.append(event.problem)
         return cls(seen=seen, problems=tuple(problems))
 
+    def changed_by(self, other: World) -> World:
+        """The same world after the objects of another were applied to it: what that does not tell of stays."""
+        told = {_object_of(event) for event in other.seen.values()}
+        kept = tuple(problem for problem in self.problems if problem.object not in told)
+        return World(seen={**self.seen, **other.seen}, problems=(*kept, *other.problems))
+
 
 @frozen(kw_only=True)
 class PlannedService:

@@ -3,34 +3,85 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from lbcore import announcement, assignment, routing
-from lbcore.announcement import AnnouncementSettings, AnnouncementState
+from lbcore.adapters.kubernetes.announced import Announced
+from lbcore.adapters.kubernetes.documents import Ignored, Refused
+from lbcore.announcement import AnnouncementSettings, AnnouncementState, NotAnnounced
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.files import FilesCluster
+from lbcore.backends.kubernetes import Access
+from lbcore.backends.kubernetes.listing import Listing, Reader
 from lbcore.backends.members import MemberFolder
 from lbcore.backends.statuses import STATUS_FOLDER
 from lbcore.daemons.planning import settle
-from lbcore.events import Event, Kind, LinksSeen, Listed, ManifestRefused, MembersSeen
+from lbcore.events import Event, Kind, LinksSeen, Listed, ManifestRefused, MembersSeen, NodeSeen
 from lbcore.intents import Intent
+from lbcore.model import ServiceKey
 from lbcore.routing import RoutingSettings, RoutingState
+from lbcore.verdicts import Reason
 
-__all__ = ["Snapshot", "list_folder", "list_routing", "member_folder", "take"]
+__all__ = [
+    "NO_LEASES",
+    "LiveCluster",
+    "Snapshot",
+    "list_cluster",
+    "list_folder",
+    "list_routing",
+    "member_folder",
+    "take",
+]
 
+NO_LEASES = (
+    "no speaker keeps a Lease in namespace {} (they gossip, or none runs); every Node counts as one with a speaker"
+)
 _WATCH = 0.25  # seconds between two looks at the member records: a living speaker writes every 0.1 s
 _KINDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.NAMESPACES, Kind.CONFIG})
 
 
 @frozen(kw_only=True)
 class Snapshot:
-    """What a controller and a speaker would know now, and the manifests that could not be read."""
+    """What a controller and a speaker would know now, and the manifests that could not be read.
+
+    `announced` is what the speakers of an API server say that they do (None: a folder, where none says so), and
+    `speakers_known` whether it tells which live (else every Node counts as one with a speaker).
+    """
 
     assignment: AssignmentState
     announcement: AnnouncementState
     refused: tuple[ManifestRefused, ...]
+    announced: tuple[Announced, ...] | None = None
+    speakers_known: bool = True
+
+    def announcers(self, key: ServiceKey) -> tuple[str, ...]:
+        """The nodes that announce a Service, those of Layer 2 first: as they say, or as they are to."""
+        if self.announced is not None:
+            return tuple(dict.fromkeys(each.node for each in self.announced if each.service == key))
+        found = announcement.explain(self.announcement, key)
+        parts = () if found is None or isinstance(found, NotAnnounced) else found
+        layer2 = [each.node for _, verdicts in parts for each in verdicts if each.reason is Reason.OK]
+        bgp = [node for _, nodes in announcement.bgp_announcers(self.announcement, key) for node in nodes]
+        return tuple(dict.fromkeys([*layer2, *bgp]))
+
+
+@frozen(kw_only=True)
+class LiveCluster:
+    """What an API server has, its objects as events and as they came; `members` None: no speaker keeps a Lease."""
+
+    listing: Listing
+    members: frozenset[str] | None
+    announced: tuple[Announced, ...]
+
+    @property
+    def events(self) -> list[Event]:
+        """Its first list."""
+        entries = (each for each in self.listing.entries() if not isinstance(each, Ignored))
+        seen: list[Event] = [each.event if isinstance(each, Refused) else each for each in entries]
+        return [*seen, *(Listed(kind) for kind in sorted(_KINDS, key=lambda kind: kind.value))]
 
 
 def member_folder(folder: Path) -> Path:
@@ -38,9 +89,44 @@ def member_folder(folder: Path) -> Path:
     return folder / STATUS_FOLDER / "members"
 
 
-async def take(folder: Path, load_balancer_class: str | None = None) -> Snapshot:
-    """Read a folder once, see which speakers live, and let both brains think it through."""
-    members, events = await asyncio.gather(_living(folder), list_folder(folder))
+def _tell_nobody(_kind: str, _count: int) -> None:
+    """Progress that nobody waits for."""
+
+
+async def list_cluster(
+    access: Access, tell: Callable[[str, int], None] = _tell_nobody, *, announcing: bool = True
+) -> LiveCluster:
+    """One list of each kind; with `announcing` also what who announces depends on. Raises `LbcoreError`."""
+    async with Reader(access, tell=tell) as reader:
+        listing = await reader.objects(_KINDS if announcing else assignment.NEEDS)
+        if not announcing:
+            return LiveCluster(listing=listing, members=frozenset(), announced=())
+        return LiveCluster(listing=listing, members=await reader.living(), announced=await reader.announced())
+
+
+async def take(
+    place: Path | Access,
+    load_balancer_class: str | None = None,
+    tell: Callable[[str, int], None] = _tell_nobody,
+    *,
+    announcing: bool = True,
+) -> Snapshot:
+    """Read a cluster once, see which speakers live, and let both brains think it through. Raises `LbcoreError`.
+
+    Without `announcing` less is asked of an API server, and who announces is not known of it.
+    """
+    if isinstance(place, Path):
+        members, events = await asyncio.gather(_living(place), list_folder(place))
+        return _snapshot(events, members, load_balancer_class)
+    live = await list_cluster(place, tell, announcing=announcing)
+    events = live.events
+    nodes = frozenset(event.node.name for event in events if isinstance(event, NodeSeen))
+    snapshot = _snapshot(events, nodes if live.members is None else live.members, load_balancer_class)
+    return evolve(snapshot, announced=live.announced, speakers_known=live.members is not None)
+
+
+def _snapshot(events: Iterable[Event], members: frozenset[str], load_balancer_class: str | None) -> Snapshot:
+    events = list(events)
     chosen = AnnouncementSettings(node="", load_balancer_class=load_balancer_class)
     others: list[Event] = [LinksSeen(()), MembersSeen(members), Listed(Kind.LINKS), Listed(Kind.MEMBERS)]
     return Snapshot(

@@ -15,6 +15,7 @@ from attrs import field, frozen
 from lbcore.events import Kind
 
 __all__ = [
+    "ANNOUNCED",
     "LEASES",
     "RESOURCES",
     "SPEAKERS",
@@ -253,6 +254,21 @@ RESOURCES: tuple[ApiResource, ...] = (
     ApiResource(kind=Kind.SECRETS, group="", version="v1", name="Secret", plural="secrets", shape=_Secret),
     _networking(Kind.INGRESS_CLASSES, "IngressClass", "ingressclasses"),
     _networking(Kind.INGRESSES, "Ingress", "ingresses"),
+)
+
+# What speakers tell of who announces what; MetalLB's own speakers do, too.
+ANNOUNCED = tuple(
+    ApiResource(
+        kind=Kind.SERVICES,
+        group="metallb.io",
+        version="v1beta1",
+        name=name,
+        plural=plural,
+        in_namespace=True,
+        optional=True,
+        shape=_Wish,
+    )
+    for name, plural in (("ServiceL2Status", "servicel2statuses"), ("ServiceBGPStatus", "servicebgpstatuses"))
 )
 
 SPEAKER_LABEL = "lbcore.io/speaker"

@@ -31,11 +31,14 @@ Query = Sequence[tuple[str, str]]
 
 @frozen(kw_only=True)
 class Answer:
-    """What the server said; `setback` for a status that is no success, or for none at all."""
+    """What the server said; `setback` for a status that is no success, or for none at all. `date` is the time by its
+    own clock, as HTTP has it.
+    """
 
     status: int
     body: bytes = b""
     setback: Setback | None = None
+    date: str = ""
 
     def document(self) -> dict[str, Any]:
         """The JSON object in it; an empty one where there is none."""
@@ -145,7 +148,7 @@ class Client:
 
 def _answer(response: aiohttp.ClientResponse, body: bytes) -> Answer:
     if response.status < 300:
-        return Answer(status=response.status, body=body)
+        return Answer(status=response.status, body=body, date=response.headers.get("Date", ""))
     said = Answer(status=response.status, body=body).document().get("message") or response.reason or ""
     setback = Setback(
         status=response.status,
