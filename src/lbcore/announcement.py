@@ -18,6 +18,7 @@ from lbcore.advertising import Speakers, bgp_verdicts
 from lbcore.bgp import BGPPeer
 from lbcore.brain import Step
 from lbcore.config import Configuration, L2Advertisement, Pool
+from lbcore.draining import drained_nodes
 from lbcore.election import (
     Election,
     Electorate,
@@ -34,6 +35,7 @@ from lbcore.events import (
     Applied,
     ConfigGone,
     ConfigSeen,
+    DrainsSeen,
     Event,
     Failed,
     Kind,
@@ -99,7 +101,8 @@ class AnnouncementSettings:
 
     `node` is this node's name. `hand_over` is how many seconds a speaker that stops goes on
     answering while it waits to hear its successor. `effort` bounds one step, in hashes: a node's
-    rank costs one, a look at a Service about as much as `LOOK`. `config_quiet` and `config_patience`
+    rank costs one, a look at a Service about as much as `LOOK`. `drain_cordoned`: a node with
+    `spec.unschedulable` counts as drained. `config_quiet` and `config_patience`
     are the controller's: seconds without a change after which, and seconds after the first change at
     which at the latest, changed configuration is put in force.
     """
@@ -110,6 +113,7 @@ class AnnouncementSettings:
     exclusions: Exclusions = field(factory=Exclusions)
     hand_over: float = 2.0
     effort: int = 4000
+    drain_cordoned: bool = False
     config_quiet: float = 0.1
     config_patience: float = 1.0
 
@@ -154,6 +158,8 @@ class AnnouncementState:
     slices: Map[ServiceKey, Map[SliceKey, EndpointSlice]] = field(factory=Map)
     slice_owner: Map[SliceKey, ServiceKey] = field(factory=Map)
     nodes: Map[str, Node] = field(factory=Map)
+    marked: frozenset[str] = frozenset()  # nodes with a mark that they are drained
+    drained: frozenset[str] = frozenset()  # by a mark or by their Node
     members: frozenset[str] = frozenset()
     links: tuple[Link, ...] = ()
     electorates: Map[tuple[str, ...], Electorate] = field(factory=Map)
@@ -256,6 +262,9 @@ class _Turn:
                 self._see_nodes(state.nodes.set(node.name, node))
             case NodeGone(name) if name in state.nodes:
                 self._see_nodes(state.nodes.delete(name))
+            case DrainsSeen(names) if names != state.marked:
+                self.change(marked=names)
+                self._see_nodes(state.nodes)
             case ConfigSeen(document):
                 self._config_changed(state.configuration.seen(document))
             case ConfigGone(origin):
@@ -284,7 +293,7 @@ class _Turn:
                 others = state.members - {state.settings.node}
                 self.change(stop_at=self.now + (state.settings.hand_over if others else 0.0))
             case (
-                NodeGone() | AddressHeard() | Stopping() | Tick() | Applied() | Failed()
+                NodeGone() | DrainsSeen() | AddressHeard() | Stopping() | Tick() | Applied() | Failed()
                 | NamespaceSeen() | NamespaceGone() | ManifestRefused()
             ):  # fmt: skip
                 pass
@@ -327,7 +336,9 @@ class _Turn:
             self.change(work=self.state.work.touch(key))
 
     def _see_nodes(self, nodes: Map[str, Node]) -> None:
-        self.change(nodes=nodes, electorates=Map(), work=self.state.work.sweep(), peers_due=True)
+        cordons = self.state.settings.drain_cordoned
+        drained = drained_nodes(nodes.values(), self.state.marked, cordons=cordons)
+        self.change(nodes=nodes, drained=drained, electorates=Map(), work=self.state.work.sweep(), peers_due=True)
 
     def _set_peers(self) -> None:
         """Where a Node is, a speaker may be."""
@@ -473,11 +484,8 @@ class _Turn:
         known = self.state.electorates.get(names)
         if known is not None:
             return known
-        state = self.state
-        among = electorate(
-            adverts, state.nodes, state.members, ignore_exclude_label=state.settings.ignore_exclude_label
-        )
-        self.change(electorates=state.electorates.set(names, among))
+        among = _electorate(self.state, adverts)
+        self.change(electorates=self.state.electorates.set(names, among))
         return among
 
     def _keep_parts(self, key: ServiceKey, parts: tuple[_Part, ...]) -> None:
@@ -606,6 +614,11 @@ def _number(address: Address) -> tuple[int, int]:
 
 def _reach(state: AnnouncementState, key: ServiceKey) -> Reach:
     return reach_of(state.slices.get(key, Map[SliceKey, EndpointSlice]()).values())
+
+
+def _electorate(state: AnnouncementState, adverts: tuple[L2Advertisement, ...]) -> Electorate:
+    ignore = state.settings.ignore_exclude_label
+    return electorate(adverts, state.nodes, state.members, drained=state.drained, ignore_exclude_label=ignore)
 
 
 def _parts(state: AnnouncementState, service: Service) -> tuple[_Part, ...]:
@@ -739,12 +752,15 @@ def explain(
 def _node_verdicts(state: AnnouncementState, service: Service, part: _Part) -> Iterator[NodeVerdict]:
     ignore = state.settings.ignore_exclude_label
     reach = _reach(state, service.key)
-    among = electorate(part.adverts, state.nodes, state.members, ignore_exclude_label=ignore)
+    among = _electorate(state, part.adverts)
     local = restrict_to_endpoints(among, service, reach.nodes)
     order = rank(local.candidates, part.ranked_by, local.scores)
     for place, name in enumerate(order):
         if place == 0:
-            yield NodeVerdict(node=name, reason=Reason.OK, detail="announces it")
+            detail = "announces it" if name not in state.drained else "announces it though drained: no other node can"
+            yield NodeVerdict(node=name, reason=Reason.OK, detail=detail)
+        elif name in state.drained:
+            yield NodeVerdict(node=name, reason=Reason.NODE_DRAINED, detail=NODE_TEXTS[Reason.NODE_DRAINED])
         else:
             text = f"{order[0]} ranks before it; number {place + 1} of {len(order)} to take over"
             yield NodeVerdict(node=name, reason=Reason.NOT_ELECTED, detail=text)

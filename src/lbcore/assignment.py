@@ -26,6 +26,7 @@ from lbcore.events import (
     Applied,
     ConfigGone,
     ConfigSeen,
+    DrainsSeen,
     Event,
     Failed,
     Kind,
@@ -261,7 +262,7 @@ class _Turn:
             case (
                 LeadershipSeen()
                 | NamespaceGone() | Applied() | Failed() | Tick() | Stopping() | ManifestRefused() | PeerSeen()
-                | SliceSeen() | SliceGone() | NodeSeen() | NodeGone()
+                | SliceSeen() | SliceGone() | NodeSeen() | NodeGone() | DrainsSeen()
                 | MembersSeen() | LinksSeen() | AnsweringSeen() | AddressHeard()
             ):  # fmt: skip
                 pass

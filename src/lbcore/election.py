@@ -31,13 +31,17 @@ __all__ = [
 ]
 
 EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
+_LAST = 1 << 40  # above every sum of preferences, whose weights are 100 at most: this much less, and a node is last
 
 Rank = tuple[int, bytes]  # (minus the preference, digest): the lowest wins
 
 
 @frozen
 class Electorate:
-    """The nodes that may be elected, and the preference score of those that have one."""
+    """The nodes that may be elected, and the preference score of those that have one.
+
+    A drained node has a score below all others: it is elected where nobody else may be, and only there.
+    """
 
     candidates: frozenset[str] = frozenset()
     scores: Map[str, int] = field(factory=Map)
@@ -98,20 +102,24 @@ def electorate(
     nodes: Mapping[str, Node],
     members: frozenset[str],
     *,
+    drained: frozenset[str] = frozenset(),
     ignore_exclude_label: bool = False,
 ) -> Electorate:
     """Every node that `judge_node` lets in, with the sum of the weights of the preferences it meets.
 
-    A preference counts only in an advertisement whose node selectors let the node in.
+    A preference counts only in an advertisement whose node selectors let the node in. `drained` nodes come last.
     """
     candidates = frozenset(
         name
         for name in members
         if judge_node(name, adverts, nodes, members, ignore_exclude_label=ignore_exclude_label).reason is Reason.OK
     )
-    if not any(advert.preferred_nodes for advert in adverts):
+    leaving = candidates & drained
+    if not leaving and not any(advert.preferred_nodes for advert in adverts):
         return Electorate(candidates)
     scores = {name: sum(_score(advert, nodes.get(name)) for advert in adverts) for name in candidates}
+    for name in leaving:
+        scores[name] -= _LAST
     return Electorate(candidates, Map({name: score for name, score in scores.items() if score}))
 
 

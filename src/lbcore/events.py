@@ -27,6 +27,7 @@ __all__ = [
     "ConfigMapGone",
     "ConfigMapSeen",
     "ConfigSeen",
+    "DrainsSeen",
     "Event",
     "Failed",
     "IngressClassGone",
@@ -143,6 +144,18 @@ class NodeGone:
     def subject(self) -> tuple[str, str]:
         """The Node."""
         return ("node", self.name)
+
+
+@frozen
+class DrainsSeen:
+    """The nodes that are drained by a mark of their own, beside those whose Node says so."""
+
+    names: frozenset[str]
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one set of marks."""
+        return ("drains", "")
 
 
 @frozen
@@ -462,6 +475,7 @@ Event = (
     | SliceGone
     | NodeSeen
     | NodeGone
+    | DrainsSeen
     | NamespaceSeen
     | NamespaceGone
     | ConfigSeen

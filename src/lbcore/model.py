@@ -15,6 +15,7 @@ from immutables import Map
 from lbcore.addresses import Address, Family
 
 __all__ = [
+    "DRAIN_ANNOTATION",
     "Endpoint",
     "EndpointPort",
     "EndpointSlice",
@@ -34,6 +35,8 @@ __all__ = [
     "TrafficPolicy",
     "matches_any",
 ]
+
+DRAIN_ANNOTATION = "lbcore.io/drain"  # of a Node, with any value but "false"
 
 Labels = Map[str, str]
 
@@ -264,12 +267,17 @@ class EndpointSlice:
 
 @frozen(kw_only=True)
 class Node:
-    """A Node: labels, the condition `NetworkUnavailable`, and its addresses in the cluster, sorted."""
+    """A Node: labels, the condition `NetworkUnavailable`, and its addresses in the cluster, sorted.
+
+    `drained` is the annotation `lbcore.io/drain`, `cordoned` is `spec.unschedulable`.
+    """
 
     name: str
     labels: Labels = field(factory=Map, converter=_labels)
     network_unavailable: bool = False
     addresses: tuple[Address, ...] = ()
+    drained: bool = False
+    cordoned: bool = False
 
 
 @frozen(kw_only=True)

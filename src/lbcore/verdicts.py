@@ -53,6 +53,7 @@ class Reason(Enum):
     NODE_UNKNOWN = "NodeUnknown"
     NODE_EXCLUDED = "NodeExcluded"
     NODE_NETWORK_UNAVAILABLE = "NodeNetworkUnavailable"
+    NODE_DRAINED = "NodeDrained"
     NOT_A_MEMBER = "NotAMember"
     NOT_ELECTED = "NotElected"
     NO_INTERFACE = "NoInterface"
@@ -69,6 +70,7 @@ NODE_TEXTS: Mapping[Reason, str] = {
     Reason.NODE_NETWORK_UNAVAILABLE: (
         "the node's condition NetworkUnavailable is True; mend its network, and the network plugin takes that back"
     ),
+    Reason.NODE_DRAINED: "the node is drained and serves only what no other node can; `lbcore undrain` ends that",
     Reason.NO_LOCAL_ENDPOINTS: (
         "externalTrafficPolicy is Local, and no usable endpoint is on this node; run a Pod there, or set Cluster"
     ),

@@ -194,6 +194,25 @@ def test_a_list_is_unfolded_into_what_is_read_and_what_is_not() -> None:
     assert "EndpointSlices" in deployment.note
 
 
+@pytest.mark.parametrize(
+    ("annotations", "unschedulable", "expected"),
+    [
+        ({}, None, (False, False)),
+        ({"lbcore.io/drain": "2026-01-01T00:00:00Z"}, None, (True, False)),
+        ({"lbcore.io/drain": ""}, True, (True, True)),
+        ({"lbcore.io/drain": "false", "other": "true"}, False, (False, False)),
+    ],
+)
+def test_a_node_is_drained_by_an_annotation_and_cordoned_by_its_spec(
+    annotations: dict[str, str], unschedulable: bool | None, expected: tuple[bool, bool]
+) -> None:
+    spec = {} if unschedulable is None else {"unschedulable": unschedulable}
+    metadata = {"name": "a", "annotations": annotations}
+    seen = read({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec}, "")
+    assert isinstance(seen, NodeSeen)
+    assert expected == (seen.node.drained, seen.node.cordoned)
+
+
 @pytest.mark.parametrize(("status", "unavailable"), [("True", True), ("False", False), ("Unknown", False)])
 def test_a_node_lacks_its_network_only_when_its_condition_says_so(status: str, unavailable: bool) -> None:
     conditions = [{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": status}]

@@ -22,13 +22,14 @@ from lbcore.addresses import Address
 from lbcore.backends.files import FilesCluster
 from lbcore.backends.folder import GRACE_EMPTIED, GRACE_VANISHED, FolderReader
 from lbcore.backends.manifests import MOST_BYTES, Manifest, signature_of
-from lbcore.backends.statuses import MOST_EVENT_BYTES
+from lbcore.backends.statuses import MOST_EVENT_BYTES, StatusWriter, UnsafeNameError
 from lbcore.config import Config, L2Advertisement, Pool
 from lbcore.errors import Problem
 from lbcore.events import (
     Applied,
     ConfigGone,
     ConfigSeen,
+    DrainsSeen,
     Event,
     Failed,
     Kind,
@@ -113,6 +114,29 @@ def test_a_folder_named_as_changed_is_looked_into(looker: Looker) -> None:
     assert ["web"] == names(looker.look(looker.folder / "sub"))
     (looker.folder / "sub").rename(looker.folder / ".away")
     assert [ServiceGone(WEB)] == looker.look(looker.folder / "sub") + looker.look(after=1)
+
+
+def test_marks_of_drained_nodes_are_told_before_the_folder_counts_as_listed_and_when_they_change(
+    looker: Looker,
+) -> None:
+    writer = StatusWriter(looker.folder)
+    assert (True, False) == (writer.drain("n1"), writer.drain("n1"))
+    looker.write(".lbcore/drained/.n2.tmp", "")
+    assert [DrainsSeen(frozenset({"n1"}))] == looker.look()
+    assert [] == looker.look()
+    mark = looker.folder / ".lbcore" / "drained" / "n3"
+    assert writer.drain("n3")
+    assert [DrainsSeen(frozenset({"n1", "n3"}))] == looker.look(mark)
+    assert (True, False) == (writer.undrain("n3"), writer.undrain("n3"))
+    assert [DrainsSeen(frozenset({"n1"}))] == looker.look(mark)
+    with pytest.raises(UnsafeNameError):
+        writer.drain("../n4")
+
+
+def test_who_wants_no_nodes_hears_of_no_marks(tmp_path: Path) -> None:
+    StatusWriter(tmp_path).drain("n1")
+    reader = FolderReader(tmp_path, frozenset({Kind.SERVICES}), lambda _: None)
+    assert [] == list(reader.look(0.0))
 
 
 def test_a_look_without_a_change_tells_nothing(looker: Looker) -> None:

@@ -134,7 +134,8 @@ class Facts:
         return min((each.held[0] for each in sharers), default=service.held[0])
 
     def winner(self, service: Service, address: Address, adverts: list[L2Advertisement]) -> str | None:
-        def order(name: str) -> tuple[int, bytes]:
+        def order(name: str) -> tuple[bool, int, bytes]:
+            drained = name in self.nodes and self.nodes[name].drained
             labels = self.nodes[name].labels if name in self.nodes else {}
             met = [
                 preferred.weight
@@ -143,7 +144,7 @@ class Facts:
                 for preferred in advert.preferred_nodes
                 if preferred.preference.matches(labels)
             ]
-            return -sum(met), sha256(f"{name}#{self.ranked_by(service, address)}".encode()).digest()
+            return drained, -sum(met), sha256(f"{name}#{self.ranked_by(service, address)}".encode()).digest()
 
         return min(self.candidates(service, adverts), key=order, default=None)
 
@@ -203,6 +204,7 @@ def node_named(names: Iterable[str]) -> st.SearchStrategy[Node]:
         name=st.sampled_from([*names]),
         labels=st.sampled_from([*zones, *zones, *zones, *zones, {}, {EXCLUDE: ""}]),
         network_unavailable=st.sampled_from([*[False] * 9, True]),
+        drained=st.sampled_from([*[False] * 4, True]),
     )
 
 

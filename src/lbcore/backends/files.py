@@ -17,7 +17,7 @@ from pathlib import Path
 from lbcore.adapters.kubernetes.changes import OBJECT_KINDS, only_objects
 from lbcore.adapters.kubernetes.documents import Ignored
 from lbcore.backends.folder import FolderReader
-from lbcore.backends.statuses import STATUS_FOLDER, StatusWriter, UnsafeNameError, is_lasting
+from lbcore.backends.statuses import DRAINED, STATUS_FOLDER, StatusWriter, UnsafeNameError, is_lasting
 from lbcore.backends.watch import FolderWatch
 from lbcore.events import Applied, Event, Failed, Kind, Listed, ServiceGone
 from lbcore.intents import Intent, RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
@@ -208,15 +208,15 @@ def _time_left(moment: float | None) -> float | None:
 
 def _is_interesting(root: Path) -> Callable[[str], bool]:
     """Whether a change of a path can change what a source tells: of all in `.lbcore`, only the
-    statuses of Services, and not the files that are about to be renamed to them; nothing else that
-    is hidden (`.git`, an editor's swap file) but `..data`, the link that turns when a mounted
-    ConfigMap changes.
+    statuses of Services and the marks of drained nodes, and not the files that are about to be
+    renamed to them; nothing else that is hidden (`.git`, an editor's swap file) but `..data`, the
+    link that turns when a mounted ConfigMap changes.
     """
     start = len(str(root)) + 1
-    services = f"{STATUS_FOLDER}/services/"
+    services, drained = f"{STATUS_FOLDER}/services/", f"{STATUS_FOLDER}/{DRAINED}/"
 
     def is_interesting(path: str) -> bool:
-        inside = path[start:].removeprefix(services)
+        inside = path[start:].removeprefix(services).removeprefix(drained)
         return not any(part[0:1] == "." and part[1:2] != "." for part in inside.split("/"))
 
     return is_interesting

@@ -22,9 +22,9 @@ import attrs
 from lbcore.adapters.kubernetes.changes import OBJECT_KINDS, gone, kind_of, kind_of_refused
 from lbcore.adapters.kubernetes.documents import Ignored, Seen
 from lbcore.backends.manifests import SUFFIXES, Manifest, Signature, signature_of
-from lbcore.backends.statuses import StatusReader
+from lbcore.backends.statuses import StatusReader, read_drained
 from lbcore.errors import Problem
-from lbcore.events import ConfigSeen, Event, Kind, ManifestRefused, ServiceSeen
+from lbcore.events import ConfigSeen, DrainsSeen, Event, Kind, ManifestRefused, ServiceSeen
 
 __all__ = ["FolderReader", "is_manifest"]
 
@@ -66,6 +66,7 @@ class FolderReader:
         self._twice: dict[Subject, list[Problem]] = {}
         self._touched: set[Subject] = set()
         self._trouble = ""
+        self._drained: frozenset[str] = frozenset()
         self.listed = False
 
     @property
@@ -108,6 +109,9 @@ class FolderReader:
         if Kind.SERVICES in self.kinds:
             yield from self._look_at_statuses(changed)
         yield from self._tell()
+        if Kind.NODES in self.kinds and self._drained != (drained := read_drained(Path(self._root))):
+            self._drained = drained
+            yield DrainsSeen(drained)
         self.listed = True
 
     # Finding files.

@@ -5,6 +5,7 @@
     peers/NODE/NAME.json           how a node's session with a BGPPeer is
     config.json                    the configuration in force, and what is wrong with a newer one
     events.jsonl                   what happened to which object, the newest last
+    drained/NODE                   a node that is drained, for as long as the file is there
 
 The users' own files are never written. Every file is written aside and renamed, so a reader sees
 the old or the new one, whole. Nothing is synced to the disk: a status lost with the power is worked
@@ -43,9 +44,19 @@ from lbcore.events import ManifestRefused
 from lbcore.intents import RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
 from lbcore.model import Service, ServiceKey
 
-__all__ = ["STATUS_FOLDER", "PeerDocument", "StatusReader", "StatusWriter", "UnsafeNameError", "read_peers"]
+__all__ = [
+    "DRAINED",
+    "STATUS_FOLDER",
+    "PeerDocument",
+    "StatusReader",
+    "StatusWriter",
+    "UnsafeNameError",
+    "read_drained",
+    "read_peers",
+]
 
 STATUS_FOLDER = ".lbcore"
+DRAINED = "drained"
 MOST_EVENT_BYTES = 1 << 20  # then events.jsonl becomes events.jsonl.1: some 5,000 events are kept at least
 MOST_STATUS_BYTES = 1 << 20  # of one Service; what we write has a few hundred
 BREATH = 200  # statuses between two chances for the caller to do something else: about 5 ms
@@ -216,6 +227,22 @@ class StatusWriter:
         for entry in _entries(str(self._folder / "peers" / _safe(node))):
             Path(entry.path).unlink(missing_ok=True)
 
+    def drain(self, node: str) -> bool:
+        """Mark a node as drained; whether that is news."""
+        path = self._folder / DRAINED / _safe(node)
+        if path.exists():
+            return False
+        self._write(path, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()).encode())
+        return True
+
+    def undrain(self, node: str) -> bool:
+        """Take the mark away; whether there was one."""
+        try:
+            (self._folder / DRAINED / _safe(node)).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
     def remove(self, key: ServiceKey) -> None:
         """Take away the status of a Service that is gone."""
         status_path(self._root, key).unlink(missing_ok=True)
@@ -234,6 +261,12 @@ class StatusWriter:
         except OSError:
             aside.unlink(missing_ok=True)
             raise
+
+
+def read_drained(root: Path) -> frozenset[str]:
+    """The nodes that are marked as drained."""
+    names = (entry.name for entry in _entries(str(root / STATUS_FOLDER / DRAINED)))
+    return frozenset(name for name in names if _SAFE.fullmatch(name))
 
 
 class PeerDocument(TypedDict):

@@ -22,6 +22,7 @@ from lbcore.cli.show import Column, age, print_structure, print_table
 from lbcore.config import Pool
 from lbcore.daemons.assembly import Place
 from lbcore.daemons.snapshot import NO_LEASES, Snapshot, take
+from lbcore.duties import Duty, duties
 from lbcore.errors import AddressError, LbcoreError
 from lbcore.ledger import Ledger
 from lbcore.model import Service, ServiceKey
@@ -30,9 +31,9 @@ from lbcore.verdicts import NodeVerdict, PoolVerdict, Reason
 __all__ = ["explain_command", "get_group"]
 
 
-@click.group("get", short_help="Services or pools, in the columns of kubectl.")
+@click.group("get", short_help="Services, pools, nodes or BGP peers, in the columns of kubectl.")
 def get_group() -> None:
-    """Show services, pools or BGP peers, in the columns of kubectl."""
+    """Show services, pools, nodes or BGP peers, in the columns of kubectl."""
 
 
 @get_group.command("services")
@@ -95,6 +96,36 @@ def _service_structure(snapshot: Snapshot, service: Service) -> dict[str, Any]:
         "ports": [{"port": port.number, "protocol": port.protocol} for port in service.ports],
         "reason": why.refusal.reason.value if why is not None and why.refusal is not None else None,
         "message": why.refusal.detail if why is not None and why.refusal is not None else None,
+    }
+
+
+@get_group.command("nodes", short_help="Nodes: who has a living speaker, who is drained, what each announces.")
+@place_options(writes=False)
+@class_option
+@output_option
+def get_nodes(place: Place, load_balancer_class: str | None, output: str) -> None:
+    """Nodes, whether a speaker lives there, whether they are drained, and how many addresses each is to announce."""
+    snapshot = _look(place, load_balancer_class)
+    nodes = duties(snapshot.announcement)
+    if output in ("json", "yaml"):
+        print_structure({"nodes": [_node_structure(each) for each in nodes]}, output)
+        return
+    columns = [Column("NAME"), Column("SPEAKER"), Column("DRAINED"), Column("LAYER2", right=True)]
+    columns += [Column("BGP", right=True)]
+    words = {True: "yes", False: "no"}
+    print_table(
+        columns,
+        [[each.node, words[each.lives], words[each.drained], str(each.layer2), str(each.bgp)] for each in nodes],
+    )
+
+
+def _node_structure(duty: Duty) -> dict[str, Any]:
+    return {
+        "name": duty.node,
+        "speaker": duty.lives,
+        "drained": duty.drained,
+        "layer2Addresses": duty.layer2,
+        "bgpAddresses": duty.bgp,
     }
 
 

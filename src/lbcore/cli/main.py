@@ -13,6 +13,7 @@ from lbcore.cli.check import check_command
 from lbcore.cli.convert import convert_group
 from lbcore.cli.crds import crds_command
 from lbcore.cli.doctor import doctor_command
+from lbcore.cli.drain import drain_command, undrain_command
 from lbcore.cli.ingress import ingress_command, render_command
 from lbcore.cli.options import PLUGIN
 from lbcore.cli.plan import plan_command
@@ -51,6 +52,8 @@ for command in (
     render_command,
     get_group,
     explain_command,
+    drain_command,
+    undrain_command,
     plan_command,
     check_command,
     convert_group,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from attrs import evolve
 
 from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, read_text, unusable
 from lbcore.backends.kubernetes import Access
@@ -32,6 +33,7 @@ _UNREADABLE = 2
 @click.argument("states", metavar="[STATE...]", nargs=-1, type=click.Path(path_type=Path))
 @live_options
 @click.option("--speakers", metavar="NODE,...", help="Nodes with a living speaker [default: every Node].")
+@click.option("--drained", metavar="NODE,...", help="Nodes that are drained in the last STATE, too.")
 @class_option
 @click.option(
     "-o",
@@ -46,6 +48,7 @@ def plan_command(
     live: Access | None,
     namespace: str,
     speakers: str | None,
+    drained: str | None,
     load_balancer_class: str | None,
     output: str,
 ) -> None:
@@ -65,7 +68,7 @@ def plan_command(
     """
     if not states and live is None:
         raise click.UsageError("what is to be planned? Name a STATE, or an API server (--kubeconfig PATH)")
-    named = [name.strip() for name in speakers.split(",") if name.strip()] if speakers is not None else None
+    named, leaving = _names(speakers), _names(drained)
     try:
         if live is None:
             worlds = [World.of(_read(state)) for state in states]
@@ -75,9 +78,11 @@ def plan_command(
     except OSError as error:
         click.echo(f"lbcore: cannot read {error.filename or states[0]}: {error.strerror or error}", err=True)
         sys.exit(_UNREADABLE)
+    worlds[-1] = evolve(worlds[-1], drained=worlds[-1].drained.union(leaving or ()))
     found = plan(worlds, load_balancer_class=load_balancer_class, speakers=named)
     empty = _empty_ones(states, worlds) if live is None else ()
-    for text in [*empty, *_unknown_nodes(named if speakers is not None else None, worlds[-1])]:
+    unknown = _unknown_nodes("--speakers", named if speakers is not None else None, worlds[-1])
+    for text in [*empty, *unknown, *_unknown_nodes("--drained", leaving, worlds[-1])]:
         click.echo(f"warning: {text}", err=True)
     if output == "table":
         _print(found)
@@ -109,11 +114,15 @@ def _empty_ones(states: Sequence[Path], worlds: Sequence[World]) -> Iterator[str
             yield f"{state} holds no objects, so that every Service counts as deleted there; is it the right path?"
 
 
-def _unknown_nodes(named: Sequence[str] | None, world: World) -> Iterator[str]:
+def _names(option: str | None) -> list[str] | None:
+    return [name.strip() for name in option.split(",") if name.strip()] if option is not None else None
+
+
+def _unknown_nodes(option: str, named: Sequence[str] | None, world: World) -> Iterator[str]:
     nodes = sorted(event.node.name for event in world.seen.values() if isinstance(event, NodeSeen))
     unknown = [name for name in named or () if name not in nodes]
     if nodes and unknown:
-        yield f"--speakers: there is no Node {', '.join(unknown)}; Nodes: {', '.join(nodes[:10])}"
+        yield f"{option}: there is no Node {', '.join(unknown)}; Nodes: {', '.join(nodes[:10])}"
 
 
 def _is_whole(world: World) -> bool:

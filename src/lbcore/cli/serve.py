@@ -88,6 +88,11 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
             is_flag=True,
             help="Announce from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers too.",
         ),
+        click.option(
+            "--drain-cordoned",
+            is_flag=True,
+            help="Treat cordoned nodes (kubectl cordon, kubectl drain) as drained; the same on all speakers.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -132,6 +137,7 @@ def speaker_command(
     link_backend: str,
     refresh: float,
     ignore_exclude_lb: bool,
+    drain_cordoned: bool,
     gossip: GossipSettings | None,
     load_balancer_class: str | None,
     metrics_port: int,
@@ -146,7 +152,7 @@ def speaker_command(
     pools are announced.
     """
     threshold = configure_logging(json=log_format == "json", level=log_level)
-    settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
+    settings = _announcement_settings(node, exclude, ignore_exclude_lb, drain_cordoned, load_balancer_class)
     daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip)
     _run(daemons, threshold, metrics_host, metrics_port)
 
@@ -166,6 +172,7 @@ def run_command(
     link_backend: str,
     refresh: float,
     ignore_exclude_lb: bool,
+    drain_cordoned: bool,
     gossip: GossipSettings | None,
     load_balancer_class: str | None,
     metrics_port: int,
@@ -175,13 +182,17 @@ def run_command(
 ) -> None:
     """Controller and speaker in one, for a single machine."""
     threshold = configure_logging(json=log_format == "json", level=log_level)
-    settings = _announcement_settings(node, exclude, ignore_exclude_lb, load_balancer_class)
+    settings = _announcement_settings(node, exclude, ignore_exclude_lb, drain_cordoned, load_balancer_class)
     speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip)
     _run(_controller(place, load_balancer_class).and_(speaker), threshold, metrics_host, metrics_port)
 
 
 def _announcement_settings(
-    node: str | None, exclude: tuple[str, ...], ignore_exclude_lb: bool, load_balancer_class: str | None
+    node: str | None,
+    exclude: tuple[str, ...],
+    ignore_exclude_lb: bool,
+    drain_cordoned: bool,
+    load_balancer_class: str | None,
 ) -> AnnouncementSettings:
     for pattern in exclude:
         try:
@@ -194,6 +205,7 @@ def _announcement_settings(
         node=check_node_name(node or default_node()),
         load_balancer_class=load_balancer_class,
         ignore_exclude_label=ignore_exclude_lb,
+        drain_cordoned=drain_cordoned,
         exclusions=Exclusions(exclude or DEFAULT_EXCLUSIONS),
     )
 

@@ -24,6 +24,7 @@ from lbcore.events import (
     Applied,
     ConfigGone,
     ConfigSeen,
+    DrainsSeen,
     Event,
     Kind,
     LinksSeen,
@@ -70,24 +71,29 @@ class World:
 
     seen: Mapping[Subject, Seen]
     problems: tuple[Problem, ...] = ()
+    drained: frozenset[str] = frozenset()  # nodes with a mark, beside those whose Node says so
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> World:
         """The world that a source's list tells."""
         seen: dict[Subject, Seen] = {}
         problems = []
+        drained = frozenset[str]()
         for event in events:
             if isinstance(event, ServiceSeen | SliceSeen | NodeSeen | NamespaceSeen | ConfigSeen):
                 seen[event.subject] = event
             elif isinstance(event, ManifestRefused):
                 problems.append(event.problem)
-        return cls(seen=seen, problems=tuple(problems))
+            elif isinstance(event, DrainsSeen):
+                drained = event.names
+        return cls(seen=seen, problems=tuple(problems), drained=drained)
 
     def changed_by(self, other: World) -> World:
         """The same world after the objects of another were applied to it: what that does not tell of stays."""
         told = {_object_of(event) for event in other.seen.values()}
         kept = tuple(problem for problem in self.problems if problem.object not in told)
-        return World(seen={**self.seen, **other.seen}, problems=(*kept, *other.problems))
+        drained = self.drained | other.drained
+        return World(seen={**self.seen, **other.seen}, problems=(*kept, *other.problems), drained=drained)
 
 
 @frozen(kw_only=True)
@@ -201,7 +207,8 @@ class _Run:
         # Speakers live through every state, too: the configuration in force is the last that was valid.
         # They see the Services as the controller left them.
         links: list[Event] = [] if self._begun else [AnsweringSeen(()), LinksSeen(())]
-        events = [*gone, *links, self._members(), *_changed(self._shown, self._objects), *listed]
+        marks: list[Event] = [DrainsSeen(world.drained)]
+        events = [*gone, *links, *marks, self._members(), *_changed(self._shown, self._objects), *listed]
         self._speaker, _ = settle(announcement.step, self._speaker, events, lambda state: state.settled, now)
         self._shown = dict(self._objects)
         self._problems = (*world.problems, *self._controller.configuration.problems)

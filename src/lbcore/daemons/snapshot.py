@@ -29,6 +29,7 @@ __all__ = [
     "NO_LEASES",
     "LiveCluster",
     "Snapshot",
+    "known_nodes",
     "list_cluster",
     "list_folder",
     "list_routing",
@@ -167,6 +168,14 @@ async def list_folder(folder: Path, kinds: frozenset[Kind] = _KINDS) -> list[Eve
     finally:
         await source.aclose()
     return events
+
+
+def known_nodes(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of a folder's Nodes, and of those that their manifest drains."""
+    nodes = [
+        event.node for event in asyncio.run(list_folder(folder, frozenset({Kind.NODES}))) if isinstance(event, NodeSeen)
+    ]
+    return frozenset(node.name for node in nodes), frozenset(node.name for node in nodes if node.drained)
 
 
 async def _living(folder: Path) -> frozenset[str]:

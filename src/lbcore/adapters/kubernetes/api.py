@@ -85,8 +85,13 @@ class _NodeStatus(TypedDict, total=False):
     addresses: Any
 
 
+class _NodeSpec(TypedDict, total=False):
+    unschedulable: Any
+
+
 class _Node(TypedDict, total=False):
-    metadata: _Labelled
+    metadata: _Metadata
+    spec: _NodeSpec
     status: _NodeStatus
 
 

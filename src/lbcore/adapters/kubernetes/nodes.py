@@ -1,4 +1,4 @@
-"""Node and Namespace (core/v1) -> `Node` and `Namespace`: their labels, and whether a node has its network.
+"""Node and Namespace (core/v1) -> `Node` and `Namespace`: their labels, whether a node has its network or is drained.
 
 Two labels that every object of a real cluster carries are added where a manifest leaves them out,
 because selectors rely on them: the API server sets `kubernetes.io/metadata.name` on a Namespace,
@@ -10,7 +10,7 @@ from __future__ import annotations
 from lbcore.adapters.kubernetes.fields import Fields
 from lbcore.addresses import Address
 from lbcore.errors import AddressError
-from lbcore.model import Labels, Namespace, Node
+from lbcore.model import DRAIN_ANNOTATION, Labels, Namespace, Node
 
 __all__ = ["read_namespace", "read_node"]
 
@@ -19,7 +19,7 @@ NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 
 def read_node(document: Fields, name: str) -> Node:
-    """The Node in a document: its condition `NetworkUnavailable`, and its addresses of type `InternalIP`.
+    """The Node in a document: its condition `NetworkUnavailable`, its addresses of type `InternalIP`, its drain marks.
 
     An address that is none is passed over: the kubelet writes them, and nobody who reads our log could mend it.
     """
@@ -37,7 +37,14 @@ def read_node(document: Fields, name: str) -> Node:
         labels=_labels(document, HOSTNAME, name),
         network_unavailable=unavailable,
         addresses=tuple(sorted(addresses)),
+        drained=_is_drained(document.child("metadata")),
+        cordoned=document.child("spec").flag("unschedulable", default=False),
     )
+
+
+def _is_drained(metadata: Fields) -> bool:
+    """Whether the annotation is there: with whatever value but `false`, so that nobody mistypes it."""
+    return metadata.labels("annotations").get(DRAIN_ANNOTATION, "false") != "false"
 
 
 def _parse(text: str) -> Address | None:
