@@ -15,7 +15,7 @@ from immutables import Map
 from lbcore.bgp import BFDProfile, BGPAdvertisement, BGPPeer, CommunityAlias
 from lbcore.errors import Problem
 from lbcore.resources import L2Advertisement, Origin, Pool, PreferredNodes, ServiceAllocation
-from lbcore.soundness import Gathered, problems_of, resolve_communities
+from lbcore.soundness import Gathered, dangling, problems_of, resolve_communities
 
 __all__ = [
     "BFDProfile",
@@ -67,9 +67,13 @@ class Config:
 
 @frozen(kw_only=True)
 class InvalidConfig:
-    """Why documents do not make a configuration; the last good one stays in force."""
+    """Why documents do not make a configuration; the last good one stays in force.
+
+    `dangling` are those of the problems that another object would mend, were it there.
+    """
 
     problems: tuple[Problem, ...]
+    dangling: frozenset[Problem] = frozenset()
 
 
 @frozen(kw_only=True)
@@ -122,7 +126,7 @@ def build(documents: Iterable[ConfigDocument]) -> Config | InvalidConfig:
     problems = [problem for document in ordered for problem in document.problems]
     problems += problems_of(all_)
     if problems:
-        return InvalidConfig(problems=tuple(problems))
+        return InvalidConfig(problems=tuple(problems), dangling=frozenset(dangling(all_)))
     aliases = {alias.name: alias.community for _, alias in all_.aliases}
     adverts = _by_name(all_.bgp_advertisements)
     return Config(

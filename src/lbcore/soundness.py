@@ -22,7 +22,7 @@ from lbcore.errors import CommunityError, Problem
 from lbcore.model import LabelSelector
 from lbcore.resources import L2Advertisement, Origin, Pool
 
-__all__ = ["Gathered", "problems_of", "resolve_communities"]
+__all__ = ["Gathered", "dangling", "problems_of", "resolve_communities"]
 
 MOST_COMMUNITIES = 63  # of one route: what MetalLB allows in every mode
 
@@ -76,6 +76,18 @@ def problems_of(all_: Gathered) -> Iterator[Problem]:
     yield from _short_aggregates(all_.bgp_advertisements, all_.pools)
     yield from _local_pref_conflicts(all_.bgp_advertisements, all_.pools)
     yield from _echoes_over_ipv6(all_)
+
+
+def dangling(all_: Gathered) -> Iterator[Problem]:
+    """Of those, the ones that creating another object would mend: names that nobody defines (yet)."""
+    if all_.is_missed("BFDProfile"):
+        yield from _unknown_profiles(all_.bgp_peers, all_.bfd_profiles)
+    if all_.is_missed("Community"):
+        names = {alias.name for _, alias in all_.aliases}
+        for origin, advert in all_.bgp_advertisements:
+            for index, text in enumerate(advert.community_texts):
+                if ":" not in text and text not in names:
+                    yield origin.problem(f"{_at(advert, 'communities')}[{index}]", _no_community(text, names))
 
 
 def _at(resource: _Named, name: str) -> str:
@@ -190,9 +202,11 @@ def _community(text: str, aliases: dict[str, Community]) -> Community | str:
     try:
         return parse_literal(text)
     except CommunityError as error:
-        if ":" in text:
-            return str(error)
-        return f"there is no community {text[:80]!r}; {_known(text, aliases, 'write 65000:100')}"
+        return str(error) if ":" in text else _no_community(text, aliases)
+
+
+def _no_community(text: str, names: Iterable[str]) -> str:
+    return f"there is no community {text[:80]!r}; {_known(text, names, 'write 65000:100')}"
 
 
 def _unknown_communities(

@@ -501,6 +501,15 @@ FULL: dict[str, Document] = {
         },
         "status": {"loadBalancer": {"ingress": [{"ip": "2001:db8::3"}]}},
     },
+    "IPAddressPool": {
+        "metadata": {
+            "name": "six",
+            "namespace": "metallb-system",
+            "labels": {"speed": "fast"},
+            "annotations": {"lbcore.io/keep-for": "10m"},
+        },
+        "spec": {"addresses": ["2001:db8::/64"], "autoAssign": False, "serviceAllocation": {"namespaces": ["shop"]}},
+    },
 }
 
 

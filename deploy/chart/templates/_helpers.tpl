@@ -81,11 +81,24 @@ imagePullPolicy: {{ $image.pullPolicy }}
 {{- define "lbcore.probes" -}}
 ports:
   - name: metrics
-    containerPort: {{ .Values.prometheus.metricsPort }}
+    containerPort: {{ (index . 0).Values.prometheus.metricsPort }}
+  {{- if and (eq (index . 1) "controller") (index . 0).Values.webhook.enabled }}
+  - name: webhook
+    containerPort: {{ (index . 0).Values.webhook.port }}
+  {{- end }}
 livenessProbe:
   httpGet: {path: /healthz, port: metrics}
   initialDelaySeconds: 10
 readinessProbe:
   httpGet: {path: /readyz, port: metrics}
   periodSeconds: 5
+{{- end -}}
+
+{{- define "lbcore.webhook" -}}
+{{ include "lbcore.fullname" . }}-webhook
+{{- end -}}
+
+{{/* The Secret with its certificate. */}}
+{{- define "lbcore.webhookSecret" -}}
+{{ default (include "lbcore.webhook" .) .Values.webhook.certificate.secretName }}
 {{- end -}}

@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ from lbcore.cli.options import (
     place_options,
     require_folder,
 )
+from lbcore.cli.webhook import webhook_options
 from lbcore.daemons import assembly
-from lbcore.daemons.assembly import Cluster, Place
+from lbcore.daemons.assembly import Cluster, Place, WebhookSettings
 from lbcore.daemons.carrier import Carrier
 from lbcore.daemons.observe import Threshold, configure_logging
 from lbcore.daemons.snapshot import member_folder
@@ -102,11 +104,13 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
 @click.command("controller")
 @place_options(writes=True)
 @class_option
+@webhook_options
 @monitoring_options
 @log_options
 def controller_command(
     place: Place,
     load_balancer_class: str | None,
+    webhook: WebhookSettings | None,
     metrics_port: int,
     metrics_host: str,
     log_level: str,
@@ -119,7 +123,10 @@ def controller_command(
     privileges. One controller serves a folder; a second one refuses to start.
     """
     threshold = configure_logging(json=log_format == "json", level=log_level)
-    _run(_controller(place, load_balancer_class), threshold, metrics_host, metrics_port)
+    daemons = _Daemons() if webhook is not None and webhook.alone else _controller(place, load_balancer_class)
+    if webhook is not None:
+        daemons = evolve(daemons, webhook=_webhook(place, webhook))
+    _run(daemons, threshold, metrics_host, metrics_port)
 
 
 @click.command("speaker", short_help="Make addresses reachable from this node (ARP, NDP).")
@@ -221,6 +228,12 @@ def _controller(place: Place, load_balancer_class: str | None) -> _Daemons:
     return _Daemons(controller=assembly.controller(cluster, settings, log), clusters=(cluster,))
 
 
+def _webhook(place: Place, settings: WebhookSettings) -> assembly.WebhookParts:
+    if isinstance(place, Path):
+        raise click.UsageError("--webhook-mode is for a cluster with an API server, which asks; leave it out")
+    return assembly.webhook(place, settings, structlog.get_logger(component="webhook"))
+
+
 def _speaker(
     place: Place,
     settings: AnnouncementSettings,
@@ -257,6 +270,7 @@ class _Daemons:
 
     controller: Carrier[AssignmentState] | None = None
     speaker: assembly.SpeakerParts | None = None
+    webhook: assembly.WebhookParts | None = None
     clusters: tuple[Cluster, ...] = ()
 
     def and_(self, other: _Daemons) -> _Daemons:
@@ -287,6 +301,8 @@ async def _serve_watched(daemons: _Daemons, threshold: Threshold, host: str, por
     for cluster in daemons.clusters:
         if isinstance(cluster, KubernetesCluster) and cluster.lease is not None:
             monitoring.health.add("controller/lease", cluster.lease.missing)
+    if daemons.webhook is not None:
+        monitoring.health.add("controller/webhook", daemons.webhook.webhook.missing)
     async with monitoring.listening(host, port) as bound:
         structlog.get_logger().info("metrics and health", host=host, port=bound)
         await _serve(watched, threshold)
@@ -303,9 +319,11 @@ async def serve_carrier(carrier: Carrier[Any], threshold: Threshold, close: Call
 
 async def _until_stopped(carriers: tuple[Carrier[Any], ...], threshold: Threshold) -> None:
     log = structlog.get_logger()
+    stopped = asyncio.Event()
 
     def stop(number: signal.Signals) -> None:
         log.info("stopping", signal=number.name)
+        stopped.set()
         for carrier in carriers:
             carrier.stop()
 
@@ -313,7 +331,8 @@ async def _until_stopped(carriers: tuple[Carrier[Any], ...], threshold: Threshol
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, threshold.lower)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, threshold.reset)
-    running = {asyncio.create_task(carrier.run()) for carrier in carriers}
+    running: set[asyncio.Task[Any]] = {asyncio.create_task(carrier.run()) for carrier in carriers}
+    running = running or {asyncio.create_task(stopped.wait())}
     finished, others = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
     for task in others:
         task.cancel()
@@ -329,7 +348,8 @@ async def _serve(daemons: _Daemons, threshold: Threshold) -> None:
     try:
         for cluster in api:
             log.info("API server", url=await cluster.client.sign_in(), namespace=cluster.access.namespace)
-        await _until_stopped(daemons.carriers, threshold)
+        async with daemons.webhook.answering() if daemons.webhook is not None else nullcontext():
+            await _until_stopped(daemons.carriers, threshold)
     finally:
         if daemons.speaker is not None:
             await daemons.speaker.close()

@@ -6,9 +6,12 @@ handed down.
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable
+import ssl
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
@@ -19,6 +22,7 @@ from lbcore.backends.base import Sink, Source
 from lbcore.backends.bgp import BgpSpeaker
 from lbcore.backends.files import FilesCluster, SessionSink
 from lbcore.backends.kubernetes import Access, KubernetesCluster, LeaseMembers
+from lbcore.backends.kubernetes.client import Client
 from lbcore.backends.netlink import NetlinkLinks
 from lbcore.backends.nginx import Nginx
 from lbcore.backends.reflex import Reflex, ReflexSettings
@@ -45,7 +49,23 @@ Place = Path | Access
 
 Cluster = FilesCluster | KubernetesCluster
 
-__all__ = ["Cluster", "Place", "SpeakerParts", "controller", "ingress", "open_cluster", "open_place", "speaker"]
+if TYPE_CHECKING:
+    from lbcore.adapters.kubernetes.reviews import Reviewed
+    from lbcore.backends.kubernetes.webhook import Webhook
+
+__all__ = [
+    "Cluster",
+    "Place",
+    "SpeakerParts",
+    "WebhookParts",
+    "WebhookSettings",
+    "controller",
+    "ingress",
+    "open_cluster",
+    "open_place",
+    "speaker",
+    "webhook",
+]
 
 _SPEAKER_READS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG})
 
@@ -120,6 +140,56 @@ def ingress(cluster: FilesCluster, settings: RoutingSettings, nginx: Nginx, log:
         is_settled=lambda state: state.settled,
         observers=(log_observer(log),),
     )
+
+
+@frozen(kw_only=True)
+class WebhookSettings:
+    """Where the webhook answers (no host: at every address) and by which certificate; `alone`: without a controller."""
+
+    host: str | None
+    port: int
+    certificate: Path
+    least_tls: ssl.TLSVersion
+    alone: bool
+
+
+@frozen(kw_only=True)
+class WebhookParts:
+    """The validating webhook, its way to the API server and its settings."""
+
+    webhook: Webhook
+    client: Client
+    settings: WebhookSettings
+    log: Log
+
+    @contextlib.asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """Answer as long as the block lasts. Raises `AccessError`, `PortTakenError`."""
+        try:
+            await self.client.sign_in()
+            async with self.webhook.listening(self.settings.host, self.settings.port) as port:
+                self.log.info("webhook", port=port, certificate=str(self.settings.certificate))
+                why = self.webhook.missing()
+                if why is not None:
+                    self.log.warning("the webhook cannot be asked", why=why)
+                yield
+        finally:
+            await self.client.close()
+
+
+def webhook(access: Access, settings: WebhookSettings, log: Log) -> WebhookParts:
+    """The validating webhook. Its connections are its own: a question does not wait behind statuses."""
+    from lbcore.backends.certificate import ServedCertificate  # noqa: PLC0415 - aiohttp's server, for those who ask
+    from lbcore.backends.kubernetes.webhook import Webhook  # noqa: PLC0415
+
+    def refused(review: Reviewed) -> None:
+        log.warning("refused", object=review.about, operation=review.operation, user=review.user, why=review.refusal)
+
+    say: Callable[[str], None] = log.warning
+    client = Client(access, agent="lbcore-webhook")
+    certificate = ServedCertificate(settings.certificate, least=settings.least_tls, say=say)
+    asked = Webhook(client, access.namespace, certificate, on_refused=refused, say=say)
+    return WebhookParts(webhook=asked, client=client, settings=settings, log=log)
 
 
 @frozen

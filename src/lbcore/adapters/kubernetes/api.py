@@ -100,7 +100,7 @@ class _Namespace(TypedDict, total=False):
 
 
 class _Wish(TypedDict, total=False):
-    metadata: _Labelled
+    metadata: _Metadata  # a pool's annotations say how long its addresses are kept
     spec: Any
     status: Any
 
