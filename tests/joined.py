@@ -24,6 +24,7 @@ from lbcore.intents import (
     AdvertiseRoute,
     Announce,
     Intent,
+    LoseSession,
     RecordEvent,
     ReportConfig,
     ReportPeer,
@@ -31,12 +32,15 @@ from lbcore.intents import (
     SetPeers,
     SetPresence,
     SetSessions,
+    SetWatches,
     Withdraw,
     WithdrawRoute,
 )
 from worlds import link
 
 __all__ = ["Daemon", "Following", "House"]
+
+REFLEX = (Announce, Withdraw, SetLinks, SetPeers, SetWatches, SetPresence)
 
 SPEAKER_READS = (Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG)
 LINKS = (link("eth0", 2),)
@@ -130,8 +134,8 @@ class House:
     def start_speaker(self, name: str) -> None:
         """Start one, or start it again beside the answering process it left."""
         lanes = [
-            Lane(name="reflex", handles=(Announce, Withdraw, SetLinks, SetPeers, SetPresence), concurrency=4),
-            Lane(name="bgp", handles=(SetSessions, AdvertiseRoute, WithdrawRoute)),  # no router is there
+            Lane(name="reflex", handles=REFLEX, concurrency=4),
+            Lane(name="bgp", handles=(SetSessions, LoseSession, AdvertiseRoute, WithdrawRoute)),  # no router is there
             Lane(name="spoken", handles=(RecordEvent, ReportConfig, ReportPeer)),
         ]
         state = AnnouncementState(settings=AnnouncementSettings(node=name, effort=200))

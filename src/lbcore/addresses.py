@@ -90,6 +90,11 @@ class Address:
         """4 or 16 bytes in network order, as they stand in a frame."""
         return self.value.to_bytes(4 if self.version == 4 else 16, "big")
 
+    @property
+    def is_link_local(self) -> bool:
+        """Whether it is of one link alone: fe80::/10 (RFC 4291 section 2.5.6) or 169.254.0.0/16 (RFC 3927)."""
+        return self.value >> 16 == 0xA9FE if self.version == 4 else self.value >> 118 == 0xFE80 >> 6
+
     def __str__(self) -> str:
         if self.version == 4:
             v = self.value

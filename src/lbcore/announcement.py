@@ -15,6 +15,7 @@ from immutables import Map
 
 from lbcore.addresses import Address
 from lbcore.advertising import Speakers, bgp_verdicts
+from lbcore.bfd import Watch, WatchStatus
 from lbcore.bgp import BGPPeer
 from lbcore.brain import Step
 from lbcore.config import Configuration, L2Advertisement, Pool
@@ -56,6 +57,7 @@ from lbcore.events import (
     SliceSeen,
     Stopping,
     Tick,
+    WatchSeen,
 )
 from lbcore.exports import Contribution, Exports, contributions
 from lbcore.ingress import ObjectKey, Secret
@@ -63,6 +65,7 @@ from lbcore.intents import (
     Announce,
     EventType,
     Intent,
+    LoseSession,
     RecordEvent,
     ReportConfig,
     ReportPeer,
@@ -70,11 +73,12 @@ from lbcore.intents import (
     SetPeers,
     SetPresence,
     SetSessions,
+    SetWatches,
     Withdraw,
 )
 from lbcore.links import Exclusions, usable_links
 from lbcore.model import EndpointSlice, Link, Node, Service, ServiceKey, SliceKey, matches_any
-from lbcore.peering import about, peers_of, session_event
+from lbcore.peering import about, peers_of, session_event, watches_of
 from lbcore.pools import Catalog
 from lbcore.requests import annotation
 from lbcore.routes import PeerStatus
@@ -181,6 +185,8 @@ class AnnouncementState:
     peers_due: bool = True  # whether it is to be seen who our peers are
     peers: tuple[BGPPeer, ...] = ()
     sessions: Map[str, PeerStatus] = field(factory=Map)
+    sent_watches: tuple[Watch, ...] = ()
+    watched: Map[str, WatchStatus] = field(factory=Map)
 
     @property
     def ready(self) -> bool:
@@ -207,7 +213,7 @@ def step(state: AnnouncementState, event: Event, now: float) -> Step[Announcemen
     """One event: what is known afterwards, and what this node has to do.
 
     Intents: `Announce`, `Withdraw`, `SetLinks`, `SetPeers`, `SetPresence`, `RecordEvent`, `ReportConfig`,
-    and for BGP `SetSessions`, `AdvertiseRoute`, `WithdrawRoute`, `ReportPeer`. The same
+    and for BGP `SetSessions`, `SetWatches`, `LoseSession`, `AdvertiseRoute`, `WithdrawRoute`, `ReportPeer`. The same
     event twice yields no second intent. Never raises for anything a cluster can contain.
     """
     turn = _Turn(evolve(state), now)
@@ -277,6 +283,8 @@ class _Turn:
                 self._see_answering(answering)
             case PeerSeen(name, status):
                 self._see_peer(name, status)
+            case WatchSeen(name, seen):
+                self._see_watch(name, seen)
             case SecretSeen(secret):
                 self.change(secrets=state.secrets.set(secret.key, secret), peers_due=True)
             case SecretGone(secret_key) if secret_key in state.secrets:
@@ -362,6 +370,7 @@ class _Turn:
         unshown = tuple(sorted(self.state.wanted, key=_number))
         self.change(announced=Map(answering), taken_up=True, unshown=unshown)
         self.change(sent_links=None, sent_peers=(), present=None, orphans=True)
+        self.change(sent_watches=(), peers_due=self.state.peers_due or bool(self.state.sent_watches))
 
     def _config_changed(self, configuration: Configuration) -> None:
         settings, latest = self.state.settings, self.state.config_latest
@@ -532,6 +541,10 @@ class _Turn:
         if peers != self.state.peers:
             self.change(peers=peers)
             self.intents.append(SetSessions(peers))
+        watches, problems = watches_of(peers, config.bfd_profiles if config is not None else ())
+        if watches != self.state.sent_watches:
+            self.change(sent_watches=watches)
+            self.intents += [*problems, SetWatches(watches)]
 
     def _see_peer(self, name: str, status: PeerStatus | None) -> None:
         before, node = self.state.sessions.get(name), self.state.settings.node
@@ -539,12 +552,35 @@ class _Turn:
             return
         sessions = self.state.sessions
         self.change(sessions=sessions.set(name, status) if status is not None else sessions.delete(name))
+        self._report_peer(name, status)
         peer = next((peer for peer in self.state.peers if peer.name == name), None)
-        router = peer.router if peer is not None else ""
-        self.intents.append(ReportPeer(node=node, peer=name, router=router, status=status))
         event = session_event(node, about(peer) if peer is not None else f"BGPPeer {name}", before, status)
         if event is not None:
             self.intents.append(event)
+
+    def _report_peer(self, name: str, status: PeerStatus | None) -> None:
+        peer = next((peer for peer in self.state.peers if peer.name == name), None)
+        watched = self.state.watched.get(name)
+        self.intents.append(
+            ReportPeer(
+                node=self.state.settings.node,
+                peer=name,
+                router=peer.router if peer is not None else "",
+                status=status,
+                watch=watched.state if watched is not None else None,
+            )
+        )
+
+    def _see_watch(self, name: str, seen: WatchStatus | None) -> None:
+        """A session falls with the path under it (RFC 5882 section 4.3), long before its hold time is over."""
+        watched, before = self.state.watched, self.state.watched.get(name)
+        self.change(watched=watched.set(name, seen) if seen is not None else watched.delete(name))
+        if seen is not None and seen.failed and before is not None and not before.failed:
+            self.intents.append(LoseSession(name, f"BFD: {seen.diagnostic.text}"))
+        state, was = seen and seen.state, before and before.state
+        status = self.state.sessions.get(name)
+        if status is not None and state is not was:
+            self._report_peer(name, status)
 
     def _want(self, service: Service, address: Address, interfaces: tuple[str, ...] | None) -> None:
         """One Service wants (or no longer wants) this node to announce an address."""

@@ -12,6 +12,7 @@ from enum import Enum
 from attrs import frozen
 
 from lbcore.addresses import Address
+from lbcore.bfd import WatchStatus
 from lbcore.config import ConfigDocument, Origin
 from lbcore.errors import Problem
 from lbcore.ingress import ConfigMap, Ingress, IngressClass, ObjectKey, Secret
@@ -54,6 +55,7 @@ __all__ = [
     "SliceSeen",
     "Stopping",
     "Tick",
+    "WatchSeen",
 ]
 
 
@@ -409,6 +411,19 @@ class PeerSeen:
 
 
 @frozen
+class WatchSeen:
+    """How this node sees a BGPPeer by BFD, whenever it changes; None when it is not watched any more."""
+
+    peer: str
+    status: WatchStatus | None
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The peer."""
+        return ("watch", self.peer)
+
+
+@frozen
 class Listed:
     """Everything of this kind that existed at the start has been told."""
 
@@ -495,6 +510,7 @@ Event = (
     | AnsweringSeen
     | AddressHeard
     | PeerSeen
+    | WatchSeen
     | ManifestRefused
     | Listed
     | Applied

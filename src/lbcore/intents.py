@@ -11,6 +11,7 @@ from enum import Enum
 from attrs import field, frozen
 
 from lbcore.addresses import Address
+from lbcore.bfd import BfdState, Watch
 from lbcore.bgp import BGPPeer
 from lbcore.config import Config
 from lbcore.errors import Problem
@@ -24,6 +25,7 @@ __all__ = [
     "Announce",
     "EventType",
     "Intent",
+    "LoseSession",
     "RecordEvent",
     "ReportConfig",
     "ReportPeer",
@@ -34,6 +36,7 @@ __all__ = [
     "SetPoolUsage",
     "SetPresence",
     "SetSessions",
+    "SetWatches",
     "Withdraw",
     "WithdrawRoute",
 ]
@@ -207,6 +210,31 @@ class SetSessions:
         return ("sessions", "")
 
 
+@frozen
+class LoseSession:
+    """End the session with a peer, and begin anew: BFD says that the path to it is lost, in the words of `why`."""
+
+    peer: str
+    why: str
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The peer."""
+        return ("lost", self.peer)
+
+
+@frozen
+class SetWatches:
+    """Watch each of these peers by BFD, and no other."""
+
+    watches: tuple[Watch, ...]
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one set of watches."""
+        return ("watches", "")
+
+
 @frozen(kw_only=True)
 class AdvertiseRoute:
     """Tell routers that a prefix is reached by this node: `offers` are the peers, by name, each with its path."""
@@ -234,12 +262,16 @@ class WithdrawRoute:
 
 @frozen(kw_only=True)
 class ReportPeer:
-    """How a node's session with a BGPPeer is, for those who ask; `status` None: it has none any more."""
+    """How a node's session with a BGPPeer is, for those who ask; `status` None: it has none any more.
+
+    `watch` is how BFD sees the peer, None where it is not asked.
+    """
 
     node: str
     peer: str
     router: str = ""
     status: PeerStatus | None = None
+    watch: BfdState | None = None
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -259,6 +291,8 @@ Intent = (
     | SetPeers
     | SetPresence
     | SetSessions
+    | LoseSession
+    | SetWatches
     | AdvertiseRoute
     | WithdrawRoute
     | ReportPeer

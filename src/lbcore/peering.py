@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 
 from attrs import evolve
 
-from lbcore.bgp import BGPPeer
+from lbcore.bfd import Watch, watch_of
+from lbcore.bgp import BFDProfile, BGPPeer
 from lbcore.ingress import ObjectKey, Secret
 from lbcore.intents import EventType, RecordEvent
 from lbcore.model import Node
 from lbcore.routes import PeerState, PeerStatus
 
-__all__ = ["about", "peers_of", "session_event"]
+__all__ = ["about", "peers_of", "session_event", "watches_of"]
 
 _PASSWORD = "password"  # noqa: S105 - the key of a Secret of type kubernetes.io/basic-auth
 
@@ -45,6 +46,29 @@ def peers_of(
             text = f"Secret {key} {lack}; no session with {peer.router} is tried before it has one"
             problems.append(_event(about(peer), EventType.WARNING, "passwordMissing", text))
     return tuple(found), problems
+
+
+def watches_of(peers: Iterable[BGPPeer], profiles: Iterable[BFDProfile]) -> tuple[tuple[Watch, ...], list[RecordEvent]]:
+    """The peers that are watched by BFD, and what is to be said of their profiles.
+
+    Echoes are refused, and not the session: in asynchronous mode it finds the same failures, and the router is told
+    that it may send no echoes (RFC 5880 section 6.8.1, Required Min Echo RX Interval 0).
+    """
+    known = {profile.name: profile for profile in profiles}
+    watches: list[Watch] = []
+    problems: list[RecordEvent] = []
+    for peer in peers:
+        profile = known.get(peer.bfd_profile)
+        if profile is None:
+            continue
+        watches.append(watch_of(peer, profile))
+        if profile.echo_mode:
+            text = (
+                f"BFDProfile {profile.name!r} has echoMode, which is not served: {peer.router} is watched by control "
+                "packets alone; shorten its intervals if that is too slow, and take echoMode out"
+            )
+            problems.append(_event(about(peer), EventType.WARNING, "echoModeRefused", text))
+    return tuple(watches), problems
 
 
 def about(peer: BGPPeer) -> str:

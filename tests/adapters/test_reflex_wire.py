@@ -28,9 +28,10 @@ from lbcore.adapters.reflex import (
     encode,
 )
 from lbcore.addresses import Address
+from lbcore.bfd import BfdDiagnostic, BfdState, Watch, WatchStatus
 from lbcore.errors import AddressError, LocalProtocolError, RemoteProtocolError
-from lbcore.events import AddressHeard, LinksSeen, MembersSeen
-from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, Withdraw
+from lbcore.events import AddressHeard, LinksSeen, MembersSeen, WatchSeen
+from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
 from lbcore.model import Link
 from strategies import addresses
 
@@ -61,16 +62,36 @@ links = st.builds(
     addresses=st.lists(vips, max_size=3).map(tuple),
     link_local=st.none() | vips,
 )
+watches = st.builds(
+    Watch,
+    peer=texts,
+    address=st.none() | vips,
+    interface=texts,
+    source=st.none() | vips,
+    multihop=st.none() | st.booleans(),
+    passive=st.booleans(),
+    **dict.fromkeys(("transmit_interval", "receive_interval", "detect_multiplier", "minimum_ttl"), counts),
+)
+watch_statuses = st.builds(
+    WatchStatus,
+    state=st.sampled_from(BfdState),
+    remote=st.sampled_from(BfdState),
+    diagnostic=st.sampled_from(BfdDiagnostic),
+    failed=st.booleans(),
+    **dict.fromkeys(("detection", "ups", "downs", "received", "sent"), counts),
+)
 intents = st.one_of(
     st.builds(SetLinks, links=st.lists(links, max_size=3).map(tuple)),
     st.builds(Announce, address=vips, interfaces=names),
     st.builds(Withdraw, address=vips),
     st.builds(SetPeers, st.lists(vips, max_size=3).map(tuple)),
+    st.builds(SetWatches, st.lists(watches, max_size=3).map(tuple)),
     st.builds(SetPresence, present=st.booleans(), why=texts),
 )
 events = st.one_of(
     st.builds(MembersSeen, st.frozensets(texts, max_size=4)),
     st.builds(AddressHeard, address=vips, mac=macs, link=texts),
+    st.builds(WatchSeen, texts, st.none() | watch_statuses),
 )
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Command, counts, intents),

@@ -19,9 +19,10 @@ from attrs import asdict, field, fields, frozen
 from lbcore.adapters.base import Report
 from lbcore.adapters.counts import AddressCount
 from lbcore.addresses import Address
+from lbcore.bfd import BfdDiagnostic, BfdState, Watch, WatchStatus
 from lbcore.errors import AddressError, LocalProtocolError, RemoteProtocolError
-from lbcore.events import AddressHeard, MembersSeen
-from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, Withdraw
+from lbcore.events import AddressHeard, MembersSeen, WatchSeen
+from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
 from lbcore.model import Link
 
 __all__ = [
@@ -45,7 +46,7 @@ __all__ = [
 
 MAX_LINE = 16 << 20  # bytes; a Hello with 100,000 addresses takes about 6 MB
 
-ReflexIntent = SetLinks | Announce | Withdraw | SetPresence | SetPeers
+ReflexIntent = SetLinks | Announce | Withdraw | SetPresence | SetPeers | SetWatches
 Answering = tuple[tuple[Address, tuple[str, ...]], ...]
 
 
@@ -223,6 +224,8 @@ def _intent_body(intent: ReflexIntent) -> dict[str, Any]:
             return {"intent": "presence", "present": intent.present, "why": intent.why}
         case SetPeers(addresses):
             return {"intent": "peers", "addresses": [str(each) for each in addresses]}
+        case SetWatches(watches):
+            return {"intent": "watches", "watches": [_watch_body(each) for each in watches]}
     raise TypeError(f"{type(intent).__name__} is not for the reflex process")
 
 
@@ -232,7 +235,27 @@ def _event_body(event: object) -> dict[str, Any]:
             return {"event": "members", "names": sorted(names)}
         case AddressHeard():
             return {"event": "heard", "address": str(event.address), "mac": event.mac.hex(), "link": event.link}
+        case WatchSeen(peer, status):
+            return {"event": "watch", "peer": peer, "status": None if status is None else _watch_status_body(status)}
     raise TypeError(f"{type(event).__name__} is not told by the reflex process")
+
+
+def _watch_body(watch: Watch) -> dict[str, Any]:
+    return {
+        **asdict(watch),
+        "address": None if watch.address is None else str(watch.address),
+        "source": None if watch.source is None else str(watch.source),
+    }
+
+
+def _watch_status_body(status: WatchStatus) -> dict[str, Any]:
+    return {
+        **{each: getattr(status, each) for each in (*_WATCH_COUNTS, "failed")},
+        **{each: getattr(status, each).value for each in ("state", "remote", "diagnostic")},
+    }
+
+
+_WATCH_COUNTS = ("detection", "ups", "downs", "received", "sent")
 
 
 def _link_body(link: Link) -> dict[str, Any]:
@@ -322,6 +345,25 @@ def _set_peers(body: dict[str, Any]) -> SetPeers:
     return SetPeers(tuple(_address(item) for item in _items(body["addresses"])))
 
 
+def _set_watches(body: dict[str, Any]) -> SetWatches:
+    return SetWatches(tuple(_watch(item) for item in _items(body["watches"])))
+
+
+def _watch(body: object) -> Watch:
+    if not isinstance(body, dict):
+        raise TypeError("a watch is an object")
+    numbers = ("transmit_interval", "receive_interval", "detect_multiplier", "minimum_ttl")
+    return Watch(
+        peer=_text(body["peer"]),
+        address=None if body["address"] is None else _address(body["address"]),
+        interface=_text(body["interface"]),
+        source=None if body["source"] is None else _address(body["source"]),
+        multihop=None if body["multihop"] is None else _flag(body["multihop"]),
+        passive=_flag(body["passive"]),
+        **{name: _number(body[name]) for name in numbers},
+    )
+
+
 def _command(body: dict[str, Any]) -> Command:
     return Command(_number(body["seq"]), _INTENTS[_text(body["intent"])](body))
 
@@ -332,6 +374,22 @@ def _members(body: dict[str, Any]) -> MembersSeen:
 
 def _heard(body: dict[str, Any]) -> AddressHeard:
     return AddressHeard(address=_address(body["address"]), mac=_mac(body["mac"]), link=_text(body["link"]))
+
+
+def _watch_seen(body: dict[str, Any]) -> WatchSeen:
+    status = body["status"]
+    if status is None:
+        return WatchSeen(_text(body["peer"]), None)
+    return WatchSeen(
+        _text(body["peer"]),
+        WatchStatus(
+            state=BfdState(_number(status["state"])),
+            remote=BfdState(_number(status["remote"])),
+            diagnostic=BfdDiagnostic(_number(status["diagnostic"])),
+            failed=_flag(status["failed"]),
+            **{name: _number(status[name]) for name in _WATCH_COUNTS},
+        ),
+    )
 
 
 def _report(body: dict[str, Any]) -> Report:
@@ -373,9 +431,14 @@ _INTENTS: dict[str, Callable[[dict[str, Any]], ReflexIntent]] = {
     "links": _set_links,
     "presence": _set_presence,
     "peers": _set_peers,
+    "watches": _set_watches,
 }
 
-_EVENTS: dict[str, Callable[[dict[str, Any]], MembersSeen | AddressHeard]] = {"members": _members, "heard": _heard}
+_EVENTS: dict[str, Callable[[dict[str, Any]], MembersSeen | AddressHeard | WatchSeen]] = {
+    "members": _members,
+    "heard": _heard,
+    "watch": _watch_seen,
+}
 
 _DECODERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "command": _command,

@@ -24,7 +24,7 @@ from lbcore.addresses import Family
 from lbcore.backends.tcp import describe_error, local_end, open_socket
 from lbcore.bgp import BGPPeer
 from lbcore.events import Applied, Event, Failed, PeerSeen
-from lbcore.intents import AdvertiseRoute, Intent, SetSessions, WithdrawRoute
+from lbcore.intents import AdvertiseRoute, Intent, LoseSession, SetSessions, WithdrawRoute
 from lbcore.routes import Path, Prefix
 
 __all__ = ["BgpSpeaker"]
@@ -99,6 +99,10 @@ class _Peering:
         self._close()
         if self._timer is not None:
             self._timer.cancel()
+
+    def lose(self, why: str) -> None:
+        """End the session, since the path to the peer is lost, and try again."""
+        self.carry_out(self.session.lose(cease(Cease.BFD_DOWN), why, self._loop.time()))
 
     def _tick(self) -> None:
         self._timer = None
@@ -184,7 +188,7 @@ class _Peering:
 class BgpSpeaker:
     """All sessions of a node, and the routes that are told in them."""
 
-    handles: tuple[type[Intent], ...] = (SetSessions, AdvertiseRoute, WithdrawRoute)
+    handles: tuple[type[Intent], ...] = (SetSessions, LoseSession, AdvertiseRoute, WithdrawRoute)
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -198,6 +202,10 @@ class BgpSpeaker:
         match intent:
             case SetSessions(peers):
                 self._set_peers({peer.name: peer for peer in peers})
+            case LoseSession(peer, why) if peer in self._peerings:
+                self._peerings[peer].lose(why)
+            case LoseSession():
+                pass
             case AdvertiseRoute(prefix=prefix, offers=offers):
                 self._set_route(prefix, {offer.peer: offer.path for offer in offers})
             case WithdrawRoute(prefix):

@@ -3,7 +3,7 @@
 To the speaker's loop this is one more Source and Sink. The child outlives the speaker: it has its
 own session, and is told `Bye` only when it is of another release or was started with other
 arguments. Nothing is decided here; the intents of which there is only one (`SetLinks`,
-`SetPeers`, `SetPresence`) are remembered, to be said again to a child that has just been born.
+`SetPeers`, `SetPresence`, `SetWatches`) are remembered, to be said again to a child that has just been born.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from lbcore.backends.gossip_settings import GossipSettings
 from lbcore.backends.link import CapabilityError
 from lbcore.errors import LbcoreError, RemoteProtocolError
 from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, Listed, MembersSeen
-from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, Withdraw
+from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
 
 __all__ = ["Reflex", "ReflexRefusedError", "ReflexReplacedError", "ReflexSettings"]
 
@@ -179,8 +179,8 @@ class _Channel:
 
 
 class Reflex:
-    """The reflex process as a Source of `AnsweringSeen`, `MembersSeen` and `AddressHeard`, and as a
-    Sink for `SetLinks`, `Announce`, `Withdraw`, `SetPeers` and `SetPresence`.
+    """The reflex process as a Source of `AnsweringSeen`, `MembersSeen`, `WatchSeen` and `AddressHeard`, and
+    as a Sink for `SetLinks`, `Announce`, `Withdraw`, `SetPeers`, `SetPresence` and `SetWatches`.
 
     `statistics` are the child's counters, and `counts` those of each address it answers for, as it told
     them last: a second ago, or longer where there are many. `say` takes a line for the log. `events()` is
@@ -189,7 +189,7 @@ class Reflex:
     `ReflexReplacedError` when another speaker took it.
     """
 
-    handles: tuple[type[Intent], ...] = (SetLinks, Announce, Withdraw, SetPeers, SetPresence)
+    handles: tuple[type[Intent], ...] = (SetLinks, Announce, Withdraw, SetPeers, SetPresence, SetWatches)
 
     def __init__(self, settings: ReflexSettings, *, say: Callable[[str], None]) -> None:
         self._settings = settings
@@ -228,9 +228,9 @@ class Reflex:
 
     async def apply(self, intent: Intent) -> Applied | Failed:
         """Have the child carry out one intent; `Failed(retry=True)` while there is none."""
-        if not isinstance(intent, SetLinks | Announce | Withdraw | SetPeers | SetPresence):
+        if not isinstance(intent, ReflexIntent):
             return Failed(intent=intent, message=f"{type(intent).__name__} is not for Layer 2", retry=False)
-        if isinstance(intent, SetLinks | SetPeers | SetPresence):
+        if isinstance(intent, SetLinks | SetPeers | SetPresence | SetWatches):
             self._remembered[type(intent)] = intent
         if self._channel is None:
             return Failed(intent=intent, message="the reflex process is away")

@@ -24,7 +24,7 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from sys import intern
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import attrs
 import msgspec
@@ -281,6 +281,7 @@ class PeerDocument(TypedDict):
     prefixesReceived: int
     sessionsLost: int
     error: str
+    bfd: NotRequired[str]  # '' where the peer is not watched; not told by older speakers
 
 
 def read_peers(root: Path) -> list[PeerDocument]:

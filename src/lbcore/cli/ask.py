@@ -135,7 +135,8 @@ def _node_structure(duty: Duty) -> dict[str, Any]:
 def get_peers(place: Place, output: str) -> None:
     """BGP sessions, as the speakers have told of them in FOLDER/.lbcore/peers.
 
-    ADVERTISED counts the prefixes that the router has from the node; ERROR says what keeps a session down.
+    ADVERTISED counts the prefixes that the router has from the node; ERROR says what keeps a session down. BFD is
+    the state of the BFD session with the router, where a BFDProfile asks for one.
     """
     if not isinstance(place, Path):
         raise LbcoreError(f"an API server does not know how sessions are; ask {_SESSIONS}")
@@ -145,7 +146,12 @@ def get_peers(place: Place, output: str) -> None:
         print_structure({"peers": sessions}, output)
         return
     columns = [Column("NODE"), Column("PEER"), Column("ROUTER"), Column("STATE"), Column("SINCE")]
-    columns += [Column("ADVERTISED", right=True), Column("RECEIVED", right=True), Column("ERROR", fold=True)]
+    columns += [
+        Column("BFD"),
+        Column("ADVERTISED", right=True),
+        Column("RECEIVED", right=True),
+        Column("ERROR", fold=True),
+    ]
     now = datetime.now(UTC)
     print_table(columns, [_peer_row(each, now) for each in sessions])
 
@@ -155,7 +161,13 @@ _SESSIONS = "each speaker's /metrics (metallb_bgp_session_up), or `kubectl get e
 
 def _peer_row(session: PeerDocument, now: datetime) -> list[str]:
     row = [session["node"], session["peer"], session["router"], session["state"], age(session["since"], now)]
-    return [*row, str(session["prefixesAdvertised"]), str(session["prefixesReceived"]), session["error"]]
+    return [
+        *row,
+        session.get("bfd") or "-",
+        str(session["prefixesAdvertised"]),
+        str(session["prefixesReceived"]),
+        session["error"],
+    ]
 
 
 @get_group.command("pools", short_help="Address pools, and how much of each is in use.")

@@ -40,6 +40,7 @@ from lbcore.intents import (
     SetLinks,
     SetPeers,
     SetPoolUsage,
+    SetWatches,
     Withdraw,
 )
 from lbcore.routing import RoutingSettings, RoutingState
@@ -233,7 +234,7 @@ def speaker(
             told = _leases(cluster, settings.node, reflex, say)
             sources.append(told)
             lanes = (
-                Outlet.to("reflex", reflex, concurrency=256, only=(SetLinks, SetPeers, Announce, Withdraw)),
+                Outlet.to("reflex", reflex, concurrency=256, only=(SetLinks, SetPeers, SetWatches, Announce, Withdraw)),
                 Outlet.to("members", told),
             )
         else:

@@ -27,18 +27,21 @@ from lbcore.events import (
     MembersSeen,
     PeerSeen,
     Stopping,
+    WatchSeen,
 )
 from lbcore.intents import (
     AdvertiseRoute,
     Announce,
     EventType,
     Intent,
+    LoseSession,
     RecordEvent,
     ReportConfig,
     SetAddresses,
     SetLinks,
     SetPresence,
     SetSessions,
+    SetWatches,
     Withdraw,
     WithdrawRoute,
 )
@@ -154,6 +157,8 @@ class _Narrator:
             case PeerSeen(peer, status) if status is not None:
                 about = {"peer": peer, "state": status.state.value}
                 log.debug("BGP session", **about, advertised=status.advertised, error=status.error)
+            case WatchSeen(peer, seen) if seen is not None:
+                log.debug("BFD session", peer=peer, state=seen.state.word, remote=seen.remote.word, downs=seen.downs)
             case ManifestRefused(problem):
                 log.warning("manifest refused", problem=str(problem))
             case MembersSeen(names):
@@ -199,6 +204,10 @@ class _Narrator:
             case SetSessions(peers):
                 routers = ", ".join(f"{peer.name} ({peer.router})" for peer in peers)
                 log.info("BGP peers", peers=routers or "none")
+            case SetWatches(watches) if watches:
+                log.info("watching by BFD", peers=", ".join(watch.peer for watch in watches))
+            case LoseSession(peer, why):
+                log.warning("BGP session ended, its path is lost", peer=peer, why=why)
             case AdvertiseRoute(prefix=prefix, offers=offers):
                 log.info("advertising", prefix=str(prefix), peers=",".join(offer.peer for offer in offers))
             case WithdrawRoute(prefix):

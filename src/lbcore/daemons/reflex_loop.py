@@ -7,6 +7,7 @@ or the command line (`lbcore.daemons.reflex` does), so that a test can turn it b
 
 from __future__ import annotations
 
+import random
 import selectors
 from collections.abc import Callable, Sequence
 
@@ -14,19 +15,21 @@ from lbcore.adapters.base import Hangup, Report, Send
 from lbcore.adapters.reflex import Ack, Bye, Command, Hello, Message, Nack, Ping, Pong, Replaced, Statistics
 from lbcore.adapters.responder import Responder
 from lbcore.backends.base import FrameLink, LinkFault
+from lbcore.backends.bfd import BfdPorts
 from lbcore.backends.linkset import LinkSet
 from lbcore.backends.local import Connection, HangupError, Listener
 from lbcore.backends.troubles import Troubles
 from lbcore.daemons.membership import OpenMembership
 from lbcore.errors import RemoteProtocolError
-from lbcore.events import Event, MembersSeen
-from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, Withdraw
+from lbcore.events import Event, MembersSeen, WatchSeen
+from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
 from lbcore.model import Link
 
 __all__ = ["ReflexLoop"]
 
 _NEVER = float("inf")
 _COUNTS = 250  # addresses whose counts a Pong tells, about 1 ms: nobody who asks meanwhile waits longer
+_ALWAYS = (MembersSeen, WatchSeen)
 _MAX_UNHEARD = 256 << 10  # bytes waiting for the parent beyond which reports are dropped, not queued
 
 
@@ -69,6 +72,8 @@ class ReflexLoop:
         self._troubles = Troubles(say)
         self._membership = membership(self._selector, self._report, say)
         self._links = LinkSet(open_link, selector=self._selector, hear=self._hear_frames, troubles=self._troubles)
+        # Discriminators and ports are nobody's secret; that two sessions of a network differ is enough.
+        self._bfd = BfdPorts(rng=random.Random(), selector=self._selector, clock=clock, report=self._report, say=say)
         self._groups_changed = False
         self._end_at = _NEVER
         self._ending = False
@@ -115,6 +120,7 @@ class ReflexLoop:
     def close(self) -> None:
         """Leave membership, let go of every address, hang up and give the name back."""
         self._membership.close()
+        self._bfd.close()
         self._links.close()
         self._flush()
         self._hang_up()
@@ -127,6 +133,7 @@ class ReflexLoop:
         responder = self._responder.deadline
         return min(
             self._membership.deadline,
+            self._bfd.deadline,
             _NEVER if responder is None else responder,
             self._heard_at + self._silence,
             self._links.retry_at,
@@ -140,6 +147,8 @@ class ReflexLoop:
             self._carry_out(self._responder.tick(now))
         if self._membership.deadline <= now:
             self._membership.tick()
+        if self._bfd.deadline <= now:
+            self._bfd.tick()
         if self._links.retry_at <= now:
             self._groups_changed |= self._links.retry(now)
         if now - self._heard_at >= self._silence and not self._ending:
@@ -161,9 +170,9 @@ class ReflexLoop:
                     self._say(reason)
 
     def _report(self, event: Event) -> None:
-        if self._parent is not None and (self._parent.waiting <= _MAX_UNHEARD or isinstance(event, MembersSeen)):
+        if self._parent is not None and (self._parent.waiting <= _MAX_UNHEARD or isinstance(event, _ALWAYS)):
             self._parent.send(Report(event))
-        elif not isinstance(event, MembersSeen):  # membership is told anew to every parent
+        elif not isinstance(event, _ALWAYS):  # told anew to every parent
             self._reports_dropped += 1
 
     # The parent
@@ -190,6 +199,7 @@ class ReflexLoop:
         self._responder.recount()
         if self._membership.members is not None:
             connection.send(Report(MembersSeen(self._membership.members)))
+        self._bfd.recount()
 
     def _hear_parent(self, events: int) -> None:
         if self._parent is None or not events & selectors.EVENT_READ:
@@ -269,6 +279,8 @@ class ReflexLoop:
                 self._membership.command(intent)
             case SetPeers(addresses):
                 self._membership.set_peers(addresses)
+            case SetWatches(watches):
+                self._bfd.set(watches)
             case SetLinks() as intent:
                 return self._set_links(command.seq, intent, now)
             case Announce() | Withdraw() as intent:

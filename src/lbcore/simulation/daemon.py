@@ -18,6 +18,7 @@ from lbcore.intents import (
     AdvertiseRoute,
     Announce,
     Intent,
+    LoseSession,
     RecordEvent,
     ReportConfig,
     ReportPeer,
@@ -28,6 +29,7 @@ from lbcore.intents import (
     SetPoolUsage,
     SetPresence,
     SetSessions,
+    SetWatches,
     Withdraw,
     WithdrawRoute,
 )
@@ -170,6 +172,10 @@ def line_of(intent: Intent) -> str:
             return f"present {intent.present}"
         case SetSessions():
             return f"sessions {','.join(peer.name for peer in intent.peers)}"
+        case LoseSession():
+            return f"lose {intent.peer}: {intent.why}"
+        case SetWatches():
+            return f"watches {','.join(watch.peer for watch in intent.watches)}"
         case AdvertiseRoute():
             return f"advertise {intent.prefix} to {','.join(offer.peer for offer in intent.offers)}"
         case WithdrawRoute():

@@ -144,6 +144,15 @@ class Session:
             outputs += self._drop(side, "stopped")
         return self._settle(outputs, now)
 
+    def lose(self, notification: Notification, why: str, now: float) -> list[SessionOutput]:
+        """The path to the peer is lost, says somebody who watches it: end what is there, and begin anew."""
+        outputs: list[SessionOutput] = []
+        for side in list(self._connections):
+            outputs.append(Send(encode_notification(notification), side))
+            self._lose(side, why)
+            outputs.append(Drop(side, why))
+        return self._settle(outputs, now)
+
     def connected(self, side: Side, local: LocalEnd, now: float) -> list[SessionOutput]:
         """A TCP connection is there."""
         if side is Side.DIALED:

@@ -131,6 +131,7 @@ def peer_status(intent: ReportPeer) -> bytes:
             "prefixesReceived": status.received,
             "sessionsLost": status.flaps,
             "error": status.error,
+            "bfd": "" if intent.watch is None else intent.watch.word,
         }
     )
 
