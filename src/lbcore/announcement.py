@@ -281,14 +281,8 @@ class _Turn:
                 self.change(links=usable_links(links, state.settings.exclusions))
             case AnsweringSeen(answering):
                 self._see_answering(answering)
-            case PeerSeen(name, status):
-                self._see_peer(name, status)
-            case WatchSeen(name, seen):
-                self._see_watch(name, seen)
-            case SecretSeen(secret):
-                self.change(secrets=state.secrets.set(secret.key, secret), peers_due=True)
-            case SecretGone(secret_key) if secret_key in state.secrets:
-                self.change(secrets=state.secrets.delete(secret_key), peers_due=True)
+            case PeerSeen() | WatchSeen() | SecretSeen() | SecretGone():
+                self._note_of_routers(event)
             case AddressHeard(address=address) if state.stop_at is not None:
                 self._withdraw(address)  # the successor speaks: the hand-over is done
             case Listed(kind):
@@ -305,6 +299,18 @@ class _Turn:
                 | NamespaceSeen() | NamespaceGone() | ManifestRefused()
             ):  # fmt: skip
                 pass
+
+    def _note_of_routers(self, event: PeerSeen | WatchSeen | SecretSeen | SecretGone) -> None:
+        secrets = self.state.secrets
+        match event:
+            case PeerSeen(name, status):
+                self._see_peer(name, status)
+            case WatchSeen(name, seen):
+                self._see_watch(name, seen)
+            case SecretSeen(secret):
+                self.change(secrets=secrets.set(secret.key, secret), peers_due=True)
+            case SecretGone(key) if key in secrets:
+                self.change(secrets=secrets.delete(key), peers_due=True)
 
     def _count_firsts(self, before: Service | None, after: Service | None) -> None:
         gone, new = _seconds_of_sharer(self.state, before), _seconds_of_sharer(self.state, after)
