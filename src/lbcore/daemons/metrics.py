@@ -36,6 +36,7 @@ from lbcore.backends.reflex import Reflex
 from lbcore.config import Configuration
 from lbcore.daemons.carrier import Carrier
 from lbcore.daemons.loop import Loop
+from lbcore.daemons.metrics_bfd import bfd_families
 from lbcore.daemons.tally import AssignmentTally, Move
 from lbcore.events import (
     Applied,
@@ -234,6 +235,7 @@ class _StateCollector(Collector):
         for speaker, reflex in self.speakers:
             yield from _announcing(speaker.state)
             yield from _layer2(reflex)
+            yield from bfd_families(speaker.state)
 
     def _configuration(self) -> Iterator[Metric]:
         known: list[Configuration] = [loop.state.configuration for _, loop in self.loops]
