@@ -76,6 +76,14 @@ class Desk:
         return self.pages("/readyz")[0]
 
 
+def test_probes_may_have_a_port_of_their_own_without_the_metrics() -> None:
+    async def ask() -> list[int]:
+        async with asyncio.timeout(20), Desk().monitoring.probes("::1", 0) as port:
+            return [(await get(port, path))[0] for path in ("/healthz", "/readyz", "/metrics")]
+
+    assert [200, 503, 404] == asyncio.run(ask())
+
+
 def test_a_controller_names_each_list_it_waits_for_until_all_have_come() -> None:
     desk = Desk()
     desk.tell(ConfigSeen(document(POOL)))

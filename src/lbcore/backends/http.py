@@ -60,7 +60,8 @@ class HttpServer:
             server = await asyncio.start_server(self._serve, host, port, limit=_LONGEST)
         except OSError as error:
             why = error.strerror or str(error)
-            raise PortTakenError(f"cannot listen on {host}, port {port}: {why}; see --metrics-port") from None
+            where = f"{host or 'every address'}, port {port}"
+            raise PortTakenError(f"cannot listen on {where}: {why}; see --metrics-port, --health-probe-port") from None
         try:
             yield server.sockets[0].getsockname()[1]
         finally:

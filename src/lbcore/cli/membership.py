@@ -12,6 +12,8 @@ import click
 from lbcore.adapters.memberlist.messages import Endpoint
 from lbcore.addresses import Address
 from lbcore.backends.gossip_settings import DEFAULT_PORT, SECRET_VARIABLE, GossipSettings
+from lbcore.cli.metallb import note_ignored
+from lbcore.cli.options import SWITCH
 from lbcore.errors import AddressError
 
 __all__ = ["membership_options"]
@@ -34,6 +36,8 @@ def membership_options(command: Callable[..., Any]) -> Callable[..., Any]:
         gossip = None
         if membership == "gossip":
             gossip = _settings(bind_address, bind_port, peers, secret, wan)
+        elif bind_address:
+            note_ignored("--bind-address (METALLB_ML_BIND_ADDR) has no effect without --membership gossip")
         return command(gossip=gossip, **others)
 
     options = (
@@ -88,7 +92,7 @@ def membership_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--wan",
             "--ml-wan-config",
             "wan",
-            is_flag=True,
+            **SWITCH,
             help="Gossip at the slow times that memberlist has for wide networks.",
         ),
     )

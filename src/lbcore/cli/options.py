@@ -18,6 +18,7 @@ from lbcore.errors import LbcoreError
 
 __all__ = [
     "PLUGIN",
+    "SWITCH",
     "class_option",
     "cluster_option",
     "default_node",
@@ -31,6 +32,15 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+SWITCH: dict[str, Any] = {
+    "is_flag": False,
+    "flag_value": "true",
+    "type": click.BOOL,
+    "default": False,
+    "metavar": "[=false]",
+}
+"""How a switch is declared that may be spelt `--switch=true`, too, as flags of Go programs may."""
 
 PLUGIN = "kubectl lb"  # what the command line is called where kubectl runs it
 
@@ -186,7 +196,7 @@ def log_options(command: F) -> F:
 
 
 def monitoring_options(command: F) -> F:
-    """`--metrics-port` and `--metrics-host`, also by MetalLB's names."""
+    """`--metrics-port`, `--metrics-host` and `--health-probe-port`, also by MetalLB's names."""
     port = click.option(
         "--metrics-port",
         "--port",
@@ -210,7 +220,16 @@ def monitoring_options(command: F) -> F:
         metavar="ADDRESS",
         help="The address to serve them at. Whoever reaches it may read them.",
     )
-    return port(host(command))
+    probes = click.option(
+        "--health-probe-port",
+        "probe_port",
+        type=click.IntRange(0, 65535),
+        default=0,
+        show_default=True,
+        metavar="PORT",
+        help="Serve /healthz and /readyz at this port, too: a controller at every address, a speaker at 127.0.0.1.",
+    )
+    return port(host(probes(command)))
 
 
 def output_option(command: F) -> F:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from lbcore.backends.members import check_node_name
 from lbcore.backends.reflex import ReflexSettings
 from lbcore.backends.statuses import STATUS_FOLDER
 from lbcore.cli.membership import membership_options
+from lbcore.cli.metallb import metallb_options, say_ignored
 from lbcore.cli.options import (
+    SWITCH,
     class_option,
     default_node,
     default_runtime_dir,
@@ -87,7 +89,7 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
         ),
         click.option(
             "--ignore-exclude-lb",
-            is_flag=True,
+            **SWITCH,
             help="Announce from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers too.",
         ),
         click.option(
@@ -107,12 +109,14 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
 @webhook_options
 @monitoring_options
 @log_options
+@metallb_options("controller")
 def controller_command(
     place: Place,
     load_balancer_class: str | None,
     webhook: WebhookSettings | None,
     metrics_port: int,
     metrics_host: str,
+    probe_port: int,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -122,11 +126,11 @@ def controller_command(
     each Service's addresses to its status; of a FOLDER, to FOLDER/.lbcore/services. Needs no
     privileges. One controller serves a folder; a second one refuses to start.
     """
-    threshold = configure_logging(json=log_format == "json", level=log_level)
+    threshold = _begin(log_level, log_format)
     daemons = _Daemons() if webhook is not None and webhook.alone else _controller(place, load_balancer_class)
     if webhook is not None:
         daemons = evolve(daemons, webhook=_webhook(place, webhook))
-    _run(daemons, threshold, metrics_host, metrics_port)
+    _run(daemons, threshold, _Ports(metrics_host, metrics_port, probe_port))
 
 
 @click.command("speaker", short_help="Make addresses reachable from this node (ARP, NDP).")
@@ -136,6 +140,7 @@ def controller_command(
 @class_option
 @monitoring_options
 @log_options
+@metallb_options("speaker")
 def speaker_command(
     place: Place,
     node: str | None,
@@ -149,6 +154,7 @@ def speaker_command(
     load_balancer_class: str | None,
     metrics_port: int,
     metrics_host: str,
+    probe_port: int,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -158,10 +164,10 @@ def speaker_command(
     gone, another takes over. Needs CAP_NET_RAW and nothing else. An L2Advertisement says which
     pools are announced.
     """
-    threshold = configure_logging(json=log_format == "json", level=log_level)
+    threshold = _begin(log_level, log_format)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, drain_cordoned, load_balancer_class)
     daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip)
-    _run(daemons, threshold, metrics_host, metrics_port)
+    _run(daemons, threshold, _Ports(metrics_host, metrics_port, probe_port))
 
 
 @click.command("run")
@@ -171,6 +177,7 @@ def speaker_command(
 @class_option
 @monitoring_options
 @log_options
+@metallb_options("controller", "speaker")
 def run_command(
     place: Place,
     node: str | None,
@@ -184,14 +191,23 @@ def run_command(
     load_balancer_class: str | None,
     metrics_port: int,
     metrics_host: str,
+    probe_port: int,
     log_level: str,
     log_format: str,
 ) -> None:
     """Controller and speaker in one, for a single machine."""
-    threshold = configure_logging(json=log_format == "json", level=log_level)
+    threshold = _begin(log_level, log_format)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, drain_cordoned, load_balancer_class)
     speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip)
-    _run(_controller(place, load_balancer_class).and_(speaker), threshold, metrics_host, metrics_port)
+    _run(
+        _controller(place, load_balancer_class).and_(speaker), threshold, _Ports(metrics_host, metrics_port, probe_port)
+    )
+
+
+def _begin(log_level: str, log_format: str) -> Threshold:
+    threshold = configure_logging(json=log_format == "json", level=log_level)
+    say_ignored(structlog.get_logger().warning)
+    return threshold
 
 
 def _announcement_settings(
@@ -284,12 +300,22 @@ class _Daemons:
         return tuple(part for part in parts if part is not None)
 
 
-def _run(daemons: _Daemons, threshold: Threshold, host: str, port: int) -> None:
-    asyncio.run(_serve(daemons, threshold) if port == 0 else _serve_watched(daemons, threshold, host, port))
+@frozen
+class _Ports:
+    """Where one sees how the daemons are: all of it at `host` and `port`, and the probes alone at `probes`. 0: not."""
+
+    host: str
+    port: int
+    probes: int
 
 
-async def _serve_watched(daemons: _Daemons, threshold: Threshold, host: str, port: int) -> None:
-    """The same with a port at which one sees how they are."""
+def _run(daemons: _Daemons, threshold: Threshold, ports: _Ports) -> None:
+    watched = ports.port or ports.probes
+    asyncio.run(_serve_watched(daemons, threshold, ports) if watched else _serve(daemons, threshold))
+
+
+async def _serve_watched(daemons: _Daemons, threshold: Threshold, ports: _Ports) -> None:
+    """The same with ports at which one sees how they are."""
     from lbcore.daemons.monitoring import Monitoring  # noqa: PLC0415 - 2 MB, for those who ask for it
 
     monitoring = Monitoring()
@@ -303,8 +329,16 @@ async def _serve_watched(daemons: _Daemons, threshold: Threshold, host: str, por
             monitoring.health.add("controller/lease", cluster.lease.missing)
     if daemons.webhook is not None:
         monitoring.health.add("controller/webhook", daemons.webhook.webhook.missing)
-    async with monitoring.listening(host, port) as bound:
-        structlog.get_logger().info("metrics and health", host=host, port=bound)
+    log = structlog.get_logger()
+    async with AsyncExitStack() as stack:
+        if ports.port:
+            bound = await stack.enter_async_context(monitoring.listening(ports.host, ports.port))
+            log.info("metrics and health", host=ports.host, port=bound)
+        if ports.probes:
+            # As in MetalLB: a controller's for every address, a speaker's, on the node's network, for the node alone.
+            host = "127.0.0.1" if daemons.speaker is not None else ""
+            bound = await stack.enter_async_context(monitoring.probes(host, ports.probes))
+            log.info("health", host=host or "every address", port=bound)
         await _serve(watched, threshold)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 
 from attrs import evolve
@@ -54,9 +54,18 @@ class Monitoring:
     @contextlib.asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
         """Serve the pages as long as the block lasts; it is given the port. Raises `PortTakenError`."""
-        server = HttpServer({"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._text})
+        server = HttpServer({**self._probes(), "/metrics": self._text})
         async with server.listening(host, port) as bound:
             yield bound
+
+    @contextlib.asynccontextmanager
+    async def probes(self, host: str, port: int) -> AsyncIterator[int]:
+        """The same without `/metrics`; an empty host is every address."""
+        async with HttpServer(self._probes()).listening(host, port) as bound:
+            yield bound
+
+    def _probes(self) -> dict[str, Callable[[], Awaitable[Page]]]:
+        return {"/healthz": self._healthz, "/readyz": self._readyz}
 
     async def _healthz(self) -> Page:
         # An event loop that hangs gives no answer, and a daemon that fails ends: there is nothing else to ask.
