@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -36,10 +36,11 @@ _OURS = "metallb.io/ip-allocated-from-pool"
 
 @frozen
 class Written:
-    """One write: its revision, the resource, and the object before and after; None is "there is none"."""
+    """One write: its revision, the resource and etcd's key, the object before and after; None is "there is none"."""
 
     revision: int
     resource: str
+    key: str
     before: Document | None
     after: Document | None
 
@@ -78,12 +79,15 @@ def compact(api: ApiServer, revision: int) -> None:
         answer.read()
 
 
-def history(api: ApiServer, start: int = 1) -> list[Written]:
-    """Every write of Services, Namespaces, pools and advertisements since a revision, in order."""
+def history(api: ApiServer, known: Sequence[Written] = ()) -> list[Written]:
+    """Every write of Services, Namespaces, pools and advertisements, in order; after those that are `known`, which
+    etcd may have forgotten.
+    """
     end = put(api, "lbcore-end-of-history", {})
-    objects: dict[str, Document] = {}
-    found = []
-    for event in _events(api, start):
+    found = list(known)
+    last = {each.key: each.after for each in known}
+    objects = {key: after for key, after in last.items() if after is not None}
+    for event in _events(api, known[-1].revision + 1 if known else 1):
         revision = int(event["kv"]["mod_revision"])
         if revision >= end:
             break
@@ -95,7 +99,7 @@ def history(api: ApiServer, start: int = 1) -> list[Written]:
         after = None
         if event.get("type") != "DELETE":
             after = objects[key] = json.loads(base64.b64decode(event["kv"]["value"]))
-        found.append(Written(revision, resource, before, after))
+        found.append(Written(revision, resource, key, before, after))
     return found
 
 

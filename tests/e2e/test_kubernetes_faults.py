@@ -45,8 +45,7 @@ def test_the_server_is_killed_and_restarted_during_500_creations(cluster: Troubl
 
     with cluster.meanwhile(kill):
         cluster.create(500)
-    # What the pool's status counts was seen to stay behind for longer than a test can wait.
-    cluster.require_order(counts=False)
+    cluster.require_order()
 
 
 def test_watches_are_cut_in_the_middle_of_a_line(cluster: Troubled) -> None:
@@ -80,9 +79,7 @@ def test_what_was_missed_is_forgotten_by_the_server(cluster: Troubled) -> None:
         now = cluster.addresses()
         assert {name: held[name] for name in before[10:]} == {name: now[name] for name in before[10:]}
         assert controller.running
-        taken = [address for addresses in now.values() for address in addresses]
-        assert len(set(taken)) == len(taken)
-        cluster.wait_for_served(cluster.create(1))
+        cluster.require_order(written)
 
 
 def test_a_slow_server(cluster: Troubled) -> None:
@@ -119,11 +116,12 @@ def test_the_controller_is_killed_in_the_middle_of_a_batch_again_and_again(clust
     for _ in range(5 * MANY):
         controller = cluster.controller()
         already = cluster.served()
-        names = cluster.create(20)
+        cluster.create(20)
         cluster.wait(lambda already=already: cluster.served() > already, "the first of a batch")  # type: ignore[misc]
         time.sleep(dice.random() * 0.2)
         controller.kill()
-        assert names
+        # The dead hold the Lease for 15 s more; that it is followed then is looked at elsewhere, and once is enough.
+        cluster.forget_lease()
     cluster.controller()
     cluster.require_order()
 
@@ -163,4 +161,4 @@ def test_garbage_past_validation_is_named_and_the_rest_is_served(cluster: Troubl
     for number in range(4):
         cluster.api.ask("DELETE", f"/apis/metallb.io/v1beta1/namespaces/metallb-system/ipaddresspools/garbage-{number}")
     cluster.api.apply(pool("second", "172.17.0.0/24", autoAssign=False))
-    cluster.wait_for_served(cluster.create(1))
+    cluster.require_order()

@@ -8,7 +8,7 @@ configuration.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from itertools import combinations
 
@@ -18,6 +18,7 @@ from lbcore.simulation.oracle import (
     Address,
     Cluster,
     Document,
+    Holders,
     Pool,
     addresses_of,
     is_ours,
@@ -44,10 +45,16 @@ class Parting:
 
 
 class Causes:
-    """The book of it. `objects` are those that exist, by resource and name; somebody else keeps them up to date."""
+    """The book of it. `objects` are those that exist, by resource and name, `holders` who shows which address;
+    somebody else keeps them up to date.
+    """
 
-    def __init__(self, objects: dict[str, dict[str, Document]]) -> None:
+    def __init__(self, objects: dict[str, dict[str, Document]], holders: Holders) -> None:
         self._objects = objects
+        self._holders = holders
+        # What may be otherwise than when it was last noted; Services None: all of them.
+        self._stale: dict[str, None] | None = None
+        self._stale_addresses: dict[Address, None] = {}
         self._variants: list[list[Pool]] = [[]]  # the sound configurations
         self._versions: dict[str, list[Document]] = {}  # of each Service, as users left it
         self._edited: dict[str, None] = {}  # Services whose wishes changed
@@ -62,6 +69,16 @@ class Causes:
         """Another sound configuration."""
         self._variants.append(pools)
 
+    def shown(self, name: str, addresses: Iterable[Address]) -> None:
+        """A Service was changed by anybody, and shows or showed these addresses."""
+        if self._stale is not None:
+            self._stale[name] = None
+        self._stale_addresses.update(dict.fromkeys(addresses))
+
+    def terms_changed(self) -> None:
+        """What every hold depends on has changed: the configuration, or a namespace."""
+        self._stale = None
+
     def service_changed(self, name: str, service: Document | None) -> None:
         """A user created, changed or deleted a Service."""
         self._edited[name] = None
@@ -69,13 +86,27 @@ class Causes:
             self._versions.setdefault(name, []).append(service)
 
     def note(self) -> None:
-        """Something changed that allocations depend on: note every hold for whose end there is a reason from now on."""
+        """Something changed that allocations depend on: note every hold for whose end there is a reason from now on.
+
+        What a hold depends on is the Service, the terms, and who else shows the address: where none of these has
+        changed, it was noted before.
+        """
         clusters = self._clusters()
-        self._note_shared(clusters[-1])
-        for service in self._objects["services"].values():
+        self._note_shared(clusters[-1], self._stale_addresses if self._stale is not None else self._holders)
+        for service in self._stale_services():
             for address in addresses_of(service):
                 for cluster in clusters:
                     self._note_hold(cluster, service, address)
+        self._stale, self._stale_addresses = {}, {}
+
+    def _stale_services(self) -> list[Document]:
+        services = self._objects["services"]
+        if self._stale is None:
+            return list(services.values())
+        names = dict(self._stale)
+        for address in self._stale_addresses:
+            names.update(dict.fromkeys(self._holders.of(address)))
+        return [services[name] for name in names if name in services]
 
     def given(self, name: str, service: Document, address: Address) -> None:
         """A Service was given an address, as one of its versions asked and one of the configurations allowed."""
@@ -95,14 +126,14 @@ class Causes:
         elif not cluster.as_asked(service, address):
             self._causes.setdefault(hold, Cause.OTHER_WISH)
 
-    def _note_shared(self, cluster: Cluster) -> None:
-        for address in cluster.held:
+    def _note_shared(self, cluster: Cluster, addresses: Iterable[Address]) -> None:
+        for address in addresses:
             if len(cluster.holders(address)) > 1:
                 self._shared[address] = None
 
     def _clusters(self) -> list[Cluster]:
         """What there is, with each of the configurations; the newest comes last."""
-        return [Cluster(self._objects, pools) for pools in self._variants]
+        return [Cluster(self._objects, pools, self._holders) for pools in self._variants]
 
     # What it excuses
 
@@ -153,7 +184,8 @@ class Causes:
         self._versions = {name: [service] for name, service in self._objects["services"].items()}
         for each in (self._edited, self._causes, self._shared, self._given, self._partings):
             each.clear()
-        self._note_shared(self._clusters()[-1])
+        self._stale, self._stale_addresses = None, {}
+        self._note_shared(self._clusters()[-1], self._holders)
 
 
 def _can_have(cluster: Cluster, service: Document, address: Address) -> bool:

@@ -20,6 +20,7 @@ from lbcore.simulation.oracle import (
     Address,
     Cluster,
     Document,
+    Holders,
     Pool,
     addresses_of,
     is_ours,
@@ -96,7 +97,8 @@ class Checker:
         self._touched: dict[Address, float] = {}
         self._touched_nodes: dict[str, float] = {}
         self._touched_config = 0.0
-        self._causes = Causes(self._objects)
+        self._holders = Holders()
+        self._causes = Causes(self._objects, self._holders)
         self._spoke: dict[Address, tuple[str, float]] = {}  # who announced it last, and when
         self._buried: dict[str, None] = {}  # pools that are no more
         self._reborn: dict[str, None] = {}  # those whose name came again: their status is written when a count changes
@@ -105,7 +107,7 @@ class Checker:
     def cluster(self) -> Cluster:
         """The cluster at this moment."""
         if self._cluster is None:
-            self._cluster = Cluster(self._objects, self._pools)
+            self._cluster = Cluster(self._objects, self._pools, self._holders)
         return self._cluster
 
     @property
@@ -122,7 +124,11 @@ class Checker:
             del self._objects[resource][name]
         else:
             self._objects[resource][name] = after
-        self._cluster = None
+        if resource == "services":
+            shown = self._holders.changed(name, after)
+            self._causes.shown(name, (*shown, *(addresses_of(after) if after is not None else ())))
+        elif resource in ("namespaces", *_CONFIG):
+            self._causes.terms_changed()
         self._touch(resource, name, before, after)
         if who == "controller":
             if resource == "services" and before is not None and after is not None:
