@@ -52,9 +52,9 @@ class Cable:
         self.router.close()
 
     @contextlib.contextmanager
-    def speaking(self, *peers: BGPPeer) -> Iterator[Speaking]:
+    def speaking(self, *peers: BGPPeer, listen_port: int | None = None) -> Iterator[Speaking]:
         """The node's BGP speaker with these peers; at the end it stops in order."""
-        speaking = Speaking(self.node)
+        speaking = Speaking(self.node, listen_port)
         try:
             speaking.set_peers(*peers)
             yield speaking
@@ -79,9 +79,10 @@ class Cable:
 class Speaking:
     """A `BgpSpeaker` in a namespace, and the newest of each of its sessions."""
 
-    def __init__(self, space: Namespace) -> None:
+    def __init__(self, space: Namespace, listen_port: int | None = None) -> None:
         self.sessions: dict[str, PeerStatus] = {}
         self.reports: list[PeerSeen] = []
+        self._listen_port = listen_port
         self._ready: Future[tuple[asyncio.AbstractEventLoop, BgpSpeaker, asyncio.Event]] = Future()
         self._thread = threading.Thread(target=space.call, args=(self._main,))
         self._thread.start()
@@ -91,7 +92,7 @@ class Speaking:
         asyncio.run(self._carry())
 
     async def _carry(self) -> None:
-        speaker, end = BgpSpeaker("node"), asyncio.Event()
+        speaker, end = BgpSpeaker("node", self._listen_port), asyncio.Event()
         self._ready.set_result((asyncio.get_running_loop(), speaker, end))
         hearing = asyncio.create_task(self._hear(speaker))
         await end.wait()
@@ -139,9 +140,9 @@ class Speaking:
             f"sessions {names}",
         )
 
-    def wait_error(self, name: str, words: str) -> str:
+    def wait_error(self, name: str, words: str, timeout: float = PATIENCE) -> str:
         """Until a session's last error has these words; the error."""
-        self.wait(lambda: words in self._error(name), f"{words!r} about {name}")
+        self.wait(lambda: words in self._error(name), f"{words!r} about {name}", timeout)
         return self._error(name)
 
     def _error(self, name: str) -> str:

@@ -127,7 +127,8 @@ class BGPPeer:
     Exactly one of `address` and `interface` (unnumbered) is set, and exactly one of `peer_asn` and
     `dynamic_asn`. Times in whole seconds: `hold_time` and `keepalive_time` are both None (the
     default) or both set, and 0 switches them off; `connect_time` is how long to wait before another
-    attempt. `node_selectors`: the nodes that have the session, empty for all.
+    attempt. `node_selectors`: the nodes that have the session, empty for all. `ttl_security_hops`: what comes
+    over more routers is dropped (GTSM, RFC 5082), 1 for a router on the same link; None is no such bound.
     """
 
     name: str
@@ -151,6 +152,7 @@ class BGPPeer:
     ebgp_multihop: bool = False
     vrf: str = ""
     dual_stack: bool = False
+    ttl_security_hops: int | None = None
     origin: Origin | None = field(default=None, eq=False)
     path: str = field(default="spec", eq=False)
 

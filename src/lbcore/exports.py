@@ -21,7 +21,6 @@ from lbcore.intents import AdvertiseRoute, WithdrawRoute
 from lbcore.model import Service, ServiceKey
 from lbcore.resources import Pool
 from lbcore.routes import Offer, Path, Prefix
-from lbcore.soundness import MOST_COMMUNITIES
 from lbcore.verdicts import Reason
 
 __all__ = ["Contribution", "Exports", "contributions"]
@@ -113,6 +112,5 @@ def _join(paths: list[Path]) -> Path:
     communities: set[Community] = {each for path in paths for each in path.communities}
     return Path(
         local_pref=max(path.local_pref for path in paths),
-        # One advertisement never has more; of several together those that sort first are told.
-        communities=tuple(sorted(communities)[:MOST_COMMUNITIES]),
+        communities=tuple(sorted(communities)),
     )

@@ -24,7 +24,8 @@ from lbcore.resources import L2Advertisement, Origin, Pool
 
 __all__ = ["Gathered", "dangling", "problems_of", "resolve_communities"]
 
-MOST_COMMUNITIES = 63  # of one route: what MetalLB allows in every mode
+MOST_COMMUNITIES = 63  # of one advertisement: what MetalLB allows of a route in every mode
+MOST_TOGETHER = 252  # of a route, from several advertisements: large ones take 3,024 of a message's 4,096 octets
 
 
 class _Named(Protocol):
@@ -73,6 +74,7 @@ def problems_of(all_: Gathered) -> Iterator[Problem]:
     yield from _repeated_routers(all_.bgp_peers)
     if all_.is_missed("Community"):
         yield from _unknown_communities(all_.bgp_advertisements, all_.aliases)
+        yield from _too_many_together(all_.bgp_advertisements, all_.pools, all_.aliases)
     yield from _short_aggregates(all_.bgp_advertisements, all_.pools)
     yield from _local_pref_conflicts(all_.bgp_advertisements, all_.pools)
     yield from _echoes_over_ipv6(all_)
@@ -221,7 +223,35 @@ def _unknown_communities(
                 yield origin.problem(f"{path}[{index}]", found)
         count = len(resolve_communities(advert, values))
         if count > MOST_COMMUNITIES:
-            yield origin.problem(path, f"a route can have {MOST_COMMUNITIES} communities, not {count}; take some out")
+            yield origin.problem(
+                path, f"an advertisement can have {MOST_COMMUNITIES} communities, not {count}; take some out"
+            )
+
+
+def _too_many_together(
+    adverts: Iterable[Located[BGPAdvertisement]],
+    pools: Iterable[Located[Pool]],
+    aliases: Iterable[Located[CommunityAlias]],
+) -> Iterator[Problem]:
+    """Communities of one prefix add up, and a message holds so many."""
+    values = {alias.name: alias.community for _, alias in aliases}
+    sets = [(located, resolve_communities(located[1], values)) for located in adverts]
+    if sum(len(each) for _, each in sets) <= MOST_TOGETHER:
+        return
+    told: set[str] = set()
+    for _, pool in pools:
+        together: set[Community] = set()
+        for (origin, advert), communities in sorted(sets, key=lambda pair: pair[0][1].name):
+            if not advert.selects_pool(pool):
+                continue
+            together.update(communities)
+            if len(together) > MOST_TOGETHER and advert.name not in told:
+                told.add(advert.name)
+                text = (
+                    f"with those of the other BGPAdvertisements of pool {pool.name!r} a route would have "
+                    f"{len(together)} communities, and {MOST_TOGETHER} fit into a message; take some out"
+                )
+                yield origin.problem(_at(advert, "communities"), text)
 
 
 def _short_aggregates(

@@ -238,6 +238,20 @@ def test_a_peer_that_contradicts_itself_is_refused_at_its_field(spec: dict[str, 
     assert [path] == faults(peer(**spec))
 
 
+@pytest.mark.parametrize(
+    ("value", "hops"), [("1", 1), ("254", 254), ("0", None), ("255", None), ("-1", None), ("one", None), ("1e1", None)]
+)
+def test_over_how_many_routers_a_peer_may_come_is_an_annotation(value: str, hops: int | None) -> None:
+    metadata = {"name": "x", "annotations": {"lbcore.io/ttl-security-hops": value, "example.org/other": "kept"}}
+    spec = {"myASN": 1, "peerASN": 2, "peerAddress": "2001:db8::1"}
+    seen = read({"apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer", "metadata": metadata, "spec": spec}, "x.yaml")
+    assert isinstance(seen, ConfigSeen)
+    if hops is not None:
+        assert hops == the_peer(seen.document).ttl_security_hops
+    else:
+        assert ["metadata.annotations['lbcore.io/ttl-security-hops']"] == faults(seen.document)
+
+
 def test_a_field_of_the_new_version_is_unknown_in_the_old_one() -> None:
     spec = {"myASN": 1, "peerASN": 2, "peerAddress": "2001:db8::1", "vrf": "red"}
     assert ["spec.vrf"] == faults(decoded("BGPPeer", spec))

@@ -128,6 +128,7 @@ def peers(draw: st.DrawFn) -> BGPPeer:
         ebgp_multihop=draw(st.booleans()),
         vrf=draw(st.sampled_from(["", "red"])),
         dual_stack=draw(st.booleans()),
+        ttl_security_hops=draw(st.none() | st.integers(1, 254)),
     )
 
 

@@ -129,7 +129,21 @@ def test_a_name_for_two_communities_is_refused_wherever_the_second_stands() -> N
 def test_a_route_with_more_communities_than_routers_take_is_refused() -> None:
     texts = tuple(f"1:{n}" for n in range(64))
     assert 63 == len(sound(BGPAdvertisement(name="a", community_texts=texts[:63])).bgp_advertisements[0].communities)
-    assert "a route can have 63" in the_problem(BGPAdvertisement(name="a", community_texts=texts))[2]
+    assert "an advertisement can have 63" in the_problem(BGPAdvertisement(name="a", community_texts=texts))[2]
+
+
+def test_communities_that_add_up_to_more_than_a_message_holds_are_refused() -> None:
+    def of(name: str, first: int, count: int, **fields: Any) -> BGPAdvertisement:
+        texts = tuple(f"large:1:2:{n}" for n in range(first, first + count))
+        return BGPAdvertisement(name=name, community_texts=texts, **fields)
+
+    four = [of("a", 0, 63), of("b", 63, 63), of("c", 126, 63), of("d", 189, 63)]
+    sound(SIX, *four)
+    sound(SIX, *four, of("e", 0, 63))
+    name, field, text = the_problem(SIX, *four, of("e", 252, 1))
+    assert ("e", "spec.communities") == (name, field)
+    assert "a route would have 253 communities, and 252 fit" in text
+    sound(SIX, FOUR, *four[:3], of("d", 189, 63, pools=("six",)), of("e", 252, 1, pools=("nothing",)))
 
 
 # Names that must exist.

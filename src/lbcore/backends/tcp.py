@@ -6,6 +6,7 @@ Linux only. Nothing here waits: sockets do not block, and are connected by whoev
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import os
@@ -18,10 +19,11 @@ from lbcore.adapters.bgp.connection import LocalEnd
 from lbcore.addresses import Address
 from lbcore.bgp import BGPPeer
 
-__all__ = ["describe_error", "local_end", "open_socket"]
+__all__ = ["describe_error", "hold_to_hops", "listen", "local_end", "open_socket", "sign"]
 
 # Linux's numbers, which Python does not have.
 _TCP_MD5SIG = 14
+_IP_MINTTL, _IPV6_MINHOPCOUNT = 21, 73
 _SIOCGIFCONF = 0x8912
 _IFREQ = struct.Struct("16s16x8x")  # 40 bytes: a name, and a sockaddr
 _SCOPE_LINK, _SCOPE_GLOBAL = 0x20, 0x00
@@ -29,29 +31,70 @@ _TTL = 255  # what RFC 5082 wants to see, and as good as any to routers that do 
 _CONTROL = 0xC0  # internetwork control, the DSCP of routing protocols
 
 
-def open_socket(peer: BGPPeer) -> tuple[socket.socket, tuple[str, int]]:
-    """A socket that can be connected to a peer, and where to. Raises `OSError`."""
-    assert peer.address is not None
-    family = socket.AF_INET if peer.address.version == 4 else socket.AF_INET6
+Where = tuple[str, int] | tuple[str, int, int, int]
+
+
+def open_socket(peer: BGPPeer, address: Address) -> tuple[socket.socket, Where]:
+    """A socket that can be connected to a peer, who is at this address, and where to. Raises `OSError`."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if family == socket.AF_INET:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _TTL)
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _CONTROL)
-        else:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _TTL)
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _CONTROL)
-        if peer.vrf:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, peer.vrf.encode() + b"\0")
+        _prepare(sock)
+        if peer.vrf or peer.interface:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, (peer.vrf or peer.interface).encode() + b"\0")
         if peer.source_address is not None:
             sock.bind((str(peer.source_address), 0))
-        if peer.password:
-            sock.setsockopt(socket.IPPROTO_TCP, _TCP_MD5SIG, _signature(peer.address, peer.password.encode()))
+        sign(sock, address, peer.password)
     except BaseException:
         sock.close()
         raise
-    return sock, (str(peer.address), peer.port)
+    if peer.interface:
+        return sock, (str(address), peer.port, 0, socket.if_nametoindex(peer.interface))
+    return sock, (str(address), peer.port)
+
+
+def _prepare(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _TTL)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _CONTROL)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _TTL)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _CONTROL)
+
+
+def listen(family: socket.AddressFamily, port: int) -> socket.socket:
+    """A socket that waits for routers to connect. Raises `OSError`: the port is taken, or not allowed."""
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _prepare(sock)
+        sock.bind(("", port))
+        sock.listen(64)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def sign(sock: socket.socket, address: Address, password: str) -> None:
+    """Have segments from and to an address signed; with "" no more. On a socket that listens, for that peer alone."""
+    with contextlib.suppress(FileNotFoundError):  # there was none to take away
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_MD5SIG, _signature(address, password.encode()))
+
+
+def hold_to_hops(sock: socket.socket, hops: int) -> None:
+    """Drop what has come over more routers than that allows (GTSM, RFC 5082), 1 for a router on the same link.
+
+    Set on a connection that is there: a router's answer to the first packet may have any TTL.
+    """
+    least = _TTL + 1 - hops
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, least)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, least)
 
 
 def _signature(address: Address, key: bytes) -> bytes:
@@ -71,6 +114,8 @@ def describe_error(error: OSError, peer: BGPPeer) -> str:
         return f"sourceAddress {peer.source_address} is not an address of this node"
     if error.errno == errno.ENODEV and peer.vrf:
         return f"there is no VRF {peer.vrf!r} on this node"
+    if peer.interface and (error.errno == errno.ENODEV or error.args[0] == "no interface with this name"):
+        return f"there is no interface {peer.interface!r} on this node"
     if error.errno == errno.ECONNREFUSED:
         return f"{peer.router} port {peer.port} refuses connections; is BGP on there, and is this node a neighbour?"
     return f"{peer.router} port {peer.port}: {os.strerror(error.errno) if error.errno else error}"
@@ -85,11 +130,13 @@ def local_end(sock: socket.socket, peer: BGPPeer, node: str) -> LocalEnd:
     """
     address = Address.parse(sock.getsockname()[0].partition("%")[0])
     four, six = _ipv4_addresses(), _ipv6_addresses()
-    interface = next((name for name, known, _ in (*four, *six) if known == address), None)
+    interface = peer.interface or next((name for name, known, _ in (*four, *six) if known == address), None)
     ipv4 = next((known for name, known, _ in four if name == interface), None)
     ipv6 = next((known for name, known, scope in six if name == interface and scope == _SCOPE_GLOBAL), None)
     link_local = next((known for name, known, scope in six if name == interface and scope == _SCOPE_LINK), None)
-    if address.version == 4:
+    if peer.interface:
+        ipv6 = None  # the router need not know the way to any other address on this cable
+    elif address.version == 4:
         ipv4 = address
     elif address.value >> 118 != 0xFE80 >> 6:
         ipv6 = address

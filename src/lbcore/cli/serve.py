@@ -97,6 +97,12 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
             is_flag=True,
             help="Treat cordoned nodes (kubectl cordon, kubectl drain) as drained; the same on all speakers.",
         ),
+        click.option(
+            "--bgp-listen",
+            type=click.IntRange(1, 65535),
+            metavar="PORT",
+            help="Let routers connect to this port, too (179 is BGP's) [default: the node connects].",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -150,6 +156,7 @@ def speaker_command(
     refresh: float,
     ignore_exclude_lb: bool,
     drain_cordoned: bool,
+    bgp_listen: int | None,
     gossip: GossipSettings | None,
     load_balancer_class: str | None,
     metrics_port: int,
@@ -166,7 +173,7 @@ def speaker_command(
     """
     threshold = _begin(log_level, log_format)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, drain_cordoned, load_balancer_class)
-    daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip)
+    daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip, bgp_listen)
     _run(daemons, threshold, _Ports(metrics_host, metrics_port, probe_port))
 
 
@@ -187,6 +194,7 @@ def run_command(
     refresh: float,
     ignore_exclude_lb: bool,
     drain_cordoned: bool,
+    bgp_listen: int | None,
     gossip: GossipSettings | None,
     load_balancer_class: str | None,
     metrics_port: int,
@@ -198,7 +206,7 @@ def run_command(
     """Controller and speaker in one, for a single machine."""
     threshold = _begin(log_level, log_format)
     settings = _announcement_settings(node, exclude, ignore_exclude_lb, drain_cordoned, load_balancer_class)
-    speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip)
+    speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip, bgp_listen)
     _run(
         _controller(place, load_balancer_class).and_(speaker), threshold, _Ports(metrics_host, metrics_port, probe_port)
     )
@@ -258,6 +266,7 @@ def _speaker(
     refresh: float,
     log_format: str,
     gossip: GossipSettings | None,
+    bgp_port: int | None,
 ) -> _Daemons:
     if isinstance(place, Path):
         require_folder(place)
@@ -277,7 +286,7 @@ def _speaker(
         log_format=log_format,
     )
     cluster = assembly.open_place(place, log, node=settings.node)
-    return _Daemons(speaker=assembly.speaker(cluster, settings, reflex, log), clusters=(cluster,))
+    return _Daemons(speaker=assembly.speaker(cluster, settings, reflex, log, bgp_port=bgp_port), clusters=(cluster,))
 
 
 @frozen(kw_only=True)

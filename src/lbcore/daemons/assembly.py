@@ -220,11 +220,16 @@ def speaker(
     settings: AnnouncementSettings,
     reflex_settings: ReflexSettings,
     log: Log,
+    *,
+    bgp_port: int | None = None,
 ) -> SpeakerParts:
-    """The speaker: what this node announces, carried out by its reflex process."""
+    """The speaker: what this node announces, carried out by its reflex process.
+
+    `bgp_port`: where it waits for routers that want to be the ones who connect. Raises `LbcoreError` where it cannot.
+    """
     say: Callable[[str], None] = log.warning
     reflex = Reflex(reflex_settings, say=say)
-    bgp = BgpSpeaker(settings.node)
+    bgp = BgpSpeaker(settings.node, bgp_port)
     sessions: SessionSink | None = None
     reads = _SPEAKER_READS if isinstance(cluster, KubernetesCluster) else _SPEAKER_READS | {Kind.SECRETS}
     sources: list[Source] = [cluster.source(reads), NetlinkLinks(say=say), reflex, bgp]

@@ -7,8 +7,11 @@ mapping that holds an object's fields, so that the old ConfigMap goes the same w
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from lbcore.adapters.kubernetes.durations import SECOND
 from lbcore.adapters.kubernetes.fields import Fields
+from lbcore.adapters.kubernetes.pools import PREFIX
 from lbcore.adapters.kubernetes.selectors import read_selectors
 from lbcore.addresses import Address, AddressRange
 from lbcore.bgp import BFDProfile, BGPAdvertisement, BGPPeer, CommunityAlias, DynamicASN, SecretRef, parse_community
@@ -18,6 +21,7 @@ from lbcore.resources import Origin
 __all__ = [
     "BGP_PEER_VERSIONS",
     "MOST_ASN",
+    "TTL_SECURITY",
     "read_bfd_profile",
     "read_bgp_advertisement",
     "read_bgp_peer",
@@ -28,6 +32,8 @@ __all__ = [
 
 BGP_PEER_VERSIONS = ("metallb.io/v1beta2", "metallb.io/v1beta1")
 
+TTL_SECURITY = "lbcore.io/ttl-security-hops"  # over how many routers a peer's packets may have come: GTSM, RFC 5082
+MOST_HOPS = 254
 MOST_ASN = 2**32 - 1  # RFC 6793
 MOST_PORT = 16384  # what MetalLB's CRD allows
 MOST_SECONDS = 65535  # the hold time has 16 bits (RFC 4271 section 4.2)
@@ -67,7 +73,22 @@ def read_bgp_peer(document: Fields, origin: Origin) -> tuple[BGPPeer, ...]:
         document.fault("spec", "is missing; a peer needs myASN, peerASN and peerAddress")
         return ()
     is_old = document.raw("apiVersion") == BGP_PEER_VERSIONS[1]
-    return (read_peer(document.child("spec"), origin.name, origin, is_old=is_old),)
+    hops = _ttl_security(document.child("metadata").child("annotations"))
+    return (evolve(read_peer(document.child("spec"), origin.name, origin, is_old=is_old), ttl_security_hops=hops),)
+
+
+def _ttl_security(annotations: Fields) -> int | None:
+    """The annotation `lbcore.io/ttl-security-hops`; MetalLB's CRD has no field for it."""
+    for name in annotations:
+        if name.startswith(PREFIX) and name != TTL_SECURITY:
+            annotations.fault(name, f"is not an annotation that lbcore knows on a peer; known: {TTL_SECURITY}")
+    text = annotations.text(TTL_SECURITY)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= MOST_HOPS):
+        annotations.fault(TTL_SECURITY, f"must be a number from 1 to {MOST_HOPS}, as a text, not {text[:20]!r}")
+        return None
+    return int(text)
 
 
 def read_peer(spec: Fields, name: str, origin: Origin, *, is_old: bool = False) -> BGPPeer:

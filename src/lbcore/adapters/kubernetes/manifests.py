@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, assert_never
 
+from lbcore.adapters.kubernetes.bgp import TTL_SECURITY
 from lbcore.adapters.kubernetes.pools import KEEP_FOR
 from lbcore.bgp import BFDProfile, BGPAdvertisement, BGPPeer, CommunityAlias
 from lbcore.config import L2Advertisement, Pool, Resource
@@ -39,7 +40,10 @@ def manifest_of(resource: Resource, namespace: str) -> Manifest:
         case BGPAdvertisement():
             return manifest("BGPAdvertisement", resource.name, namespace, _bgp_advertisement(resource))
         case BGPPeer():
-            return manifest("BGPPeer", resource.name, namespace, _peer(resource), version="v1beta2")
+            made = manifest("BGPPeer", resource.name, namespace, _peer(resource), version="v1beta2")
+            if resource.ttl_security_hops is not None:
+                made["metadata"]["annotations"] = {TTL_SECURITY: str(resource.ttl_security_hops)}
+            return made
         case BFDProfile():
             return manifest("BFDProfile", resource.name, namespace, _profile(resource))
         case CommunityAlias():
