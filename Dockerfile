@@ -1,6 +1,6 @@
 # The image of lbcore: `docker build -t lbcore:0.1.0 .`
-# Both stages are the same slim Python; the first one alone has pip's cache and the sources.
-FROM python:3.12-slim AS build
+# All stages are the same slim Python, on the Debian whose nginx is known; the first one alone has pip's cache.
+FROM python:3.12-slim-bookworm AS build
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
@@ -9,7 +9,17 @@ RUN python -m venv /opt/lbcore \
  && /opt/lbcore/bin/python -m compileall -q /opt/lbcore/lib \
  && /opt/lbcore/bin/pip uninstall --yes --quiet pip
 
-FROM python:3.12-slim
+# With nginx in it, for `lbcore ingress`: `docker build --target ingress -t lbcore-ingress:0.1.0 .`
+# Its master is root, so that its workers are somebody else, who cannot read the token of the API server.
+FROM python:3.12-slim-bookworm AS ingress
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends nginx-light \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=build /opt/lbcore /opt/lbcore
+ENV PATH=/opt/lbcore/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENTRYPOINT ["lbcore"]
+
+FROM python:3.12-slim-bookworm
 COPY --from=build /opt/lbcore /opt/lbcore
 ENV PATH=/opt/lbcore/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # Nothing is written to the root file system: run it read-only, with /tmp (and /run/lbcore, for the speaker) writable.

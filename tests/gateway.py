@@ -6,6 +6,7 @@ so that one nginx serves a whole file of tests.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -197,9 +198,11 @@ def free_port() -> int:
 
 
 class Gateway:
-    """The program `lbcore ingress` on a folder."""
+    """The program `lbcore ingress` on a folder, or at an API server where a kubeconfig is given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, kubeconfig: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.cluster = folder / "cluster"
         # nginx's workers are of another user where tests run as root, and pytest's own folders are closed to it.
         self._above = Path(tempfile.mkdtemp(prefix="lbcore-gateway-"))
@@ -210,27 +213,50 @@ class Gateway:
         self._log = folder / "log"
         self._round = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._kubeconfig = kubeconfig
+        self._environment = dict(environment or {})
 
     def start(self, *arguments: str) -> Gateway:
         """Start it; `put` waits until it serves."""
         command = [
-            sys.executable, "-m", "lbcore.cli.main", "ingress", "--cluster", str(self.cluster), "--http-port",
+            sys.executable, "-m", "lbcore.cli.main", "ingress", *self._place(), "--http-port",
             str(self.http), "--https-port", str(self.https), "--runtime-dir", str(self.runtime), "--listen",
             "127.0.0.1", "--reload-interval", "0.1", "--configmap", "default/options", "--allow-vulnerable-nginx",
             *arguments,
         ]  # fmt: skip
-        environment = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin"}
+        environment = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin"} | self._environment
         self._process = subprocess.Popen(
             command, stdout=self._log.open("ab"), stderr=subprocess.STDOUT, env=environment
         )
         return self
 
+    def _place(self) -> list[str]:
+        return ["--kubeconfig", str(self._kubeconfig)] if self._kubeconfig else ["--cluster", str(self.cluster)]
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait until it has ended, well."""
+        assert self._process is not None
+        assert 0 == self._process.wait(20)
+        self._process = None
+
+    def kill_nginx(self) -> None:
+        """Let nginx's master die, and its workers with it, as from lack of memory."""
+        master = int((self.runtime / "nginx.pid").read_text())
+        workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        for pid in (master, *map(int, workers)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """End it as an operator does."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(20)
-            self._process = None
+            self.terminate()
+            self.wait()
         shutil.rmtree(self._above, ignore_errors=True)
 
     @property

@@ -35,6 +35,7 @@ __all__ = [
     "IngressClassSeen",
     "IngressGone",
     "IngressSeen",
+    "InstancesSeen",
     "Kind",
     "LeadershipSeen",
     "LinksSeen",
@@ -329,6 +330,22 @@ class MembersSeen:
         return ("members", "")
 
 
+@frozen(kw_only=True)
+class InstancesSeen:
+    """The instances of this controller that there are: those that run, by name, and the nodes of those that are ready.
+
+    One that is being taken away is neither.
+    """
+
+    running: frozenset[str]
+    nodes: frozenset[str]
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one set of instances."""
+        return ("instances", "")
+
+
 @frozen
 class LeadershipSeen:
     """Of several controllers this one is to decide, or no longer; `why` is for people.
@@ -506,6 +523,7 @@ Event = (
     | RoutesRefused
     | MembersSeen
     | LeadershipSeen
+    | InstancesSeen
     | LinksSeen
     | AnsweringSeen
     | AddressHeard

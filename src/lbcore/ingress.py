@@ -82,7 +82,10 @@ class IngressTLS:
 
 @frozen(kw_only=True)
 class Ingress:
-    """An Ingress (networking.k8s.io/v1). `created` is `metadata.creationTimestamp`, RFC 3339."""
+    """An Ingress (networking.k8s.io/v1). `created` is `metadata.creationTimestamp`, RFC 3339.
+
+    `held` are the addresses and host names of `status.loadBalancer.ingress`.
+    """
 
     key: ObjectKey
     uid: str = ""
@@ -92,6 +95,7 @@ class Ingress:
     default_backend: Backend | None = None
     rules: tuple[IngressRule, ...] = ()
     tls: tuple[IngressTLS, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)

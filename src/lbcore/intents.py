@@ -26,6 +26,7 @@ __all__ = [
     "EventType",
     "Intent",
     "LoseSession",
+    "PublishIngress",
     "RecordEvent",
     "ReportConfig",
     "ReportPeer",
@@ -127,6 +128,20 @@ class ServeRoutes:
     def subject(self) -> tuple[str, str]:
         """There is one table."""
         return ("routes", "")
+
+
+@frozen(kw_only=True)
+class PublishIngress:
+    """Write an Ingress's status: `status.loadBalancer.ingress` shows exactly these addresses and host names."""
+
+    key: ServiceKey
+    uid: str = ""
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The Ingress whose status this is."""
+        return ("ingress", str(self.key))
 
 
 @frozen(kw_only=True)
@@ -281,6 +296,7 @@ class ReportPeer:
 
 Intent = (
     ServeRoutes
+    | PublishIngress
     | SetAddresses
     | RecordEvent
     | SetPoolUsage

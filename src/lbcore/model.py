@@ -223,6 +223,7 @@ class Service:
     ports: tuple[Port, ...] = ()
     named_ports: tuple[ServicePort, ...] = ()
     external_name: str = ""
+    external_ips: tuple[str, ...] = ()
     held: tuple[Address, ...] = field(default=(), converter=_tuple_of_addresses)
 
     @property
@@ -267,7 +268,7 @@ class EndpointSlice:
 
 @frozen(kw_only=True)
 class Node:
-    """A Node: labels, the condition `NetworkUnavailable`, and its addresses in the cluster, sorted.
+    """A Node: labels, the condition `NetworkUnavailable`, its addresses in the cluster and outside, sorted.
 
     `drained` is the annotation `lbcore.io/drain`, `cordoned` is `spec.unschedulable`.
     """
@@ -276,6 +277,7 @@ class Node:
     labels: Labels = field(factory=Map, converter=_labels)
     network_unavailable: bool = False
     addresses: tuple[Address, ...] = ()
+    external: tuple[Address, ...] = ()
     drained: bool = False
     cordoned: bool = False
 

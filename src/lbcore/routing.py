@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 from immutables import Map
 
 from lbcore.annotations.options import read_options
@@ -25,7 +25,10 @@ from lbcore.events import (
     IngressGone,
     IngressSeen,
     Kind,
+    LeadershipSeen,
     Listed,
+    NamespaceGone,
+    NamespaceSeen,
     RoutesRefused,
     SecretGone,
     SecretSeen,
@@ -36,16 +39,15 @@ from lbcore.events import (
     Stopping,
 )
 from lbcore.ingress import Backend, Certificate, Ingress, IngressClass, ObjectKey, Secret
-from lbcore.intents import EventType, Intent, RecordEvent, ServeRoutes
-from lbcore.model import EndpointSlice, Service, SliceKey
+from lbcore.intents import EventType, Intent, PublishIngress, RecordEvent, ServeRoutes
+from lbcore.model import EndpointSlice, LabelSelector, Namespace, Service, SliceKey
 from lbcore.proxy import Options, Policies, RoutingTable, Upstream
+from lbcore.publishing import PublishSettings, PublishState, clear, hear, publish
 from lbcore.sites import Built, Entry, build_site, is_host, make_upstream
 
-__all__ = ["NEEDS", "RoutingSettings", "RoutingState", "step"]
+__all__ = ["NEEDS", "RoutingSettings", "RoutingState", "needs", "step"]
 
-NEEDS = frozenset(
-    {Kind.INGRESSES, Kind.INGRESS_CLASSES, Kind.SERVICES, Kind.SLICES, Kind.SECRETS, Kind.CONFIG_MAPS, Kind.NAMESPACES}
-)
+NEEDS = frozenset({Kind.INGRESSES, Kind.INGRESS_CLASSES, Kind.SERVICES, Kind.SLICES, Kind.SECRETS})
 MOST = 100  # hosts in a step: about 10 ms
 
 Dependency = tuple[str, ObjectKey]
@@ -61,12 +63,24 @@ class RoutingSettings:
     by_name: bool = False
     without_class: bool = False
     namespace: str = ""
+    namespace_selector: LabelSelector | None = None
     config_map: ObjectKey | None = None
     default_backend: ObjectKey | None = None
     default_certificate: ObjectKey | None = None
     annotations_prefix: str = PREFIX
     no_catch_all: bool = False
     no_external_name: bool = False
+    publish: PublishSettings = field(factory=PublishSettings)
+
+
+def needs(settings: RoutingSettings) -> frozenset[Kind]:
+    """The kinds of object that are looked at with these settings, and no others."""
+    asked = {
+        Kind.CONFIG_MAPS: settings.config_map is not None,
+        Kind.NAMESPACES: settings.namespace_selector is not None,
+        Kind.NODES: settings.publish.nodes,
+    }
+    return NEEDS | {kind for kind, wanted in asked.items() if wanted}
 
 
 @frozen(kw_only=True)
@@ -75,7 +89,11 @@ class RoutingState:
 
     settings: RoutingSettings = RoutingSettings()
     options: Options = field(factory=Options)
-    missing: frozenset[Kind] = NEEDS
+    missing: frozenset[Kind] = field(default=Factory(lambda self: needs(self.settings), takes_self=True))
+    publishing: PublishState = field(
+        default=Factory(lambda self: PublishState(settings=self.settings.publish), takes_self=True)
+    )
+    namespaces: Map[str, Namespace] = field(factory=Map)
     ingresses: Map[ObjectKey, Ingress] = field(factory=Map)
     entries: Map[ObjectKey, Entry] = field(factory=Map)
     findings: Map[ObjectKey, tuple[Finding, ...]] = field(factory=Map)
@@ -125,14 +143,29 @@ class _View:
 
 
 def step(state: RoutingState, event: Event, now: float) -> Step[RoutingState]:
-    """What one event changes; `now` is not looked at."""
+    """What one event changes; `now` is looked at for when statuses are to be compared again."""
+    state = evolve(state, publishing=hear(state.publishing, event))
     state, said = _take(state, event)
     state, more = _build_some(state)
     intents: list[Intent] = [*said, *more]
-    if state.settled and state.table != state.sent:
-        state = evolve(state, sent=state.table)
-        intents.append(ServeRoutes(table=state.table))
-    return Step(state=state, intents=tuple(intents), wake_at=now if state.dirty and not state.missing else None)
+    if not state.publishing.leads:  # who leads tells users; what is served is everybody's own
+        intents = [each for each in intents if not isinstance(each, RecordEvent)]
+    wake_at = now if state.dirty and not state.missing else None
+    if state.settled:
+        if state.table != state.sent:
+            state = evolve(state, sent=state.table)
+            intents.append(ServeRoutes(table=state.table))
+        state, statuses, wake_at = _publish(state, event, now)
+        intents += statuses
+    return Step(state=state, intents=tuple(intents), wake_at=wake_at)
+
+
+def _publish(state: RoutingState, event: Event, now: float) -> tuple[RoutingState, list[PublishIngress], float | None]:
+    """Whose status is to be written."""
+    if isinstance(event, Stopping):
+        return state, clear(state.publishing, state.entries), None
+    publishing, intents, wake_at = publish(state.publishing, state.entries, now)
+    return evolve(state, publishing=publishing), intents, wake_at
 
 
 def _take(state: RoutingState, event: Event) -> tuple[RoutingState, list[Intent]]:
@@ -163,6 +196,14 @@ def _take(state: RoutingState, event: Event) -> tuple[RoutingState, list[Intent]
             return _with_options(state, options), said
         case ConfigMapGone(key) if key == state.settings.config_map:
             return _with_options(state, Options()), []
+        case NamespaceSeen(found):
+            return _all_again(evolve(state, namespaces=state.namespaces.set(found.name, found))), []
+        case NamespaceGone(name) if name in state.namespaces:
+            return _all_again(evolve(state, namespaces=state.namespaces.delete(name))), []
+        case LeadershipSeen(leading):
+            # What was wanted before is forgotten when another leads, the table with it; who leads says all anew.
+            state = evolve(state, said=Map(), sent=None)
+            return _soil(state, state.hosts) if leading else state, []
         case Listed(kind):
             return evolve(state, missing=state.missing - {kind}), []
         case RoutesRefused(hosts, message):
@@ -188,6 +229,10 @@ def _is_ours(state: RoutingState, ingress: Ingress) -> bool:
     settings = state.settings
     if settings.namespace and ingress.key.namespace != settings.namespace:
         return False
+    if settings.namespace_selector is not None:
+        namespace = state.namespaces.get(ingress.key.namespace)
+        if namespace is None or not settings.namespace_selector.matches(namespace.labels):
+            return False
     if settings.no_catch_all and ingress.default_backend is not None:
         return False
     if ingress.class_name is not None:
@@ -207,6 +252,11 @@ def _hosts_of(ingress: Ingress) -> set[str]:
 
 
 def _see(state: RoutingState, ingress: Ingress) -> RoutingState:
+    before, entry = state.ingresses.get(ingress.key), state.entries.get(ingress.key)
+    if before is not None and before != ingress and entry is not None and evolve(before, held=ingress.held) == ingress:
+        # Its status alone: what every write of ours brings back.
+        entries = state.entries.set(ingress.key, evolve(entry, ingress=ingress))
+        return evolve(state, ingresses=state.ingresses.set(ingress.key, ingress), entries=entries)
     state = _unlink(evolve(state, ingresses=state.ingresses.set(ingress.key, ingress)), ingress.key)
     if not _is_ours(state, ingress):
         return state

@@ -6,6 +6,8 @@ One nginx for the file. A case is one Ingress on a host of its own; what is aske
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -351,5 +353,22 @@ def test_a_change_of_endpoints_is_served(tmp_path: Path) -> None:
         assert "a" == found.get("web.test").backend
         found.put("all", *b.manifests("web"), ingress("web", "web.test", "web"))
         assert "b" == found.get("web.test").backend
+    finally:
+        found.stop()
+
+
+def test_without_any_ingress_everything_is_404(tmp_path: Path) -> None:
+    found = Gateway(tmp_path)
+    found.write("all")
+    found.start()
+    try:
+        deadline = time.monotonic() + 15
+        while "nginx refuses" not in found.log:
+            with contextlib.suppress(OSError):
+                assert 404 == found.get("nobody.test").status
+                return
+            assert time.monotonic() < deadline, found.log
+            time.sleep(0.05)
+        raise AssertionError(found.log)
     finally:
         found.stop()

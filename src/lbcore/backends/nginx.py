@@ -33,6 +33,7 @@ __all__ = ["Nginx", "NginxSettings", "find_capabilities", "most_files", "resolve
 
 _TEST_TIME = 120.0  # seconds that `nginx -t` may take: 10,000 hosts took 1.8
 _START_TIME = 10.0
+_LOOK = 0.5  # seconds between two looks for an nginx to take care of, or two starts
 _MOST_TESTS = 40  # of one table: finds 3 bad hosts among 1,000
 
 
@@ -97,12 +98,41 @@ class Nginx:
         self._refused: frozenset[str] = frozenset()
         self._text = ""
         self._last_reload = 0.0
+        self._busy = asyncio.Lock()
+        self._closing = False
         self.reloads = 0
 
+    def missing(self) -> str | None:
+        """What keeps it from serving; None where nothing does."""
+        if self._good is None:
+            return "nothing is served yet"
+        if self._process is None or self._process.returncode is not None:
+            return "nginx has ended"
+        return None
+
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Which hosts were refused, and why."""
+        """Which hosts were refused, and why. As long as somebody listens, an nginx that ends by itself is restarted."""
+        care = asyncio.create_task(self._take_care())
+        try:
+            while True:
+                yield await self._told.get()
+        finally:
+            care.cancel()
+            await asyncio.gather(care, return_exceptions=True)
+
+    async def _take_care(self) -> None:
         while True:
-            yield await self._told.get()
+            process = self._process
+            if process is None:
+                await asyncio.sleep(_LOOK)
+                continue
+            code = await process.wait()
+            async with self._busy:
+                if self._process is process and not self._closing:
+                    self._say(f"nginx has ended by itself with status {code}, and is started again")
+                    with contextlib.suppress(OSError, LbcoreError):
+                        await self._reload()
+            await asyncio.sleep(_LOOK)
 
     async def apply(self, intent: Intent) -> Applied | Failed:
         """Serve a table."""
@@ -112,19 +142,22 @@ class Nginx:
         if self._process is not None:
             await asyncio.sleep(max(0.0, self._last_reload + self._settings.interval - loop.time()))
         try:
-            await self._serve(intent.table)
+            async with self._busy:
+                await self._serve(intent.table)
         except (OSError, LbcoreError) as error:
             return Failed(intent=intent, message=str(error))
         return Applied(intent)
 
     async def close(self) -> None:
-        """End nginx: requests under way are finished, for 10 s at most."""
+        """End nginx: requests under way are finished, for as long as `worker-shutdown-timeout` gives them."""
+        self._closing = True
+        patience = self._good.options.shutdown_timeout if self._good is not None else 0
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
         process.send_signal(signal.SIGQUIT)
         try:
-            await asyncio.wait_for(process.wait(), 10)
+            await asyncio.wait_for(process.wait(), patience + 10)
         except TimeoutError:
             process.terminate()
             await process.wait()
@@ -269,11 +302,38 @@ def _environment() -> dict[str, str]:
 
 
 def with_user(places: Places) -> Places:
-    """The places with the user that workers run as: Debian's www-data, where we are root."""
+    """The places with the user that workers run as: Debian's www-data, where we are root.
+
+    Raises `LbcoreError` where that user does not reach the folder: it reads certificates there.
+    """
     if os.geteuid() != 0 or places.user:
         return places
     for name in ("www-data", "nginx", "nobody"):
         with contextlib.suppress(KeyError):
-            pwd.getpwnam(name)
+            found = pwd.getpwnam(name)
+            if not _is_mapped(found.pw_uid):
+                break  # a user namespace with root alone: there is nobody else to be
+            _require_reachable(Path(places.folder), found)
             return attrs.evolve(places, user=name)
-    return places
+    return attrs.evolve(places, user="root")
+
+
+def _is_mapped(uid: int) -> bool:
+    """Whether this user exists in our user namespace (user_namespaces(7), uid_map)."""
+    try:
+        lines = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
+    except OSError:
+        return True
+    return any(int(first) <= uid < int(first) + int(count) for first, _, count in lines)
+
+
+def _require_reachable(folder: Path, user: pwd.struct_passwd) -> None:
+    for parent in folder.parents:
+        with contextlib.suppress(FileNotFoundError):
+            status = parent.stat()
+            mine = 0o100 if status.st_uid == user.pw_uid else 0o010 if status.st_gid == user.pw_gid else 0o001
+            if not status.st_mode & mine:
+                raise LbcoreError(
+                    f"nginx's workers ({user.pw_name}) do not get through {parent}, and read certificates in {folder}; "
+                    "name a folder that they reach with --runtime-dir"
+                )

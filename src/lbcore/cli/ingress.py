@@ -3,83 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
+from attrs import evolve, frozen
 
 import lbcore
+from lbcore.adapters.kubernetes.served import ingress_resources
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.render import Places, Renderer
+from lbcore.backends.kubernetes import Election, IngressCluster
 from lbcore.backends.nginx import Nginx, NginxSettings, find_capabilities, most_files, resolvers_of, with_user
-from lbcore.cli.options import cluster_option, default_runtime_dir, log_options, require_folder
+from lbcore.cli.flags import IGNORED, OldFlags
+from lbcore.cli.ingress_options import (
+    election_options,
+    health_options,
+    nginx_options,
+    publish_options,
+    routing_options,
+)
+from lbcore.cli.options import default_runtime_dir, log_options, place_options, require_folder
 from lbcore.cli.serve import serve_carrier
 from lbcore.daemons import assembly
-from lbcore.daemons.observe import configure_logging
+from lbcore.daemons.assembly import Place
+from lbcore.daemons.observe import Log, configure_logging
 from lbcore.daemons.snapshot import list_routing
 from lbcore.errors import LbcoreError
-from lbcore.ingress import Certificate, ObjectKey
+from lbcore.ingress import Certificate
 from lbcore.intents import RecordEvent
+from lbcore.publishing import PublishSettings
 from lbcore.routing import RoutingSettings
 
 __all__ = ["ingress_command", "render_command"]
 
 
-def _key(_context: click.Context, _parameter: click.Parameter, text: str | None) -> ObjectKey | None:
-    if not text:
-        return None
-    namespace, slash, name = text.partition("/")
-    if not slash or not namespace or not name:
-        raise click.BadParameter("write NAMESPACE/NAME")
-    return ObjectKey(namespace, name)
+@frozen(kw_only=True)
+class _Listening:
+    """Where health is answered, and how long it is said to be bad before the end begins."""
+
+    host: str
+    port: int
+    path: str
+    grace: float
 
 
-def _routing_options(command: click.decorators.FC) -> click.decorators.FC:
-    options = (
-        click.option("--controller-class", default="k8s.io/ingress-nginx", show_default=True, metavar="NAME",
-                     help="Serve Ingresses whose IngressClass has this spec.controller."),
-        click.option("--ingress-class", default="nginx", show_default=True, metavar="NAME",
-                     help="Serve Ingresses with this annotation kubernetes.io/ingress.class."),
-        click.option("--ingress-class-by-name", "by_name", is_flag=True, help="And the IngressClass of that name."),
-        click.option("--watch-ingress-without-class", "without_class", is_flag=True,
-                     help="Serve Ingresses that name no class, too."),
-        click.option("--watch-namespace", "namespace", default="", metavar="NAMESPACE", help="Only of this namespace."),
-        click.option("--configmap", "config_map", callback=_key, metavar="NAMESPACE/NAME",
-                     help="The ConfigMap with options."),
-        click.option("--default-backend-service", "default_backend", callback=_key, metavar="NAMESPACE/NAME",
-                     help="Where requests go that nothing else matches [default: they get 404]."),
-        click.option("--default-ssl-certificate", "default_certificate", callback=_key, metavar="NAMESPACE/NAME",
-                     help="The Secret with the certificate of hosts that have none [default: one made up]."),
-        click.option("--disable-catch-all", "no_catch_all", is_flag=True, help="No Ingress with a default backend."),
-        click.option("--disable-svc-external-name", "no_external_name", is_flag=True, help="No ExternalName Services."),
-        click.option("--http-port", type=click.IntRange(1, 65535), default=80, show_default=True, help="For HTTP."),
-        click.option("--https-port", type=click.IntRange(1, 65535), default=443, show_default=True, help="For HTTPS."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _settings(given: dict[str, object]) -> RoutingSettings:
-    return RoutingSettings(**given)  # type: ignore[arg-type]
-
-
-@click.command("ingress", short_help="Serve Ingresses with nginx.")
-@cluster_option
-@_routing_options
-@click.option("--nginx", "program", default="nginx", show_default=True, metavar="PROGRAM", help="The nginx to run.")
-@click.option("--runtime-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Where nginx's configuration lies [default: /run/lbcore-ingress, or the user's own].")  # fmt: skip
-@click.option(
-    "--listen", multiple=True, metavar="ADDRESS", help="Listen at this address only; may be given several times."
-)
-@click.option("--reload-interval", type=click.FloatRange(0.1), default=1.0, show_default=True, metavar="SECONDS",
-              help="Reload nginx at most this often.")  # fmt: skip
-@click.option("--allow-vulnerable-nginx", is_flag=True, help="Run an nginx with the known overflows in rewrite.")
+@click.command("ingress", cls=OldFlags, short_help="Serve Ingresses with nginx.")
+@place_options(writes=True)
+@routing_options
+@publish_options
+@election_options
+@nginx_options
+@health_options
 @log_options
+@click.pass_obj
 def ingress_command(
-    folder: Path,
+    ignored: list[str],
+    /,
+    place: Place,
     http_port: int,
     https_port: int,
     program: str,
@@ -87,45 +71,110 @@ def ingress_command(
     listen: tuple[str, ...],
     reload_interval: float,
     allow_vulnerable_nginx: bool,
+    update_status: bool,
+    publish: PublishSettings,
+    election: Election | None,
+    healthz_host: str,
+    healthz_port: int,
+    health_check_path: str,
+    shutdown_grace_period: float,
     log_level: str,
     log_format: str,
-    **settings: object,
+    **settings: Any,
 ) -> None:
-    """Serve the Ingresses in FOLDER with nginx.
+    """Serve Ingresses with nginx: those of a folder of manifests, or of an API server.
 
-    Annotations, classes and options are ingress-nginx's; nothing that a manifest holds becomes a
-    directive. nginx runs as a child, with workers of a user of their own where this is started by
-    root. A change is tested before it counts.
+    Annotations, classes, options and flags are ingress-nginx's; nothing that a manifest holds becomes
+    a directive. nginx runs as a child, with workers of a user of their own where this is started by
+    root. A change is tested before it counts. Every instance serves; one of them writes statuses and
+    Events.
     """
     threshold = configure_logging(json=log_format == "json", level=log_level)
-    require_folder(folder)
     log = structlog.get_logger(component="ingress")
-    capabilities = find_capabilities(program)
-    if not capabilities.fixed and not allow_vulnerable_nginx:
+    for name in dict.fromkeys(ignored):
+        log.info("flag without effect", flag=f"--{name}", why=IGNORED[name])
+    if isinstance(place, Path):
+        require_folder(place)
+    capabilities = _checked(find_capabilities(program), allow_vulnerable_nginx)
+    runtime = (runtime_dir or default_runtime_dir().with_name("lbcore-ingress")).absolute()
+    places = with_user(_places(runtime, http_port, https_port, listen))
+    version = ".".join(map(str, capabilities.version))
+    log.info("started", version=lbcore.__version__, cluster=str(place), nginx=version)
+    nginx = Nginx(NginxSettings(program=program, interval=reload_interval), places, capabilities, _fake(), log.warning)
+    pod = os.environ.get("POD_NAME", "")
+    elected = election is not None and not isinstance(place, Path)
+    publish = evolve(publish if update_status else PublishSettings(), elected=elected, instance=pod)
+    if not (publish.addresses or publish.service) and update_status:
+        publish = evolve(publish, nodes=bool(pod) and not isinstance(place, Path))
+    wanted = RoutingSettings(publish=publish, **settings)
+    cluster = _cluster(place, wanted, election, pod, log)
+    carrier = assembly.ingress(cluster, wanted, nginx, log)
+    listening = _Listening(host=healthz_host, port=healthz_port, path=health_check_path, grace=shutdown_grace_period)
+    asyncio.run(_serve(carrier, cluster, nginx, listening, threshold))
+
+
+def _checked(capabilities: Capabilities, allow_vulnerable: bool) -> Capabilities:
+    if not capabilities.fixed and not allow_vulnerable:
         version = ".".join(map(str, capabilities.version))
         raise LbcoreError(
             f"nginx {version} has overflows that a tenant can reach (CVE-2026-42945, CVE-2026-9256); install 1.30.2, "
             "1.31.1 or a distribution's fixed package, or say --allow-vulnerable-nginx"
         )
-    runtime = (runtime_dir or default_runtime_dir().with_name("lbcore-ingress")).absolute()
-    places = with_user(_places(runtime, http_port, https_port, listen))
-    log.info("started", version=lbcore.__version__, cluster=str(folder), nginx=".".join(map(str, capabilities.version)))
-    fake = _fake()
-    nginx = Nginx(NginxSettings(program=program, interval=reload_interval), places, capabilities, fake, log.warning)
-    carrier = assembly.ingress(assembly.open_cluster(folder, log), _settings(settings), nginx, log)
-    asyncio.run(serve_carrier(carrier, threshold, nginx.close))
+    return capabilities
+
+
+def _cluster(
+    place: Place, settings: RoutingSettings, election: Election | None, pod: str, log: Log
+) -> assembly.IngressPlace:
+    if isinstance(place, Path):
+        return assembly.open_cluster(place, log)
+    services = (settings.default_backend, settings.publish.service)
+    resources = ingress_resources(
+        namespace=settings.namespace,
+        config_map=settings.config_map,
+        services=tuple(each for each in services if each is not None),
+        secrets=(settings.default_certificate,) if settings.default_certificate is not None else (),
+    )
+    return IngressCluster(place, resources, election=election, pod=pod, say=log.warning)
+
+
+async def _serve(
+    carrier: Any, cluster: assembly.IngressPlace, nginx: Nginx, listening: _Listening, threshold: Any
+) -> None:
+    log = structlog.get_logger(component="ingress")
+
+    async def close() -> None:
+        await nginx.close()
+        if isinstance(cluster, IngressCluster):
+            await cluster.close()
+
+    if isinstance(cluster, IngressCluster):
+        url = await cluster.client.sign_in()
+        log.info("API server", url=url, namespace=cluster.access.namespace)
+    if not listening.port:
+        await serve_carrier(carrier, threshold, close, grace=listening.grace)
+        return
+    from lbcore.daemons.monitoring import Monitoring  # noqa: PLC0415 - 2 MB, for those who ask for it
+
+    monitoring = Monitoring()
+    watched = monitoring.ingress(carrier, nginx)
+    if isinstance(cluster, IngressCluster) and cluster.lease is not None:
+        monitoring.health.add("ingress/lease", cluster.lease.missing)
+    async with monitoring.listening(listening.host, listening.port, listening.path) as bound:
+        log.info("metrics and health", host=listening.host, port=bound)
+        await serve_carrier(watched, threshold, close, before=monitoring.stop, grace=listening.grace)
 
 
 @click.command("render", short_help="Print the nginx.conf that `lbcore ingress` would run.")
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False))
-@_routing_options
-def render_command(folder: Path, http_port: int, https_port: int, **settings: object) -> None:
+@routing_options
+def render_command(folder: Path, http_port: int, https_port: int, **settings: Any) -> None:
     """Print the nginx.conf that `lbcore ingress` would run for the manifests in FOLDER.
 
     What is wrong with an Ingress goes to standard error, a line each. No secret is printed: they are in files.
     """
     require_folder(folder)
-    state, said = asyncio.run(list_routing(folder, _settings(settings)))
+    state, said = asyncio.run(list_routing(folder, RoutingSettings(**settings)))
     for each in said:
         if isinstance(each, RecordEvent):
             click.echo(f"{each.about}: {each.message}", err=True)

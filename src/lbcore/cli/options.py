@@ -71,7 +71,7 @@ def _access_options(namespace: str) -> tuple[Callable[[F], F], ...]:
         click.option(
             namespace,
             "system_namespace",
-            envvar=["LBCORE_NAMESPACE", "METALLB_NAMESPACE"],
+            envvar=["LBCORE_NAMESPACE", "METALLB_NAMESPACE", "POD_NAMESPACE"],
             show_envvar=True,
             metavar="NAME",
             help="Where pools, advertisements and Leases are [default: the Pod's own, else metallb-system].",

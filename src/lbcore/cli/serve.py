@@ -351,24 +351,39 @@ async def _serve_watched(daemons: _Daemons, threshold: Threshold, ports: _Ports)
         await _serve(watched, threshold)
 
 
-async def serve_carrier(carrier: Carrier[Any], threshold: Threshold, close: Callable[[], Awaitable[None]]) -> None:
-    """Run one daemon until a signal, then `close` what it drives."""
+async def serve_carrier(
+    carrier: Carrier[Any],
+    threshold: Threshold,
+    close: Callable[[], Awaitable[None]],
+    *,
+    before: Callable[[], None] = lambda: None,
+    grace: float = 0.0,
+) -> None:
+    """Run one daemon until a signal, then `close` what it drives. The signal calls `before`, and the end begins
+    `grace` seconds later.
+    """
     try:
-        await _until_stopped((carrier,), threshold)
+        await _until_stopped((carrier,), threshold, before, grace)
     finally:
         await close()
     structlog.get_logger().info("stopped")
 
 
-async def _until_stopped(carriers: tuple[Carrier[Any], ...], threshold: Threshold) -> None:
+async def _until_stopped(
+    carriers: tuple[Carrier[Any], ...],
+    threshold: Threshold,
+    before: Callable[[], None] = lambda: None,
+    grace: float = 0.0,
+) -> None:
     log = structlog.get_logger()
     stopped = asyncio.Event()
 
     def stop(number: signal.Signals) -> None:
         log.info("stopping", signal=number.name)
         stopped.set()
+        before()
         for carrier in carriers:
-            carrier.stop()
+            asyncio.get_running_loop().call_later(grace, carrier.stop)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop, number)

@@ -21,7 +21,7 @@ from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.base import Sink, Source
 from lbcore.backends.bgp import BgpSpeaker
 from lbcore.backends.files import FilesCluster, SessionSink
-from lbcore.backends.kubernetes import Access, KubernetesCluster, LeaseMembers
+from lbcore.backends.kubernetes import Access, IngressCluster, KubernetesCluster, LeaseMembers
 from lbcore.backends.kubernetes.client import Client
 from lbcore.backends.netlink import NetlinkLinks
 from lbcore.backends.nginx import Nginx
@@ -33,6 +33,7 @@ from lbcore.events import Applied, Failed, Kind
 from lbcore.intents import (
     Announce,
     Intent,
+    PublishIngress,
     RecordEvent,
     ReportConfig,
     ReportPeer,
@@ -49,6 +50,7 @@ Place = Path | Access
 """Where a cluster is: a folder of manifests, or an API server."""
 
 Cluster = FilesCluster | KubernetesCluster
+IngressPlace = FilesCluster | IngressCluster
 
 if TYPE_CHECKING:
     from lbcore.adapters.kubernetes.reviews import Reviewed
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cluster",
+    "IngressPlace",
     "Place",
     "SpeakerParts",
     "WebhookParts",
@@ -127,16 +130,25 @@ def controller(cluster: Cluster, settings: AssignmentSettings, log: Log) -> Carr
     )
 
 
-def ingress(cluster: FilesCluster, settings: RoutingSettings, nginx: Nginx, log: Log) -> Carrier[RoutingState]:
+def ingress(cluster: IngressPlace, settings: RoutingSettings, nginx: Nginx, log: Log) -> Carrier[RoutingState]:
     """The Ingress controller: hosts and their backends, served by nginx."""
-    spoken: Sink = _Spoken((RecordEvent, ReportConfig))
+    sources: list[Source] = [cluster.source(routing.needs(settings)), nginx]
     # One table at a time: what comes while nginx is busy takes the place of what waits, so changes come in batches.
-    outlets = (Outlet.to("nginx", nginx, concurrency=1), Outlet.to("spoken", spoken, concurrency=256))
+    outlets = [Outlet.to("nginx", nginx, concurrency=1)]
+    if isinstance(cluster, IngressCluster):
+        instances = cluster.instances()
+        sources += [each for each in (cluster.lease, instances) if each is not None]
+        outlets += [
+            Outlet.to("statuses", cluster.sink, concurrency=8, only=(PublishIngress,)),
+            Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent,)),
+        ]
+    else:
+        outlets.append(Outlet.to("spoken", _Spoken((RecordEvent, PublishIngress)), concurrency=256))
     loop = Loop(routing.step, RoutingState(settings=settings), [outlet.lane for outlet in outlets], random.Random())
     return Carrier(
         loop=loop,
-        sources=(cluster.source(routing.NEEDS), nginx),
-        outlets=outlets,
+        sources=tuple(sources),
+        outlets=tuple(outlets),
         is_stopped=lambda _: True,
         is_settled=lambda state: state.settled,
         observers=(log_observer(log),),

@@ -15,10 +15,12 @@ from attrs import evolve
 from lbcore import announcement, assignment
 from lbcore.assignment import AssignmentState
 from lbcore.backends.http import HttpServer, Page
+from lbcore.backends.nginx import Nginx
 from lbcore.daemons.assembly import SpeakerParts
 from lbcore.daemons.carrier import Carrier
 from lbcore.daemons.health import Health, check_configuration, check_lists
 from lbcore.daemons.metrics import CONTENT_TYPE, Metrics
+from lbcore.routing import RoutingState
 
 __all__ = ["Monitoring"]
 
@@ -31,6 +33,7 @@ class Monitoring:
 
     def __init__(self) -> None:
         self.health = Health()
+        self.alive = Health()  # of what has to be there, ready or not: asked by /healthz
         self._metrics = Metrics()
 
     def controller(self, carrier: Carrier[AssignmentState]) -> Carrier[AssignmentState]:
@@ -51,10 +54,30 @@ class Monitoring:
         self.health.add("speaker/answering", lambda: None if reflex.pid is not None else "no answering process")
         return evolve(parts, carrier=self._metrics.speaker(parts.carrier, reflex))
 
+    def ingress(self, carrier: Carrier[RoutingState], nginx: Nginx) -> Carrier[RoutingState]:
+        """An Ingress controller that is watched. As with ingress-nginx, it is healthy when something is served."""
+        loop = carrier.loop
+
+        def lists() -> str | None:
+            waited_for = sorted(kind.value for kind in loop.state.missing)
+            return f"waiting for the first list of {', '.join(waited_for)}" if waited_for else None
+
+        for health in (self.alive, self.health):
+            health.add("ingress/lists", lists)
+            health.add("ingress/nginx", nginx.missing)
+        return carrier
+
+    def stop(self) -> None:
+        """We are about to end: not healthy any more, so that nobody sends new requests."""
+        for health in (self.alive, self.health):
+            health.add("stopping", lambda: "it is about to end")
+
     @contextlib.asynccontextmanager
-    async def listening(self, host: str, port: int) -> AsyncIterator[int]:
-        """Serve the pages as long as the block lasts; it is given the port. Raises `PortTakenError`."""
-        server = HttpServer({**self._probes(), "/metrics": self._text})
+    async def listening(self, host: str, port: int, path: str = "/healthz") -> AsyncIterator[int]:
+        """Serve the pages as long as the block lasts; it is given the port. `path` is that of health, `/healthz` is
+        served as well. Raises `PortTakenError`.
+        """
+        server = HttpServer({**self._probes(), path: self._healthz, "/metrics": self._text})
         async with server.listening(host, port) as bound:
             yield bound
 
@@ -68,8 +91,12 @@ class Monitoring:
         return {"/healthz": self._healthz, "/readyz": self._readyz}
 
     async def _healthz(self) -> Page:
-        # An event loop that hangs gives no answer, and a daemon that fails ends: there is nothing else to ask.
-        return Page(body=b"ok\n")
+        # An event loop that hangs gives no answer, and a daemon that fails ends: most have nothing else to ask.
+        missing = [each for each in self.alive.ask() if each.missing is not None]
+        if not missing:
+            return Page(body=b"ok\n")
+        text = "".join(f"{each.name}: {each.missing}\n" for each in missing)
+        return Page(status=HTTPStatus.SERVICE_UNAVAILABLE, body=text.encode())
 
     async def _readyz(self) -> Page:
         answers = self.health.ask()

@@ -35,6 +35,7 @@ from lbcore.intents import (
     EventType,
     Intent,
     LoseSession,
+    PublishIngress,
     RecordEvent,
     ReportConfig,
     SetAddresses,
@@ -191,6 +192,8 @@ class _Narrator:
         match intent:
             case SetAddresses():
                 self._say_addresses(intent)
+            case PublishIngress(key=key, addresses=addresses):
+                log.info("ingress addresses", ingress=str(key), addresses=",".join(addresses) or "none")
             case ReportConfig(config=config, problems=problems) if problems:
                 stays = ", the last good one stays in force" if config is not None else ""
                 for problem in problems:

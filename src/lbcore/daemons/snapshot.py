@@ -149,7 +149,7 @@ def _snapshot(events: Iterable[Event], members: frozenset[str], load_balancer_cl
 
 async def list_routing(folder: Path, settings: RoutingSettings) -> tuple[RoutingState, list[Intent]]:
     """What the Ingress controller would make of a folder, and what it would say."""
-    events = await list_folder(folder, routing.NEEDS)
+    events = await list_folder(folder, routing.needs(settings))
     return settle(routing.step, RoutingState(settings=settings), events, lambda state: state.settled)
 
 

@@ -19,6 +19,7 @@ from lbcore.intents import (
     Announce,
     Intent,
     LoseSession,
+    PublishIngress,
     RecordEvent,
     ReportConfig,
     ReportPeer,
@@ -168,6 +169,8 @@ def line_of(intent: Intent) -> str:
             return f"peers {','.join(map(str, intent.addresses))}"
         case ServeRoutes():
             return f"routes {len(intent.table.sites)}"
+        case PublishIngress():
+            return f"publish {intent.key} {','.join(intent.addresses)}"
         case SetPresence():
             return f"present {intent.present}"
         case SetSessions():

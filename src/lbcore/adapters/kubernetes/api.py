@@ -58,6 +58,7 @@ class _ServiceSpec(TypedDict, total=False):
     loadBalancerIP: Any
     externalTrafficPolicy: Any
     externalName: Any
+    externalIPs: Any
     selector: Any
     ports: Any
 
@@ -115,6 +116,12 @@ class _Class(TypedDict, total=False):
     spec: Any
 
 
+class _Ingress(TypedDict, total=False):
+    metadata: _Metadata
+    spec: Any
+    status: Any
+
+
 class _Secret(TypedDict, total=False):
     metadata: _Labelled
     data: Any
@@ -156,7 +163,8 @@ class Page(msgspec.Struct):
 class ApiResource:
     """One kind of object as the API server has it.
 
-    `in_namespace`: only those of the system namespace count, as for MetalLB. `optional`: a server that
+    `in_namespace`: only those of the system namespace count, as for MetalLB; `where` is another one that it is read in
+    (empty: all). `optional`: a server that
     does not have this kind, or does not show it, has none of it. `keeps_status`: the writer wants to know what
     the object's status says already. `selector` is a field or label selector, to be filtered by the server.
     """
@@ -170,6 +178,7 @@ class ApiResource:
     optional: bool = False
     keeps_status: bool = False
     selector: tuple[tuple[str, str], ...] = ()
+    where: str = ""
     shape: type = field(default=_Wish)
     decoder: msgspec.json.Decoder[Any] = field(init=False, eq=False)
 
@@ -183,7 +192,7 @@ class ApiResource:
 
     def path(self, namespace: str) -> str:
         """Where it is listed; `namespace` is the system's."""
-        return collection_path(self.api_version, self.plural, namespace if self.in_namespace else "")
+        return collection_path(self.api_version, self.plural, self.where or (namespace if self.in_namespace else ""))
 
     def decode(self, raw: msgspec.Raw) -> dict[str, Any]:
         """An object's document, as far as anybody reads it. Raises `msgspec.MsgspecError` for what is no object."""
@@ -213,8 +222,8 @@ def _wish(name: str, plural: str, version: str = "v1beta1", **more: Any) -> ApiR
     )
 
 
-def _networking(kind: Kind, name: str, plural: str) -> ApiResource:
-    return ApiResource(kind=kind, group="networking.k8s.io", version="v1", name=name, plural=plural, shape=_Class)
+def _networking(kind: Kind, name: str, plural: str, shape: type) -> ApiResource:
+    return ApiResource(kind=kind, group="networking.k8s.io", version="v1", name=name, plural=plural, shape=shape)
 
 
 RESOURCES: tuple[ApiResource, ...] = (
@@ -257,8 +266,8 @@ RESOURCES: tuple[ApiResource, ...] = (
     ),
     ApiResource(kind=Kind.CONFIG_MAPS, group="", version="v1", name="ConfigMap", plural="configmaps", shape=_ConfigMap),
     ApiResource(kind=Kind.SECRETS, group="", version="v1", name="Secret", plural="secrets", shape=_Secret),
-    _networking(Kind.INGRESS_CLASSES, "IngressClass", "ingressclasses"),
-    _networking(Kind.INGRESSES, "Ingress", "ingresses"),
+    _networking(Kind.INGRESS_CLASSES, "IngressClass", "ingressclasses", _Class),
+    _networking(Kind.INGRESSES, "Ingress", "ingresses", _Ingress),
 )
 
 # What speakers tell of who announces what; MetalLB's own speakers do, too.

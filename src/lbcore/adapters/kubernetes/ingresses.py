@@ -33,6 +33,7 @@ def read_ingress(document: Fields, key: ObjectKey) -> Ingress:
         default_backend=_backend(spec.child("defaultBackend")) if spec.has("defaultBackend") else None,
         rules=tuple(_rule(each) for each in spec.children("rules")),
         tls=tuple(_tls(each) for each in spec.children("tls")),
+        held=_held(document.raw("status")),
     )
 
 
@@ -70,6 +71,15 @@ def _backend(backend: Fields) -> Backend | None:
     if port.has("number"):
         return Backend(name, str(port.integer("number", default=0, lowest=1, highest=65535)))
     return Backend(name, port.text("name"))
+
+
+def _held(status: object) -> tuple[str, ...]:
+    """What a controller wrote, and nobody who wrote the Ingress could mend: anything else than text is passed over."""
+    balancer = status.get("loadBalancer") if isinstance(status, dict) else None
+    found = balancer.get("ingress") if isinstance(balancer, dict) else None
+    entries = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    texts = [each.get("ip") or each.get("hostname") for each in entries]
+    return tuple(each for each in texts if isinstance(each, str))
 
 
 def _tls(tls: Fields) -> IngressTLS:

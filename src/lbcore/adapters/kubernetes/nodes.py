@@ -19,7 +19,7 @@ NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 
 def read_node(document: Fields, name: str) -> Node:
-    """The Node in a document: its condition `NetworkUnavailable`, its addresses of type `InternalIP`, its drain marks.
+    """The Node in a document: its condition `NetworkUnavailable`, its drain marks, its `InternalIP`s and `ExternalIP`s.
 
     An address that is none is passed over: the kubelet writes them, and nobody who reads our log could mend it.
     """
@@ -27,16 +27,17 @@ def read_node(document: Fields, name: str) -> Node:
     unavailable = any(
         each.text("type") == "NetworkUnavailable" and each.text("status") == "True" for each in conditions
     )
-    addresses = {
-        parsed
-        for each in document.child("status").children("addresses")
-        if each.text("type") == "InternalIP" and (parsed := _parse(each.text("address"))) is not None
-    }
+    found: dict[str, set[Address]] = {"InternalIP": set(), "ExternalIP": set()}
+    for each in document.child("status").children("addresses"):
+        parsed = _parse(each.text("address"))
+        if each.text("type") in found and parsed is not None:
+            found[each.text("type")].add(parsed)
     return Node(
         name=name,
         labels=_labels(document, HOSTNAME, name),
         network_unavailable=unavailable,
-        addresses=tuple(sorted(addresses)),
+        addresses=tuple(sorted(found["InternalIP"])),
+        external=tuple(sorted(found["ExternalIP"])),
         drained=_is_drained(document.child("metadata")),
         cordoned=document.child("spec").flag("unschedulable", default=False),
     )

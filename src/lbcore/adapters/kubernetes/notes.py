@@ -23,7 +23,8 @@ _MOST_NOTE = 1024  # bytes, by the API
 
 _API_VERSIONS = {
     "Service": "v1", "Node": "v1", "Namespace": "v1", "ConfigMap": "v1", "EndpointSlice": "discovery.k8s.io/v1",
-    "BGPPeer": "metallb.io/v1beta2",
+    "BGPPeer": "metallb.io/v1beta2", "Ingress": "networking.k8s.io/v1", "IngressClass": "networking.k8s.io/v1",
+    "Secret": "v1",
 }  # fmt: skip
 
 

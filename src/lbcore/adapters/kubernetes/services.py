@@ -62,6 +62,7 @@ def read_service(document: Fields, key: ServiceKey) -> Service:
         ports=_ports(spec),
         named_ports=_named_ports(spec),
         external_name=spec.text("externalName"),
+        external_ips=tuple(text for _, text in spec.texts("externalIPs")),
         held=_held(document.raw("status")),
     )
 

@@ -159,10 +159,12 @@ class Renderer:
                 yield directive("listen", Plain(f"{prefix}{port}"), *own, *words, *v6)
 
     def _default(self, table: RoutingTable) -> Directive:
+        # Set here, too: a variable that is set nowhere, because there is no Ingress, is one that nginx does not know.
+        route = directive("set", Name("lbcore_route"), Value(("-",)))
         if table.default_upstream is None:
-            return directive("location", Plain("/"), block=(directive("return", 404),))
+            return directive("location", Plain("/"), block=(route, directive("return", 404)))
         to = Value((f"http://{table.default_upstream}",))
-        return directive("location", Plain("/"), block=(directive("proxy_pass", to),))
+        return directive("location", Plain("/"), block=(route, directive("proxy_pass", to)))
 
     def _catch_all(self, table: RoutingTable) -> Directive:
         reject = [directive("ssl_reject_handshake", "on")] if table.options.reject_handshake else []

@@ -51,13 +51,15 @@ class ControllerLease:
         identity: str,
         *,
         say: Callable[[str], None],
+        name: str = LEASE_NAME,
         rivals: Rivals = _no_rivals,
         times: LeaseTimes | None = None,
         clock: Callable[[], float] = boot_time,
     ) -> None:
         self._client = client
         self._namespace = namespace
-        self._path = object_path(LEASES, "leases", namespace, LEASE_NAME)
+        self._name = name
+        self._path = object_path(LEASES, "leases", namespace, name)
         self._engine = LeaseEngine(identity, rng=random.Random(), times=times)
         self._say = say
         self._rivals = rivals
@@ -177,7 +179,7 @@ class ControllerLease:
             self._say(self._trouble or "the Lease can be read and written again")
 
     def _body(self, record: LeaseRecord) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"name": LEASE_NAME, "namespace": self._namespace}
+        metadata: dict[str, Any] = {"name": self._name, "namespace": self._namespace}
         if record.version:
             # Whatever else stands in it (labels of a chart) stays.
             metadata = {**(self._document.get("metadata") or {}), "resourceVersion": record.version}

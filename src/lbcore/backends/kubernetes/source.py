@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 import aiohttp
 
 from lbcore.adapters.base import Hangup, Report
-from lbcore.adapters.kubernetes.api import RESOURCES
+from lbcore.adapters.kubernetes.api import RESOURCES, ApiResource
 from lbcore.adapters.kubernetes.watching import Fetch, Follow, ListEnded, Setback, Watching, WatchOutput
 from lbcore.backends.kubernetes.client import Client
 from lbcore.events import Event, Kind, Listed
@@ -20,32 +20,41 @@ Emit = Callable[[Watching, Event | None], None]
 
 
 class KubernetesSource:
-    """Lists the objects of some kinds, then follows them. `watchings` are those of the last `events()`."""
+    """Lists the objects of some kinds, then follows them. `watchings` are those of the last `events()`.
 
-    def __init__(self, client: Client, namespace: str, kinds: frozenset[Kind], say: Callable[[str], None]) -> None:
+    `resources` are where objects of these kinds are read; a kind may be read in several places.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        kinds: frozenset[Kind],
+        say: Callable[[str], None],
+        resources: Iterable[ApiResource] = RESOURCES,
+    ) -> None:
         self.kinds = kinds
         self.watchings: tuple[Watching, ...] = ()
         self._client = client
         self._namespace = namespace
         self._say = say
+        self._resources = tuple(resources)
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """What is there, `Listed` for each kind, then every change."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         rng = random.Random()
-        self.watchings = tuple(Watching(each, rng=rng) for each in RESOURCES if each.kind in self.kinds)
+        self.watchings = tuple(Watching(each, rng=rng) for each in self._resources if each.kind in self.kinds)
         # Not `Watching.listed`: an engine has its list before what that tells has been put into the queue, and a
         # configuration that counts as told without its pools would take addresses away.
-        untold = {
-            kind: {each.resource.plural for each in self.watchings if each.resource.kind is kind} for kind in Kind
-        }
+        untold = {kind: {each.resource for each in self.watchings if each.resource.kind is kind} for kind in Kind}
 
         def emit(watching: Watching, event: Event | None) -> None:
-            kind, plural = watching.resource.kind, watching.resource.plural
+            kind, resource = watching.resource.kind, watching.resource
             if event is not None:
                 queue.put_nowait(event)
-            elif plural in untold[kind]:
-                untold[kind].discard(plural)
+            elif resource in untold[kind]:
+                untold[kind].discard(resource)
                 if not untold[kind]:
                     queue.put_nowait(Listed(kind))
 
@@ -69,8 +78,8 @@ class KubernetesSource:
     def newest(self, kind: str, name: str) -> dict[str, object] | None:
         """The newest document of an object, by its kind and `namespace/name`, where it is kept."""
         for watching in self.watchings:
-            if watching.resource.name == kind:
-                return watching.latest.get(name)
+            if watching.resource.name == kind and name in watching.latest:
+                return watching.latest[name]
         return None
 
 

@@ -1,0 +1,121 @@
+"""The command line of ingress-nginx's own Deployment, given to `lbcore ingress`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from lbcore.backends.kubernetes import Election
+from lbcore.cli.flags import IGNORED, OldFlags
+from lbcore.cli.ingress_options import (
+    election_options,
+    health_options,
+    nginx_options,
+    publish_options,
+    routing_options,
+)
+from lbcore.cli.main import cli
+from lbcore.ingress import ObjectKey
+from lbcore.model import LabelSelector
+from lbcore.publishing import PublishSettings
+
+
+def given(*arguments: str) -> tuple[dict[str, Any], list[str]]:
+    """What the options come to, and which flags have no effect."""
+    found: dict[str, Any] = {}
+
+    @click.command(cls=OldFlags)
+    @routing_options
+    @publish_options
+    @election_options
+    @nginx_options
+    @health_options
+    @click.pass_obj
+    def command(ignored: list[str], /, **options: Any) -> None:
+        found.update(options, ignored=ignored)
+
+    done = CliRunner().invoke(command, list(arguments), catch_exceptions=False)
+    assert 0 == done.exit_code, done.output
+    return found, found["ignored"]
+
+
+def refused(*arguments: str) -> str:
+    done = CliRunner().invoke(cli, ["ingress", "--cluster", "/nowhere", *arguments])
+    assert 2 == done.exit_code, done.output
+    return done.output
+
+
+def test_what_the_chart_of_ingress_nginx_passes_is_taken() -> None:
+    found, ignored = given(
+        "--publish-service=ingress-nginx/ingress-nginx-controller",
+        "--election-id=ingress-nginx-leader",
+        "--controller-class=k8s.io/ingress-nginx",
+        "--ingress-class=nginx",
+        "--configmap=ingress-nginx/ingress-nginx-controller",
+        "--default-backend-service=ingress-nginx/ingress-nginx-defaultbackend",
+        "--validating-webhook=:8443",
+        "--validating-webhook-certificate=/usr/local/certificates/cert",
+        "--validating-webhook-key=/usr/local/certificates/key",
+        "--watch-ingress-without-class=true",
+        "--enable-ssl-chain-completion=false",
+        "--sync-rate-limit",
+        "0.3",
+        "--profiling",
+        "--report-node-internal-ip-address",
+        "--v=2",
+    )
+    assert ObjectKey("ingress-nginx", "ingress-nginx-controller") == found["config_map"]
+    assert ObjectKey("ingress-nginx", "ingress-nginx-defaultbackend") == found["default_backend"]
+    wanted = PublishSettings(service=ObjectKey("ingress-nginx", "ingress-nginx-controller"), internal=True)
+    assert wanted == found["publish"]
+    assert Election(name="ingress-nginx-leader") == found["election"]
+    assert found["without_class"]
+    assert ["validating-webhook", "validating-webhook-certificate", "validating-webhook-key",
+            "enable-ssl-chain-completion", "sync-rate-limit", "profiling", "v"] == ignored  # fmt: skip
+
+
+def test_booleans_may_have_a_value_as_in_go() -> None:
+    assert given("--update-status=false")[0]["update_status"] is False
+    assert given("--update-status=T")[0]["update_status"] is True
+    assert given("--ingress-class-by-name=0")[0]["by_name"] is False
+    assert "neither true nor false" in refused("--disable-catch-all=maybe")
+
+
+def test_times_are_seconds_or_written_as_in_go() -> None:
+    assert Election(name="x", seconds=90.0) == given("--election-id=x", "--election-ttl=1m30s")[0]["election"]
+    assert 5.0 == given("--shutdown-grace-period", "5")[0]["shutdown_grace_period"]
+    assert "no time" in refused("--election-ttl", "soon")
+    assert "6 s" in refused("--election-ttl", "3s")
+    assert given("--disable-leader-election")[0]["election"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "wanted"),
+    [
+        ("team=a", {"team": "a"}, True),
+        ("team==a,stage!=test", {"team": "a", "stage": "live"}, True),
+        ("team=a,stage!=test", {"team": "a", "stage": "test"}, False),
+        ("team in (a, b),!old", {"team": "b"}, True),
+        ("team notin (a,b)", {"team": "b"}, False),
+        ("example.com/team", {"example.com/team": ""}, True),
+    ],
+)
+def test_namespaces_are_chosen_as_with_kubectl(text: str, labels: dict[str, str], wanted: bool) -> None:
+    selector = given("--watch-namespace-selector", text)[0]["namespace_selector"]
+    assert isinstance(selector, LabelSelector)
+    assert wanted is selector.matches(labels)
+
+
+def test_what_makes_no_sense_is_refused_in_one_line() -> None:
+    assert "no label selector" in refused("--watch-namespace-selector", "a b")
+    assert "NAMESPACE/NAME" in refused("--configmap", "nameless")
+    assert "give one of them" in refused("--publish-service", "a/b", "--publish-status-address", "192.0.2.1")
+    assert "No such option" in refused("--enable-everything")
+
+
+def test_no_flag_without_effect_is_an_option() -> None:
+    options = {name.lstrip("-") for each in cli.commands["ingress"].params for name in each.opts}
+    assert set() == options & IGNORED.keys()
