@@ -117,9 +117,11 @@ def test_one_of_several_leads_soon_and_goes_on_while_nothing_is_lost(seed: int) 
     assert [[True]] == [each.began for each in candidates if each.began]
 
 
-def test_a_leader_that_dies_is_followed_after_the_duration_and_not_before() -> None:
-    fate, store = Random(1), Store()
-    first, second = Candidate("a", 1.0, 1, slowest=0.5), Candidate("b", 1.0, 2, slowest=0.5)
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=20, deadline=None)
+def test_a_leader_that_dies_is_followed_after_the_duration_and_not_before(seed: int) -> None:
+    fate, store = Random(seed), Store()
+    first, second = Candidate("a", 1.0, seed, slowest=0.5), Candidate("b", 1.0, seed + 1, slowest=0.5)
     renewed = began = None
     for tenth in range(600):
         world = tenth / 10
@@ -133,9 +135,23 @@ def test_a_leader_that_dies_is_followed_after_the_duration_and_not_before() -> N
             began = world
     assert renewed is not None
     assert began is not None
-    # Seen to be renewed within an attempt of that; an attempt and two answers later it is taken.
-    attempt = TIMES.retry_period * 1.2 + 1.0
-    assert renewed + TIMES.duration <= began <= renewed + TIMES.duration + 3 * attempt
+    # Seen to be renewed within an attempt of that; looked at when it ends, and taken two answers later.
+    attempt, answers = TIMES.retry_period * 1.2 + 1.0, 1.0 + 0.5
+    tick = 0.1  # of this world: every step may wait for one
+    assert renewed + TIMES.duration <= began <= renewed + TIMES.duration + attempt + answers + 4 * tick
+
+
+@given(seed=st.integers(0, 2**32), late=st.floats(0, 1))
+def test_who_waits_looks_again_in_the_moment_in_which_the_lease_ends(seed: int, late: float) -> None:
+    engine = LeaseEngine("b", rng=Random(seed))
+    record = LeaseRecord(holder="a", duration=TIMES.duration, version="7")
+    asked = 0.0
+    engine.tick(asked)
+    while not any(isinstance(each, WriteLease) for each in engine.seen(record, asked + late)):
+        asked = engine.deadline
+        assert [ReadLease()] == engine.tick(asked)
+    # In that moment, or before it, and it has come when that is answered.
+    assert asked <= late + TIMES.duration <= asked + late
 
 
 def test_one_that_ends_gives_the_lease_up_and_the_next_one_takes_it_at_once() -> None:

@@ -425,6 +425,39 @@ def test_a_kind_that_a_server_does_not_have_or_show_is_none_and_asked_for_again_
     assert engine.trouble is None
     assert engine.deadline is not None
     assert 15.0 <= engine.deadline <= 30.0
+    again = engine.deadline
+    assert [Fetch((("limit", "500"),))] == engine.tick(again)
+    assert [] == engine.failed(Setback(status=status), again)
+    assert engine.trouble is None
+    assert 15.0 <= engine.deadline - again <= 30.0
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_kind_of_which_there_was_nothing_may_go_without_anybody_being_troubled(status: int) -> None:
+    engine = Watching(BY_NAME["BGPPeer"], rng=Random(1))
+    engine.start()
+    engine.page(page(version=7), 0.0)
+    engine.opened(0.0)
+    engine.closed(100.0)
+    engine.tick(101.0)
+    assert [] == engine.failed(Setback(status=status), 101.0)
+    assert engine.trouble is None
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"),
+    [(400, Fetch), (404, Fetch), (410, Fetch), (401, Follow), (403, Follow), (429, Follow), (500, Follow), (0, Follow)],
+)
+def test_a_watch_that_is_refused_is_asked_for_again_or_given_up_for_a_list_where_its_version_will_not_do(
+    status: int, asked: type
+) -> None:
+    engine = Watching(SLICES, rng=Random(1))
+    engine.start()
+    engine.page(page(endpoint_slice("a", 1), version=7), 0.0)
+    assert [] == engine.failed(Setback(status=status), 0.0)
+    assert engine.deadline is not None
+    (question,) = engine.tick(engine.deadline)
+    assert asked is type(question)
 
 
 def test_a_kind_that_must_be_there_is_waited_for() -> None:

@@ -175,10 +175,12 @@ class LeaseEngine:
     def _is_free(self, now: float) -> bool:
         """Whether we may write: it is ours, nobody's, or has not changed for as long as it lasts."""
         record = self._seen
-        if record is None or record.holder in ("", self._identity):
-            return True
+        return record is None or record.holder in ("", self._identity) or now >= self._ends_at(record)
+
+    def _ends_at(self, record: LeaseRecord) -> float:
+        """When another's Lease ends if it is not renewed."""
         # The longer of the two: an older version of us may have been given other times.
-        return now - self._changed_at >= max(record.duration, self.times.duration)
+        return self._changed_at + max(record.duration, self.times.duration)
 
     def _ours(self) -> LeaseRecord:
         return LeaseRecord(holder=self._identity, duration=self.times.duration)
@@ -195,3 +197,11 @@ class LeaseEngine:
     def _pause(self, now: float) -> None:
         # Up to a fifth later, so that candidates do not ask in step.
         self._next_at = now + self.times.retry_period * (1 + self._rng.random() / 5)
+        record = self._seen
+        if record is None or record.holder in ("", self._identity):
+            return
+        # Whoever follows looks when there may be something to take, not up to an attempt later. Candidates that ask
+        # in the same moment do no harm: one write is taken, the others are refused.
+        ends_at = self._ends_at(record)
+        if now < ends_at < self._next_at:
+            self._next_at = ends_at

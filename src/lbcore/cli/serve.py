@@ -334,8 +334,11 @@ async def _serve_watched(daemons: _Daemons, threshold: Threshold, ports: _Ports)
         speaker=monitoring.speaker(daemons.speaker) if daemons.speaker is not None else None,
     )
     for cluster in daemons.clusters:
-        if isinstance(cluster, KubernetesCluster) and cluster.lease is not None:
-            monitoring.health.add("controller/lease", cluster.lease.missing)
+        if isinstance(cluster, KubernetesCluster):
+            who = "controller" if cluster.lease is not None else "speaker"
+            monitoring.health.add(f"{who}/api", cluster.trouble)
+            if cluster.lease is not None:
+                monitoring.health.add("controller/lease", cluster.lease.missing)
     if daemons.webhook is not None:
         monitoring.health.add("controller/webhook", daemons.webhook.webhook.missing)
     log = structlog.get_logger()

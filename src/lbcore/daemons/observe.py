@@ -20,8 +20,10 @@ from lbcore.daemons.carrier import Observer
 from lbcore.events import (
     AddressHeard,
     AnsweringSeen,
+    Applied,
     Event,
     Failed,
+    LeadershipSeen,
     LinksSeen,
     ManifestRefused,
     MembersSeen,
@@ -126,6 +128,8 @@ class _Narrator:
     log: Log
     holders: dict[Address, str] = field(factory=dict)  # for which Service we announce an address
     heard: dict[tuple[Address, bytes], int] = field(factory=dict)  # how often a stranger spoke for an address
+    failing: dict[type[Intent], dict[tuple[str, str], int]] = field(factory=dict)  # how often in a row, by subject
+    troubled: dict[type[Intent], None] = field(factory=dict)  # of which it has been said
     stopping: bool = False
 
     def observe(self, event: Event | None, intents: Sequence[Intent]) -> None:
@@ -170,10 +174,40 @@ class _Narrator:
                 log.info("reflex process taken up", answering=len(answering))
             case AddressHeard():
                 self._say_heard(event)
-            case Failed(intent=intent, message=message, retry=retry):
-                log.warning("not carried out", what="/".join(intent.subject), why=message, retry=retry)
+            case Failed(intent=intent, message=message, retry=False):
+                self._say_done(intent)
+                log.warning("not carried out", what="/".join(intent.subject), why=message, retry=False)
+            case Failed(intent=intent, message=message):
+                self._say_failed(intent, message)
+            case Applied(intent=intent):
+                self._say_done(intent)
+            case LeadershipSeen(leading=False):
+                self.failing.clear()  # what was wanted is forgotten
+                self.troubled.clear()
             case _:
                 pass
+
+    def _say_failed(self, intent: Intent, message: str) -> None:
+        """One line when the second try fails as well, for all that fail meanwhile: a right that is missing, or a
+        server that is away, stops ten thousand writes, and each is tried again and again.
+        """
+        kind, what = type(intent), intent.subject
+        failing = self.failing.setdefault(kind, {})
+        failing[what] = failing.get(what, 0) + 1
+        loud = failing[what] == 2 and kind not in self.troubled
+        if loud:
+            self.troubled[kind] = None
+        say = self.log.warning if loud else self.log.debug
+        say("not carried out", what="/".join(what), why=message, retry=True)
+
+    def _say_done(self, intent: Intent) -> None:
+        kind = type(intent)
+        failing = self.failing.get(kind)
+        if not failing or failing.pop(intent.subject, None) is None or failing:
+            return
+        if kind in self.troubled:
+            del self.troubled[kind]
+            self.log.info("carried out, with all that waited", what="/".join(intent.subject))
 
     def _say_heard(self, event: AddressHeard) -> None:
         """A node that takes over speaks once, and we withdraw; who speaks on while we answer is a rival."""

@@ -5,8 +5,8 @@ longer has is told to be gone. It opens nothing: `Fetch` and `Follow` say what t
 bytes in whatever pieces the network makes, and `deadline` says when to try again.
 
 A watch goes on where it was cut, at the last `resourceVersion` seen; bookmarks keep that young. A server that
-has forgotten so old a version says 410, and everything is listed anew. What was told is kept all the while: an
-API server that cannot be reached has lost no Service.
+has forgotten so old a version (410), or takes it for none, is asked for everything anew. What was told is kept all
+the while: an API server that cannot be reached has lost no Service.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ PAGE = 500  # objects asked for at once: a megabyte of Services, some 20 ms of t
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 30.0  # seconds, doubled in between and then shortened by up to a half
 _SHORT = 1.0  # seconds; a watch that ends sooner counts as a failure, or a broken proxy would be asked without end
 _LIFE = (300.0, 600.0)  # seconds that a watch is asked to last: spread, so that clients do not come back together
-_GONE = 410
+# A watch refused with one of these is asked for again as it was; any other 4xx (410: so old a version is forgotten,
+# 400: it is none of this server's) says that the version will not do, however often it is shown.
+_NOT_THE_VERSION = (401, 403, 408, 429)
 
 Query = tuple[tuple[str, str], ...]
 
@@ -167,13 +169,14 @@ class Watching:
         self._rest = b""
         # A list that broke off is begun anew: its next page may be of another moment.
         self._present = None
-        if setback.status == _GONE:
+        if 400 <= setback.status < 500 and setback.status not in _NOT_THE_VERSION:
             self._version = ""
-        if self.resource.optional and setback.status in (403, 404) and not self._told and not self.listed:
+        if self.resource.optional and setback.status in (403, 404) and not self._told:
             # Nothing of this kind exists for us; it may come later, so it is asked for again, seldom.
-            self.listed = True
-            self._failures = 8
-            return [ListEnded(), *self._pause(pause_after(self._failures, setback, self._rng), now)]
+            first, self.listed = not self.listed, True
+            self._failures, self.trouble = 8, None
+            outputs: list[WatchOutput] = [ListEnded()] if first else []
+            return [*outputs, *self._pause(pause_after(self._failures, setback, self._rng), now)]
         self.trouble = setback
         pause = pause_after(self._failures, setback, self._rng)
         self._failures += 1

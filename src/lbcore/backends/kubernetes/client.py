@@ -16,11 +16,11 @@ from attrs import frozen
 from lbcore.adapters.kubernetes.watching import Setback
 from lbcore.backends.kubernetes.access import Access, AccessError, Credentials
 
-__all__ = ["MERGE_PATCH", "SERVER_SIDE_APPLY", "Answer", "Client"]
+__all__ = ["JSON", "MERGE_PATCH", "SERVER_SIDE_APPLY", "Answer", "Client"]
 
 MERGE_PATCH = "application/merge-patch+json"
 SERVER_SIDE_APPLY = "application/apply-patch+yaml"
-_JSON = "application/json"
+JSON = "application/json"
 _ANSWER = 10.0  # seconds; the API server itself gives up on most requests after 60
 _SILENCE = 150.0  # seconds; a watch brings a bookmark every minute
 _CONNECT = 5.0
@@ -74,7 +74,7 @@ class Client:
         *,
         query: Query = (),
         body: object = None,
-        content_type: str = _JSON,
+        content_type: str = JSON,
         within: float = _ANSWER,
     ) -> Answer:
         """One request. Never raises for what a network or a server can do."""
@@ -139,7 +139,7 @@ class Client:
             session = self._sessions[watching] = aiohttp.ClientSession(
                 connector=connector,
                 timeout=timeout,
-                headers={"User-Agent": self._agent, "Accept": _JSON, "Accept-Encoding": "identity"},
+                headers={"User-Agent": self._agent, "Accept": JSON, "Accept-Encoding": "identity"},
                 read_bufsize=_BUFFER if watching else 2**18,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )

@@ -76,6 +76,17 @@ class KubernetesCluster:
         self._sources.append(source)
         return source
 
+    def trouble(self) -> str | None:
+        """What cannot be read or written just now, with what the server says to it; None where all is well."""
+        reading = [
+            f"cannot read {each.resource.plural}: {each.trouble.message or each.trouble.status}"
+            for source in self._sources
+            for each in source.watchings
+            if each.trouble is not None
+        ]
+        writing = [f"cannot write {what}: {why}" for what, why in sorted(self.sink.troubles.items())]
+        return "; ".join([*reading, *writing]) or None
+
     async def close(self) -> None:
         """Say what is left to say, and hang up."""
         await self._recorder.close()

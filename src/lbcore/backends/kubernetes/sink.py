@@ -14,7 +14,7 @@ from typing import Any
 
 from lbcore.adapters.kubernetes.api import object_path
 from lbcore.adapters.kubernetes.writes import configuration_state, pool_status_patch, service_patch, shows_state
-from lbcore.backends.kubernetes.client import MERGE_PATCH, Answer, Client
+from lbcore.backends.kubernetes.client import JSON, MERGE_PATCH, Answer, Client
 from lbcore.backends.kubernetes.recorder import Recorder, now_text
 from lbcore.events import Applied, Failed
 from lbcore.intents import EventType, Intent, RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
@@ -26,6 +26,8 @@ _TRIES = 4  # of one write that others keep overtaking, before the loop's own pa
 _POOL_PAUSE = (
     1.0  # seconds between two writes of one pool's counts: an assignment changes them, and nobody waits for them
 )
+
+_KEEPS_FROM_WRITING = (0, 401, 403, 503)  # the other failures are about one object, or over at the next try
 
 Newest = Callable[[str, str], dict[str, Any] | None]
 
@@ -70,6 +72,7 @@ class KubernetesSink:
         self._told_problems: frozenset[tuple[str, str]] = frozenset()
         self.under_way = 0
         self.writes = 0
+        self.troubles: dict[str, str] = {}  # what cannot be written just now, and why
 
     async def apply(self, intent: Intent) -> Applied | Failed:
         """Carry out one intent."""
@@ -114,7 +117,7 @@ class KubernetesSink:
             closed = self._fence()
             if closed is not None:
                 return Failed(intent=intent, message=closed)  # the loop forgets it when another leads
-            answer = await self._write("PATCH", f"{path}/status", patch, MERGE_PATCH)
+            answer = await self._write("PATCH", f"{path}/status", patch, MERGE_PATCH, "services/status")
             if answer.status != 409:
                 return _outcome(intent, answer)
             again = await self._client.request("GET", path)
@@ -140,7 +143,7 @@ class KubernetesSink:
         self._pool_written[intent.pool] = time.monotonic()
         path = object_path(_METALLB, "ipaddresspools", self._namespace, intent.pool, "status")
         # 404: a pool of an old ConfigMap, which has no status; or one that has just been deleted.
-        return _outcome(intent, await self._write("PATCH", path, patch, MERGE_PATCH))
+        return _outcome(intent, await self._write("PATCH", path, patch, MERGE_PATCH, "ipaddresspools/status"))
 
     async def _report_config(self, intent: ReportConfig) -> Applied | Failed:
         self._tell_problems(intent)
@@ -154,7 +157,7 @@ class KubernetesSink:
                 "kind": "ConfigurationState",
                 "metadata": {"name": component.name, "namespace": self._namespace, "labels": component.labels},
             }
-            made = await self._write("POST", path.rpartition("/")[0], body)
+            made = await self._write("POST", path.rpartition("/")[0], body, JSON, "configurationstates")
             if made.status == 404:
                 return Applied(intent)  # a cluster without this definition has no place for it
             if made.setback is not None:
@@ -163,7 +166,8 @@ class KubernetesSink:
             return _outcome(intent, answer)
         elif shows_state(wanted, answer.document().get("status") or {}):
             return Applied(intent)
-        return _outcome(intent, await self._write("PATCH", f"{path}/status", {"status": wanted}, MERGE_PATCH))
+        what = "configurationstates/status"
+        return _outcome(intent, await self._write("PATCH", f"{path}/status", {"status": wanted}, MERGE_PATCH, what))
 
     def _tell_problems(self, intent: ReportConfig) -> None:
         """An Event on each object that a newer configuration is refused for, once for each thing wrong with it."""
@@ -180,9 +184,13 @@ class KubernetesSink:
         document = self._newest(kind, name)
         self._recorder.record(intent, _uid(document) if document is not None else "")
 
-    async def _write(self, method: str, path: str, body: object, content_type: str = "application/json") -> Answer:
+    async def _write(self, method: str, path: str, body: object, content_type: str, what: str) -> Answer:
         self.writes += 1
-        return await self._client.request(method, path, body=body, content_type=content_type)
+        answer = await self._client.request(method, path, body=body, content_type=content_type)
+        self.troubles.pop(what, None)
+        if answer.setback is not None and answer.setback.status in _KEEPS_FROM_WRITING:
+            self.troubles[what] = answer.setback.message
+        return answer
 
 
 def _uid(document: dict[str, Any]) -> str:
