@@ -52,7 +52,7 @@ from lbcore.keeping import Keeping, Reservation
 from lbcore.ledger import Claim, Ledger
 from lbcore.model import Labels, Service, ServiceKey
 from lbcore.pools import Catalog, candidates, capacity, is_buggy
-from lbcore.requests import Request, annotation, read_request
+from lbcore.requests import PREFIX, Request, annotation, read_request
 from lbcore.sharing import sharing_of
 from lbcore.verdicts import PoolVerdict, Reason, Refusal
 from lbcore.waiting import Chance, Company, Place, Waiting, WaitsFor
@@ -69,6 +69,7 @@ __all__ = [
 ]
 
 NEEDS = frozenset({Kind.SERVICES, Kind.CONFIG, Kind.NAMESPACES})
+_POOL = "ip-allocated-from-pool"  # the annotation that says which pool an address is from
 _NOBODY = ServiceKey("", "")  # asks the ledger about an address on no Service's behalf
 
 
@@ -147,11 +148,29 @@ def step(state: AssignmentState, event: Event, now: float) -> Step[AssignmentSta
     Intents: `SetAddresses`, `RecordEvent`, `SetPoolUsage`, `ReportConfig`. The same event twice
     yields no second intent. Never raises for anything a cluster can contain.
     """
+    if _is_news_of_nothing(state, event):
+        return Step(state=state, intents=(), wake_at=_wake_at(state, now))
     turn = _Turn(state, now)
     turn.note(event)
     turn.work_on()
     after = turn.state()
     return Step(state=after, intents=tuple(turn.intents), wake_at=_wake_at(after, now))
+
+
+def _is_news_of_nothing(state: AssignmentState, event: Event) -> bool:
+    """Whether an event is an outcome that nobody waits for, with no work left that it could get on with.
+
+    Of the steps for a new Service that is every other one, and a turn for nothing takes 25 us.
+    """
+    if state.catalog is None or state.unfinished or state.touched_pools or state.config_due is not None:
+        return False
+    match event:
+        case Applied(SetAddresses() as intent) | Failed(intent=SetAddresses() as intent):
+            return state.unconfirmed.get(intent.key) != intent
+        case Applied() | Failed():
+            return True
+        case _:
+            return False
 
 
 def _wake_at(state: AssignmentState, now: float) -> float | None:
@@ -284,12 +303,26 @@ class _Turn:
     def _see_service(self, service: Service) -> None:
         key = service.key
         known = self.services.get(key)
+        if known is not None and self._looks_as_told(known, service):
+            self.services = self.services.set(key, service)  # the echo of a write: half of all that a watch says
+            return
         if known is not None and known.uid != service.uid:
             self._forget_service(key)  # deleted and created again under its name, and we missed the end
         self.services = self.services.set(key, service)
         self.recalled = self.recalled.remove(key)
         if self.adopting is not None:  # otherwise it is lined up with all the others when the decisions begin
             self.work = self.work.touch(key)
+
+    def _looks_as_told(self, known: Service, service: Service) -> bool:
+        """Whether nothing about a Service has changed but what was to be written, and that it shows."""
+        told = self.told.get(service.key)
+        if told is None or told.uid != service.uid or told.addresses != service.held or told.refusal is not None:
+            return False
+        before = known.annotations
+        expected = before if told.pool is None else before.set(PREFIX + _POOL, told.pool)
+        if service.annotations not in (expected, before):
+            return False
+        return evolve(known, held=service.held, annotations=service.annotations) == service
 
     def _forget_service(self, key: ServiceKey) -> None:
         self.services = self.services.delete(key)
@@ -670,7 +703,7 @@ def _listed(addresses: tuple[Address, ...]) -> str:
 
 
 def _shows_pool(service: Service, wanted: SetAddresses) -> bool:
-    shown = annotation(service, "ip-allocated-from-pool")
+    shown = annotation(service, _POOL)
     return shown is None or shown == wanted.pool
 
 

@@ -97,6 +97,8 @@ class Keeping:
         return first[1] if first is not None and first[0] <= now else None
 
     def _first(self) -> tuple[float, ServiceKey] | None:
+        if not self._queues:
+            return None  # as almost always; asked three times a step
         return min((first for queue in self._queues.values() if (first := queue.first()) is not None), default=None)
 
 

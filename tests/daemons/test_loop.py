@@ -6,6 +6,7 @@ import random
 from collections.abc import Hashable
 
 import attrs
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -310,3 +311,18 @@ def test_a_newer_wish_does_not_pay_for_the_failures_of_the_older() -> None:
     loop.done("reflex", Failed(intent=dispatch.intent, message="away"), now)
     assert loop.deadline is not None
     assert loop.deadline - now <= 0.125
+
+
+@pytest.mark.parametrize(
+    "outcome", [Applied(Announce(address=ipv6(1))), Failed(intent=Announce(address=ipv6(1)), message="no", retry=False)]
+)
+def test_a_lane_that_reports_nothing_lets_the_brain_rest_and_goes_on(outcome: Applied | Failed) -> None:
+    quiet = attrs.evolve(REFLEX, reports=False)
+    loop: Loop[tuple[Event, ...]] = Loop(scribe, (), [CLUSTER, quiet], random.Random(0))
+    loop.receive(heard(1))
+    loop.tick(0.0)
+    loop.receive(heard(2))
+    assert () == loop.tick(0.0).dispatches  # one at a time
+    loop.done("reflex", outcome, 0.0)
+    turn = loop.tick(0.0)
+    assert (None, [Announce(address=ipv6(2))]) == (turn.event, [each.intent for each in turn.dispatches])

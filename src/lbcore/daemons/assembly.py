@@ -110,7 +110,9 @@ def controller(cluster: Cluster, settings: AssignmentSettings, log: Log) -> Carr
         # Statuses go out 16 at once; what nobody waits for has a way of its own.
         outlets: tuple[Outlet, ...] = (
             Outlet.to("statuses", cluster.sink, concurrency=16, only=(SetAddresses,)),
-            Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, SetPoolUsage, ReportConfig)),
+            Outlet.to(
+                "notes", cluster.sink, concurrency=64, only=(RecordEvent, SetPoolUsage, ReportConfig), reports=False
+            ),
         )
     else:
         outlets = (Outlet.to("cluster", cluster.sink, concurrency=8),)

@@ -24,6 +24,7 @@ S = TypeVar("S")
 Observer = Callable[[Event | None, Sequence[Intent]], None]
 
 _TAKE = 64  # events taken from one source before the brain gets its turn
+_TURN = 0.001  # seconds of steps before others get theirs: requests under way wait no longer than for one long step
 _DRAIN = 2.0  # seconds that intents under way are given when the brain of a daemon that stops has let go
 
 
@@ -60,10 +61,18 @@ class Outlet:
     lane: Lane
 
     @classmethod
-    def to(cls, name: str, sink: Sink, *, concurrency: int = 16, only: Iterable[type[Intent]] | None = None) -> Outlet:
+    def to(
+        cls,
+        name: str,
+        sink: Sink,
+        *,
+        concurrency: int = 16,
+        only: Iterable[type[Intent]] | None = None,
+        reports: bool = True,
+    ) -> Outlet:
         """An outlet for everything that a sink handles, or for some of it."""
         handles = sink.handles if only is None else tuple(only)
-        return cls(sink=sink, lane=Lane(name=name, handles=handles, concurrency=concurrency))
+        return cls(sink=sink, lane=Lane(name=name, handles=handles, concurrency=concurrency, reports=reports))
 
 
 @frozen(kw_only=True)
@@ -138,6 +147,7 @@ class Carrier(Generic[S]):
         sinks = {outlet.lane.name: outlet.sink for outlet in self.outlets}
         stopping = settled = False
         give_up_at: float | None = None
+        began = self.clock.now()
         while True:
             now = self.clock.now()
             turn = self.loop.tick(now)
@@ -158,12 +168,15 @@ class Carrier(Generic[S]):
                 give_up_at = now + _DRAIN if give_up_at is None else give_up_at
                 if self.loop.idle or now >= give_up_at:
                     return
-            await self._pause(give_up_at)
+            deadline = self.loop.deadline
+            if deadline is None or deadline > now or self.clock.now() - began > _TURN:
+                await self._pause(deadline, give_up_at)
+                began = self.clock.now()
 
-    async def _pause(self, at_most_until: float | None) -> None:
+    async def _pause(self, deadline: float | None, at_most_until: float | None) -> None:
         """Give others their turn; sleep until something is due."""
-        times = [time for time in (self.loop.deadline, at_most_until) if time is not None]
-        deadline = min(times, default=None)
+        if at_most_until is not None:
+            deadline = at_most_until if deadline is None else min(deadline, at_most_until)
         if deadline is not None and deadline <= self.clock.now():
             await asyncio.sleep(0)
             return

@@ -21,11 +21,15 @@ __all__ = ["Lane", "LaneState"]
 
 @frozen(kw_only=True)
 class Lane:
-    """A way out: the intent types that go there, and how many may be under way at once."""
+    """A way out: the intent types that go there, and how many may be under way at once.
+
+    `reports`: whether the brain is told how each ended. What it does not wait for costs it a step otherwise.
+    """
 
     name: str
     handles: tuple[type[Intent], ...]
     concurrency: int = 16
+    reports: bool = True
 
 
 @define

@@ -157,7 +157,8 @@ class Loop(Generic[S]):
             lane.applied(outcome.intent)
         else:
             lane.refused(outcome.intent)
-        self.receive(outcome)
+        if lane.lane.reports:
+            self.receive(outcome)
 
     def _next_event(self, now: float) -> Event | None:
         for lane in (self._urgent, self._inbox):

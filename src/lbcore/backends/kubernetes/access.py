@@ -87,14 +87,17 @@ class Credentials:
 
     async def header(self, *, anew: bool = False) -> dict[str, str]:
         """What says who we are; `anew` after the server refused the last one. Raises `AccessError`."""
-        async with self._loading:
-            now = time.monotonic()
-            stale = now - self._loaded_at > (1.0 if anew else _AGE)
-            if self._configuration is None or stale:
-                await self._load()
-                self._loaded_at = now
+        if self._is_stale(anew=anew):
+            async with self._loading:
+                if self._is_stale(anew=anew):  # or another has loaded them meanwhile
+                    now = time.monotonic()
+                    await self._load()
+                    self._loaded_at = now
         key = self._configuration.api_key.get("BearerToken")
         return {"Authorization": str(key).strip()} if key else {}
+
+    def _is_stale(self, *, anew: bool) -> bool:
+        return self._configuration is None or time.monotonic() - self._loaded_at > (1.0 if anew else _AGE)
 
     def tls(self) -> ssl.SSLContext | bool:
         """How to speak TLS; the same object as long as the certificates are the same files."""

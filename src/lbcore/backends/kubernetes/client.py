@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import msgspec
 from attrs import frozen
+from yarl import URL
 
 from lbcore.adapters.kubernetes.watching import Setback
 from lbcore.backends.kubernetes.access import Access, AccessError, Credentials
@@ -94,8 +95,7 @@ class Client:
                     header["Content-Type"] = content_type
                 async with self._session(watching=False).request(
                     method,
-                    self._credentials.url + path,
-                    params=list(query),
+                    self._url(path, query),
                     data=data,
                     headers=header,
                     ssl=self._credentials.tls(),
@@ -116,8 +116,7 @@ class Client:
         """
         header = await self._credentials.header()
         async with self._session(watching=True).get(
-            self._credentials.url + path,
-            params=list(query),
+            self._url(path, query),
             headers=header,
             ssl=self._credentials.tls(),
             server_hostname=self._credentials.server_name,
@@ -130,6 +129,11 @@ class Client:
                 await self._credentials.header(anew=True)
             answer = _answer(response, await response.read())
             yield answer.setback or Setback(status=response.status)
+
+    def _url(self, path: str, query: Query) -> URL:
+        # Paths are quoted where they are made (`object_path`): to parse and quote them once more takes 20 us.
+        url = URL(self._credentials.url + path, encoded=True)
+        return url.with_query(list(query)) if query else url
 
     def _session(self, *, watching: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(watching)

@@ -62,7 +62,7 @@ class KubernetesCluster:
         self._recorder = Recorder(
             self.client,
             backlog,
-            is_busy=lambda: self.sink.under_way > 0,
+            is_busy=lambda: self.sink.busy,
             may_write=lambda: fence() is None,
             say=say,
         )

@@ -23,6 +23,7 @@ __all__ = ["Component", "KubernetesSink"]
 
 _METALLB = "metallb.io/v1beta1"
 _TRIES = 4  # of one write that others keep overtaking, before the loop's own pauses take over
+_LULL = 0.005  # seconds: 16 clients get a Service created every 4 ms or so, on a machine of two cores
 _POOL_PAUSE = (
     1.0  # seconds between two writes of one pool's counts: an assignment changes them, and nobody waits for them
 )
@@ -70,9 +71,15 @@ class KubernetesSink:
         self._fence = fence
         self._pool_written: dict[str, float] = {}
         self._told_problems: frozenset[tuple[str, str]] = frozenset()
-        self.under_way = 0
+        self._under_way = 0
+        self._rested_at = 0.0
         self.writes = 0
         self.troubles: dict[str, str] = {}  # what cannot be written just now, and why
+
+    @property
+    def busy(self) -> bool:
+        """Whether statuses are being written. Between two of a burst there are moments without: they do not count."""
+        return self._under_way > 0 or time.monotonic() - self._rested_at < _LULL
 
     async def apply(self, intent: Intent) -> Applied | Failed:
         """Carry out one intent."""
@@ -83,11 +90,12 @@ class KubernetesSink:
             return Failed(intent=intent, message=closed)  # the loop forgets it when another leads
         match intent:
             case SetAddresses():
-                self.under_way += 1
+                self._under_way += 1
                 try:
                     return await self._set_addresses(intent)
                 finally:
-                    self.under_way -= 1
+                    self._under_way -= 1
+                    self._rested_at = time.monotonic()
             case RecordEvent():
                 self._record(intent)
                 return Applied(intent)
