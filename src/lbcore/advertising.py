@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
-from attrs import frozen
+from attrs import field, frozen
 
-from lbcore.addresses import Family
+from lbcore.addresses import Address, Family
 from lbcore.bgp import BGPAdvertisement, BGPPeer, local_prefs_agree
 from lbcore.election import EXCLUDE_LABEL
 from lbcore.endpoints import Reach
 from lbcore.model import Node, Service, TrafficPolicy
 from lbcore.resources import Pool
+from lbcore.routes import Path, Prefix
 from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 
-__all__ = ["Speakers", "bgp_verdict", "bgp_verdicts"]
+__all__ = ["PeerVerdict", "Speakers", "bgp_verdict", "bgp_verdicts", "peer_verdicts"]
 
 
 @frozen(kw_only=True)
@@ -75,6 +76,71 @@ def bgp_verdict(
     refusal = refusal or _judge_endpoints(name, service, reach) or _judge_peers(node, here, fitting, family)
     reason, detail = refusal or (Reason.OK, "announces it")
     return NodeVerdict(node=name, reason=reason, detail=detail)
+
+
+@frozen(kw_only=True)
+class PeerVerdict:
+    """A prefix that a node tells a peer, and with which path, or why it does not; `peer` None is all of them."""
+
+    node: str
+    prefix: Prefix
+    reason: Reason
+    detail: str = ""
+    peer: BGPPeer | None = None
+    path: Path = field(factory=Path)
+
+
+def peer_verdicts(
+    name: str,
+    service: Service,
+    address: Address,
+    pool: Pool,
+    adverts: Iterable[BGPAdvertisement],
+    peers: Iterable[BGPPeer],
+    speakers: Speakers,
+    reach: Reach,
+) -> Iterator[PeerVerdict]:
+    """What a node tells of an address to each peer, in the peers' order: a prefix for each advertisement, or why none.
+
+    Of a node that announces it to nobody, whoever that were, one verdict without a peer.
+    """
+    adverts, peers, family = tuple(adverts), tuple(peers), address.family
+    whole = bgp_verdict(name, service, family, pool, adverts, peers, speakers, reach)
+    plain = Prefix.of(address)
+    if whole.reason not in (Reason.OK, Reason.NO_PEER) or not peers:
+        yield PeerVerdict(node=name, prefix=plain, reason=whole.reason, detail=whole.detail)
+        return
+    node = speakers.nodes.get(name)
+    here = [ad for ad in adverts if ad.selects_pool(pool) and ad.selects_service(service) and ad.selects_node(node)]
+    for peer in peers:
+        refusal = _judge_peer(peer, node, here, family)
+        if refusal is not None:
+            reason, detail = refusal
+            yield PeerVerdict(node=name, prefix=plain, reason=reason, detail=detail, peer=peer)
+            continue
+        for advert in here:
+            if advert.reaches(peer):
+                path = Path(local_pref=advert.local_pref, communities=advert.communities)
+                prefix = Prefix.of(address, advert.length(family))
+                detail = f"by BGPAdvertisement {advert.name}"
+                yield PeerVerdict(node=name, prefix=prefix, reason=Reason.OK, detail=detail, peer=peer, path=path)
+
+
+def _judge_peer(peer: BGPPeer, node: Node | None, here: Sequence[BGPAdvertisement], family: Family) -> _Why | None:
+    if not peer.runs_on(node):
+        return (
+            Reason.NO_PEER,
+            "the node has no session with it: its nodeSelectors do not match; label it, or widen them",
+        )
+    if not peer.carries(family):
+        text = (
+            f"its session carries no {family.value} routes; set dualStackAddressFamily, or add a peer by {family.value}"
+        )
+        return Reason.NO_PEER, text
+    if not any(advert.reaches(peer) for advert in here):
+        names = ", ".join(advert.name for advert in here)
+        return Reason.NO_PEER, f"BGPAdvertisement {names} names other peers; add it to spec.peers"
+    return None
 
 
 _Why = tuple[Reason, str]

@@ -14,7 +14,7 @@ from attrs import define, evolve, field, frozen
 from immutables import Map
 
 from lbcore.addresses import Address
-from lbcore.advertising import Speakers, bgp_verdicts
+from lbcore.advertising import PeerVerdict, Speakers, bgp_verdicts, peer_verdicts
 from lbcore.bfd import Watch, WatchStatus
 from lbcore.bgp import BGPPeer
 from lbcore.brain import Step
@@ -92,6 +92,7 @@ __all__ = [
     "bgp_announcers",
     "explain",
     "explain_bgp",
+    "explain_routes",
     "step",
 ]
 
@@ -836,6 +837,34 @@ def explain_bgp(
     return tuple(
         (address, tuple(bgp_verdicts(service, address.family, pool, adverts, peers, speakers, reach)))
         for address, pool in owned
+    )
+
+
+def explain_routes(state: AnnouncementState, key: ServiceKey) -> tuple[PeerVerdict, ...] | NotAnnounced | None:
+    """What each node tells each of its routers of a Service's addresses, and why not the others; or why nobody does.
+
+    None for a Service that is not known, and empty where the configuration has nothing of BGP.
+    """
+    service, config = state.services.get(key), state.configuration.current
+    if service is None:
+        return None
+    owned = _owned(state, service)
+    if isinstance(owned, NotAnnounced):
+        return owned
+    assert config is not None  # its pools own the addresses
+    if not config.bgp_advertisements and not config.bgp_peers:
+        return ()
+    speakers = Speakers(
+        nodes=state.nodes, members=state.members, ignore_exclude_label=state.settings.ignore_exclude_label
+    )
+    reach = _reach(state, key)
+    return tuple(
+        verdict
+        for address, pool in owned
+        for name in speakers.names
+        for verdict in peer_verdicts(
+            name, service, address, pool, config.bgp_advertisements, config.bgp_peers, speakers, reach
+        )
     )
 
 

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from immutables import Map
 
 from lbcore.addresses import Address
-from lbcore.advertising import Speakers, bgp_verdict
+from lbcore.advertising import Speakers, peer_verdicts
 from lbcore.bgp import BGPAdvertisement, BGPPeer, Community
 from lbcore.endpoints import Reach
 from lbcore.intents import AdvertiseRoute, WithdrawRoute
@@ -44,17 +44,9 @@ def contributions(
     adverts, peers = tuple(adverts), tuple(peers)
     found: dict[Contribution, None] = {}
     for address, pool in held:
-        verdict = bgp_verdict(node, service, address.family, pool, adverts, peers, speakers, reach)
-        if verdict.reason is not Reason.OK:
-            continue
-        known = speakers.nodes.get(node)
-        here = [peer for peer in peers if peer.runs_on(known) and peer.carries(address.family)]
-        for advert in adverts:
-            if not (advert.selects_pool(pool) and advert.selects_service(service) and advert.selects_node(known)):
-                continue
-            prefix = Prefix.of(address, advert.length(address.family))
-            path = Path(local_pref=advert.local_pref, communities=advert.communities)
-            found.update({(prefix, Offer(peer.name, path)): None for peer in here if advert.reaches(peer)})
+        for verdict in peer_verdicts(node, service, address, pool, adverts, peers, speakers, reach):
+            if verdict.reason is Reason.OK and verdict.peer is not None:
+                found[verdict.prefix, Offer(verdict.peer.name, verdict.path)] = None
     return tuple(found)
 
 

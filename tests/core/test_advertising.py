@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from lbcore import announcement
 from lbcore.addresses import Address, Family
 from lbcore.advertising import Speakers, bgp_verdicts
-from lbcore.announcement import AnnouncementSettings, AnnouncementState, NotAnnounced, bgp_announcers, explain_bgp
+from lbcore.announcement import (
+    AnnouncementSettings,
+    AnnouncementState,
+    NotAnnounced,
+    bgp_announcers,
+    explain_bgp,
+    explain_routes,
+)
 from lbcore.bgp import BGPAdvertisement, BGPPeer
 from lbcore.config import ConfigDocument, Origin, Pool, Resource
 from lbcore.endpoints import Reach
@@ -249,3 +256,37 @@ def test_a_service_that_does_not_exist_is_announced_by_nobody() -> None:
     state = speaker(*config(POOL))
     assert explain_bgp(state, KEY) is None
     assert () == bgp_announcers(state, KEY)
+
+
+def test_each_router_is_told_which_prefix_by_which_node_or_why_not() -> None:
+    spare = evolve(SPINE, name="spare")
+    old = BGPPeer(name="old", my_asn=1, peer_asn=2, address=Address.parse("10.9.9.9"))
+    here = evolve(
+        SPINE, name="here", address=Address.parse("2001:db8::aa"), node_selectors=(LabelSelector.of(rack="b"),)
+    )
+    advert = evolve(ADVERT, peers=("here", "old", SPINE.name), aggregation_length_v6=120, local_pref=7)
+    spare = evolve(spare, address=Address.parse("2001:db8::bb"))
+    state = speaker(*config(POOL, advert, SPINE, spare, old, here), ServiceSeen(WEB), ENDPOINTS)
+    found = explain_routes(state, KEY)
+    assert isinstance(found, tuple)
+    said = {(each.node, each.peer.name): each for each in found if each.peer is not None}
+    assert {(node, peer) for node in NODES for peer in ("spine", "spare", "old", "here")} == set(said)
+    assert ("2001:db8::/120", 7) == (str(said["node-a", "spine"].prefix), said["node-a", "spine"].path.local_pref)
+    assert "names other peers" in said["node-a", "spare"].detail
+    assert "carries no IPv6 routes" in said["node-a", "old"].detail
+    assert "its nodeSelectors do not match" in said["node-a", "here"].detail
+    assert Reason.OK is said["node-b", "here"].reason
+    # What is explained for this node is what its routers are told.
+    told = {(str(prefix), offer.peer) for prefix, offers in state.exports.told.items() for offer in offers}
+    ours = [each for each in found if each.node == "node-a" and each.reason is Reason.OK]
+    assert told == {(str(each.prefix), each.peer.name) for each in ours if each.peer is not None}
+
+
+def test_a_node_that_tells_nobody_is_one_line() -> None:
+    local = evolve(WEB, external_traffic_policy=TrafficPolicy.LOCAL)
+    found = explain_routes(speaker(*config(POOL, ADVERT, SPINE), ServiceSeen(local), ENDPOINTS), KEY)
+    assert isinstance(found, tuple)
+    assert [("node-a", None), ("node-b", "spine"), ("node-c", None)] == [
+        (each.node, each.peer.name if each.peer is not None else None) for each in found
+    ]
+    assert () == explain_routes(speaker(*config(POOL), ServiceSeen(WEB), ENDPOINTS), KEY)

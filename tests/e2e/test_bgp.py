@@ -113,8 +113,13 @@ def _see_sessions_and_changes(fleet: Fleet, router: Router) -> None:
     up = wait_for(all_told, "one prefix in each session")
     assert {(node, name) for node in lab.nodes for name in ("tor4", "tor6")} == set(up)
     assert {"Established"} == {each["state"] for each in up.values()}
+    explained = fleet.json("explain", "web")["routes"]
+    assert {(node, name, "OK", "Established") for node, name in up} <= {
+        (each["node"], each["peer"], each["reason"], each["session"]) for each in explained
+    }
+    assert "its session carries no IPv6 routes" in fleet.cli("explain", "web").stdout.replace("\n", " ")
     table = fleet.cli("get", "peers").stdout.splitlines()
-    assert table[0].split() == ["NODE", "PEER", "ROUTER", "STATE", "SINCE", "ADVERTISED", "RECEIVED", "ERROR"]
+    assert table[0].split() == ["NODE", "PEER", "ROUTER", "STATE", "SINCE", "BFD", "ADVERTISED", "RECEIVED", "ERROR"]
     # A Service that goes takes its routes along, and no session with them.
     lab.delete("Service", "default", "web")
     wait_for_routes(lab, {})

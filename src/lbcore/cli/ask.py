@@ -18,6 +18,7 @@ from lbcore.assignment import AddressStory, PendingReason, usage_of
 from lbcore.backends.statuses import PeerDocument, read_peers
 from lbcore.cli.options import class_option, output_option, place_options, require_folder
 from lbcore.cli.progress import reading
+from lbcore.cli.routes import has_routes, print_routes, route_structures
 from lbcore.cli.show import Column, age, print_structure, print_table
 from lbcore.config import Pool
 from lbcore.daemons.assembly import Place
@@ -256,10 +257,12 @@ def _explain_service(snapshot: Snapshot, key: ServiceKey, place: Place, output: 
     why = evolve(why, pools=_pools_to_show(why, who))
     held = snapshot.assignment.services[key].held
     if output in ("json", "yaml"):
-        print_structure(_explanation(why, who, held) | _announced(snapshot, key), output)
+        routes = {"routes": route_structures(snapshot.announcement, key, place)}
+        print_structure(_explanation(why, who, held) | _announced(snapshot, key) | routes, output)
         return
     _print_assignment(why, held, "folder" if isinstance(place, Path) else "cluster")
-    _print_announcement(who)
+    _print_announcement(who, "on Layer 2" if has_routes(snapshot.announcement, key) else "")
+    print_routes(snapshot.announcement, key, place)
     if not isinstance(place, Path) and held:
         _print_announced(snapshot, key)
 
@@ -372,12 +375,12 @@ def _print_assignment(why: PendingReason, held: tuple[Address, ...], where: str)
         print_table([Column("POOL"), Column("VERDICT"), Column("WHY", fold=True)], rows)
 
 
-def _print_announcement(who: Announcers) -> None:
+def _print_announcement(who: Announcers, where: str = "") -> None:
     click.echo()
     if who is None:
         return
     if isinstance(who, NotAnnounced):
-        click.echo(f"Announced by nobody. {who.reason.value}: {who.detail}")
+        click.echo(f"Announced by nobody{' ' if where else ''}{where}. {who.reason.value}: {who.detail}")
         return
     rows = [
         [str(address), verdict.node, _verdict(verdict), verdict.detail] for address, nodes in who for verdict in nodes
