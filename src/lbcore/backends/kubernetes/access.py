@@ -15,6 +15,7 @@ from typing import Any
 
 from attrs import frozen
 
+from lbcore.backends.kubernetes.loader import credentials_reader
 from lbcore.errors import LbcoreError
 
 __all__ = ["Access", "AccessError", "Credentials", "default_namespace"]
@@ -63,12 +64,25 @@ class Access:
         return f"{self.kubeconfig or 'kubeconfig'}{f' ({self.context})' if self.context else ''}"
 
 
+class _Given:
+    """What the reader of credentials fills in, by the names that its own client has for it."""
+
+    def __init__(self) -> None:
+        self.host = ""
+        self.api_key: dict[str, str] = {}
+        self.ssl_ca_cert: str | None = None
+        self.cert_file: str | None = None
+        self.key_file: str | None = None
+        self.verify_ssl = True
+        self.tls_server_name: str | None = None
+
+
 class Credentials:
     """What a request needs. `load` first; `header` and `tls` are then as fresh as they have to be."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._configuration: Any = None
+        self._configuration = _Given()
         self._loaded_at = 0.0
         self._loading = asyncio.Lock()
         self._tls_of: tuple[Any, ...] = ()
@@ -77,13 +91,12 @@ class Credentials:
     @property
     def url(self) -> str:
         """Where the API server is."""
-        return str(self._configuration.host)
+        return self._configuration.host
 
     @property
     def server_name(self) -> str | None:
         """The name that its certificate is for, if not the one in the URL."""
-        name = getattr(self._configuration, "tls_server_name", None)
-        return str(name) if name else None
+        return self._configuration.tls_server_name or None
 
     async def header(self, *, anew: bool = False) -> dict[str, str]:
         """What says who we are; `anew` after the server refused the last one. Raises `AccessError`."""
@@ -97,7 +110,7 @@ class Credentials:
         return {"Authorization": str(key).strip()} if key else {}
 
     def _is_stale(self, *, anew: bool) -> bool:
-        return self._configuration is None or time.monotonic() - self._loaded_at > (1.0 if anew else _AGE)
+        return not self._configuration.host or time.monotonic() - self._loaded_at > (1.0 if anew else _AGE)
 
     def tls(self) -> ssl.SSLContext | bool:
         """How to speak TLS; the same object as long as the certificates are the same files."""
@@ -108,11 +121,7 @@ class Credentials:
         return self._tls
 
     async def _load(self) -> None:
-        # 40 MB and a quarter of a second: for those who speak with an API server.
-        from kubernetes_asyncio import config  # noqa: PLC0415
-        from kubernetes_asyncio.client import Configuration  # noqa: PLC0415
-
-        access, configuration = self._access, type.__call__(Configuration)
+        access, config, configuration = self._access, credentials_reader(), _Given()
         try:
             if access.is_in_cluster:
                 config.load_incluster_config(client_configuration=configuration, try_refresh_token=False)
@@ -123,6 +132,8 @@ class Credentials:
                     client_configuration=configuration,
                     persist_config=False,
                 )
+            if not configuration.host:
+                raise ValueError("its cluster has no field server; write there the URL of the API server")
             self._configuration = configuration
             self.tls()
         except (config.ConfigException, OSError, ValueError, AssertionError, TypeError, AttributeError) as error:
@@ -143,8 +154,8 @@ def _why(access: Access, error: Exception) -> str:
     return f"{where}: {str(error) or type(error).__name__}"
 
 
-def _context(config: Any) -> ssl.SSLContext | bool:
-    if not str(config.host).startswith("https"):
+def _context(config: _Given) -> ssl.SSLContext | bool:
+    if not config.host.startswith("https"):
         return False
     context = ssl.create_default_context(cafile=config.ssl_ca_cert or None)
     if config.cert_file:
