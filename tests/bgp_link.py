@@ -88,6 +88,10 @@ class Speaking:
         self._thread.start()
         self._loop, self._speaker, self._end = self._ready.result(PATIENCE)
 
+    @property
+    def speaker(self) -> BgpSpeaker:
+        return self._speaker
+
     def _main(self) -> None:
         asyncio.run(self._carry())
 

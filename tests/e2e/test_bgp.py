@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import pytest
 from fleet import PATIENCE, Fleet, deployment, manifest, pool, service, wait_for
 from lbcore.addresses import Address
 from lbcore.lab import Lab
-from routers import Router, bird, kernel_routes
+from lbcore.lab.router import Routes
+from routers import Router, bird, frr, kernel_routes
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("netns", "nft", "nginx", "bird")]
 
@@ -194,3 +196,82 @@ def test_both_families_over_one_ipv6_session(lab: Lab, tmp_path: Path) -> None:
     lab.apply(service("web", **DUAL))
     addresses = lab.wait_for_address("web", timeout=PATIENCE)
     wait_for_routes(lab, {host(each): hops(lab, 6) for each in addresses})
+
+
+# Two routers of different makers: FRR has IPv4 routes, BIRD has IPv6 routes. Each node serves what its own pod
+# serves, so that a page says which node the router has chosen.
+
+
+def known(lab: Lab) -> Routes:
+    space = lab.client.namespace
+    return kernel_routes(space, "bgp") | kernel_routes(space, "bird")
+
+
+@pytest.mark.needs("frr")
+def test_connections_spread_over_three_nodes_and_a_speaker_that_is_killed_moves_no_route(tmp_path: Path) -> None:
+    with Lab() as lab:
+        space = lab.client.namespace
+        for version in (4, 6):
+            space.run(["sysctl", "-qw", f"net.ipv{version}.fib_multipath_hash_policy=1"], check=True)
+        extra = f"graceful restart on; local {lab.client.address(6)} port 1790;"
+        second = bird(space, tmp_path, nodes(lab, 6), extra=extra).start()
+        first = frr(space, nodes(lab, 4)).start()
+        keep = {"enableGracefulRestart": True}
+        lab.apply(BASE + peer("frr", str(lab.client.address(4)), **keep) + advert())
+        lab.apply(peer("bird", str(lab.client.address(6)), peerPort=1790, **keep))
+        fleet = Fleet(lab).start()
+        lab.apply(service("web", externalTrafficPolicy="Local", **DUAL))
+        addresses = lab.wait_for_address("web", timeout=PATIENCE)
+        wanted = {
+            host(each): sorted(str(node.address(each.version)) for node in lab.nodes.values()) for each in addresses
+        }
+        wait_for(lambda: wanted == known(lab), "routes by all nodes")
+        lab.wait_for_pods(PATIENCE)
+        for address in addresses:
+            fleet.wait_for_page(address)
+            assert 3 == len({lab.curl(address).served_by for _ in range(30)})
+        _kill_a_speaker(fleet, addresses, wanted)
+        assert first.programs
+        # One router goes; the other's sessions are as they were.
+        second.stop()
+        wait_for(
+            lambda: all(
+                each["state"] != "Established" for (_, name), each in sessions(fleet).items() if name == "bird"
+            ),
+            "lost sessions",
+        )
+        assert {("Established", 0)} == {
+            (each["state"], each["sessionsLost"]) for (_, name), each in sessions(fleet).items() if name == "frr"
+        }
+
+
+def _kill_a_speaker(fleet: Fleet, addresses: tuple[Address, ...], wanted: Routes) -> None:
+    """Routes and pages are as they were at every moment while a speaker dies and another takes its place."""
+    lab, done = fleet.lab, threading.Event()
+    seen: list[Routes] = []
+    lost: list[Address] = []
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.append(known(lab))
+            lost.extend(each for each in addresses if not lab.curl(each, timeout=5.0).ok)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        fleet.speakers["n1"].kill()
+        wait_for(lambda: len(seen) > 5, "a while without a speaker")
+        fleet.start_speaker("n1")
+        wait_for(lambda: _up_again(fleet), "sessions of the new speaker")
+        count = len(seen)
+        wait_for(lambda: len(seen) > count + 10, "a while with the new one")
+    finally:
+        done.set()
+        watching.join()
+    assert [] == [each for each in seen if each != wanted]
+    assert [] == lost
+
+
+def _up_again(fleet: Fleet) -> bool:
+    found = [each for (node, _), each in sessions(fleet).items() if node == "n1"]
+    return [("Established", 1)] * 2 == [(each["state"], each["prefixesAdvertised"]) for each in found]

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator
 from attrs import evolve
 
 from lbcore.adapters.bgp.notifications import Cease
+from lbcore.adapters.bgp.session import Session
 from lbcore.addresses import Address
 from lbcore.backends.bgp_peering import Peering
 from lbcore.backends.tcp import listen, sign
@@ -73,6 +74,11 @@ class BgpSpeaker:
             self._wake.clear()
             while self._news:
                 yield self._news.pop(next(iter(self._news)))
+
+    @property
+    def sessions(self) -> tuple[tuple[BGPPeer, Session], ...]:
+        """Every peer and its engine, to be read only; from any thread."""
+        return tuple((peering.peer, peering.session) for peering in list(self._peerings.values()))
 
     async def close(self) -> None:
         """End all sessions, each with a word unless its peer is to keep our routes."""

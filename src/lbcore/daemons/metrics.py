@@ -32,11 +32,13 @@ from lbcore.addresses import Family
 from lbcore.announcement import AnnouncementState
 from lbcore.assignment import AssignmentState, usage_of
 from lbcore.backends.base import Sink
+from lbcore.backends.bgp import BgpSpeaker
 from lbcore.backends.reflex import Reflex
 from lbcore.config import Configuration
 from lbcore.daemons.carrier import Carrier
 from lbcore.daemons.loop import Loop
 from lbcore.daemons.metrics_bfd import bfd_families
+from lbcore.daemons.metrics_bgp import bgp_families
 from lbcore.daemons.tally import AssignmentTally, Move
 from lbcore.events import (
     Applied,
@@ -146,9 +148,13 @@ class Metrics:
         counted = self._counted(carrier, "controller")
         return evolve(counted, observers=(*counted.observers, tally.observe))
 
-    def speaker(self, carrier: Carrier[AnnouncementState], reflex: Reflex) -> Carrier[AnnouncementState]:
+    def speaker(
+        self, carrier: Carrier[AnnouncementState], reflex: Reflex, bgp: BgpSpeaker | None = None
+    ) -> Carrier[AnnouncementState]:
         """A speaker that is counted."""
         self._state.speakers.append((carrier.loop, reflex))
+        if bgp is not None:
+            self._state.sessions.append(bgp)
         self._state.loops.append(("speaker", carrier.loop))
         return self._counted(carrier, "speaker")
 
@@ -214,6 +220,7 @@ class _StateCollector(Collector):
     controllers: list[Loop[AssignmentState]] = field(factory=list)
     tallies: list[AssignmentTally] = field(factory=list)
     speakers: list[tuple[Loop[AnnouncementState], Reflex]] = field(factory=list)
+    sessions: list[BgpSpeaker] = field(factory=list)
     loops: list[tuple[str, Loop[AssignmentState] | Loop[AnnouncementState]]] = field(factory=list)
 
     def describe(self) -> Iterator[Metric]:
@@ -236,6 +243,8 @@ class _StateCollector(Collector):
             yield from _announcing(speaker.state)
             yield from _layer2(reflex)
             yield from bfd_families(speaker.state)
+        for sessions in self.sessions:
+            yield from bgp_families(sessions)
 
     def _configuration(self) -> Iterator[Metric]:
         known: list[Configuration] = [loop.state.configuration for _, loop in self.loops]

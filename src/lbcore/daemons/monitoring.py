@@ -52,7 +52,7 @@ class Monitoring:
         self.health.add("speaker/lists", lambda: check_lists(loop.state, announcement.NEEDS))
         self.health.add("speaker/configuration", lambda: check_configuration(loop.state))
         self.health.add("speaker/answering", lambda: None if reflex.pid is not None else "no answering process")
-        return evolve(parts, carrier=self._metrics.speaker(parts.carrier, reflex))
+        return evolve(parts, carrier=self._metrics.speaker(parts.carrier, reflex, parts.bgp))
 
     def ingress(self, carrier: Carrier[RoutingState], nginx: Nginx) -> Carrier[RoutingState]:
         """An Ingress controller that is watched. As with ingress-nginx, it is healthy when something is served."""

@@ -9,6 +9,7 @@ send hold timer (RFC 9687).
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from attrs import field, frozen
@@ -105,6 +106,7 @@ class Connection:
         self.failure: str | None = None
         self.refreshes: list[Family] = []  # families that the peer wants again; the session takes them
         self.received = 0
+        self.heard: Counter[int] = Counter()  # messages by type; the session takes them
         self.faults = 0  # UPDATEs that suffered RFC 7606's treatment
         self.last_fault = ""
         self._settings = settings
@@ -207,6 +209,7 @@ class Connection:
         return announcements(prefixes, family, attributes, next_hop, four_octets=four_octets)
 
     def _take(self, kind: int, body: bytes, now: float) -> list[bytes]:
+        self.heard[kind] += 1
         step = _TABLE.get((self.state, kind))
         if step is None:
             subcode = _UNEXPECTED[self.state]

@@ -32,6 +32,7 @@ __all__ = [
     "encode_open",
     "encode_route_refresh",
     "frame",
+    "kinds_of",
 ]
 
 MAX_MESSAGE = 4096
@@ -67,6 +68,15 @@ def frame(kind: int, body: bytes) -> bytes:
 
 
 KEEPALIVE = frame(Kind.KEEPALIVE, b"")
+
+
+def kinds_of(messages: bytes) -> Iterator[int]:
+    """The types of whole messages of our own, one behind the other."""
+    position = 0
+    while position < len(messages):
+        length, kind = struct.unpack_from("!HB", messages, position + 16)
+        yield kind
+        position += length
 
 
 class Framer:

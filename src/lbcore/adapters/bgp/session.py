@@ -10,13 +10,14 @@ attempt wait longer: a peer that accepts and then notifies is asked every 30 s, 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from enum import Enum
 
 from attrs import frozen
 
 from lbcore.adapters.base import Report, Send
 from lbcore.adapters.bgp.connection import Connection, LocalEnd, Negotiated, SessionSettings
-from lbcore.adapters.bgp.messages import encode_notification
+from lbcore.adapters.bgp.messages import encode_notification, kinds_of
 from lbcore.adapters.bgp.notifications import Cease, Notification, cease
 from lbcore.adapters.bgp.outbox import Outbox
 from lbcore.adapters.bgp.updates import end_of_rib
@@ -67,6 +68,8 @@ class Session:
     def __init__(self, name: str, settings: SessionSettings, rng: random.Random) -> None:
         self.name = name
         self.outbox = Outbox()
+        self.sent: Counter[int] = Counter()  # messages by type, over all connections
+        self.heard: Counter[int] = Counter()
         self._settings = settings
         self._rng = rng
         self._connections: dict[Side, Connection] = {}
@@ -179,6 +182,8 @@ class Session:
             return []
         before = connection.state
         outputs: list[SessionOutput] = [Send(each, side) for each in connection.receive(data, now)]
+        self.heard += connection.heard
+        connection.heard.clear()
         outputs += self._look(side, connection, before, now)
         return self._settle(outputs, now)
 
@@ -327,6 +332,9 @@ class Session:
 
     def _settle(self, outputs: list[SessionOutput], now: float) -> list[SessionOutput]:
         """After everything: another attempt if none is under way, and a report if there is news."""
+        for output in outputs:
+            if isinstance(output, Send):
+                self.sent.update(kinds_of(output.data))
         idle = not self._connections and self._dial_until is None
         if self._connections:
             self._retry_at = None
