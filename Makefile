@@ -13,7 +13,11 @@ SOAK_MINUTES ?= 60
 SOAK_HOURS ?= 24
 SOAK_SEED ?= 1
 
-.PHONY: help demo demo-kubernetes lab test test-fast check format manifests soak bench lock clean python system
+# Of `make faults`: how often.
+FAULTS_RUNS ?= 10
+faults := tests/e2e/test_kubernetes_faults.py tests/e2e/test_kubernetes_rights.py tests/e2e/test_leadership.py
+
+.PHONY: help demo demo-kubernetes lab test test-fast check format manifests faults soak bench lock clean python system
 .NOTPARALLEL:
 
 help: ## list these targets

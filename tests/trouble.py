@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ _SERVICES = "/api/v1/namespaces/shop/services"
 _POOLS = "/apis/metallb.io/v1beta1/namespaces/metallb-system/ipaddresspools"
 _WITHOUT = "--disable-admission-plugins=ServiceAccount"
 _CLIENTS = 8
+_LEADERSHIP = re.compile(r"(not )?leading: ")
 
 
 class Troubled:
@@ -60,9 +62,19 @@ class Troubled:
         self.controllers.append(daemon)
         return daemon.start()
 
+    def leader(self, *, but: Daemon | None = None) -> Daemon:
+        """Who leads, by its own word; waits until there is somebody, `but` that one, who cannot speak."""
+
+        def leading() -> list[Daemon]:
+            return [each for each in self.controllers if each is not but and each.running and _leads(each)]
+
+        self.wait(leading, "a controller to lead", 60)
+        return leading()[-1]
+
     def forget_lease(self) -> None:
         """Let the next controller lead at once, since the last one that led is dead."""
-        self.api.ask("DELETE", "/apis/coordination.k8s.io/v1/namespaces/metallb-system/leases/lbcore-controller")
+        path = "/apis/coordination.k8s.io/v1/namespaces/metallb-system/leases/lbcore-controller"
+        assert self.api.request("DELETE", path).status in (200, 404)
 
     def kubeconfig_by_way_of(self, url: str) -> Path:
         """An administrator's kubeconfig whose server is something in front of the API server."""
@@ -178,6 +190,11 @@ class Troubled:
         answered = self.api.request("GET", _POOLS)
         pools = answered.document["items"] if answered.status == 200 else ()
         return bool(held == sum(each.get("status", {}).get("assignedIPv4", 0) for each in pools))
+
+
+def _leads(controller: Daemon) -> bool:
+    said = _LEADERSHIP.findall(controller.said(10**7))
+    return bool(said) and not said[-1]
 
 
 def _next(waiting: Iterator[str], lock: threading.Lock) -> str | None:

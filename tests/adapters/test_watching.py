@@ -432,6 +432,18 @@ def test_a_kind_that_a_server_does_not_have_or_show_is_none_and_asked_for_again_
     assert 15.0 <= engine.deadline - again <= 30.0
 
 
+def test_a_watch_that_ends_at_once_is_trouble_when_the_next_one_does_so_too() -> None:
+    engine = Watching(SLICES, rng=Random(1))
+    engine.start()
+    engine.page(page(endpoint_slice("a", 1), version=7), 0.0)
+    for expected in (False, True, True):
+        engine.opened(0.0)
+        assert [] == engine.closed(0.5)
+        assert expected is (engine.trouble is not None)
+        assert engine.deadline is not None
+        assert 0.6 <= engine.deadline  # never asked without end
+
+
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_kind_of_which_there_was_nothing_may_go_without_anybody_being_troubled(status: int) -> None:
     engine = Watching(BY_NAME["BGPPeer"], rng=Random(1))

@@ -7,6 +7,7 @@ one is. The simulation's judge says so of every write that etcd has kept.
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -123,6 +124,30 @@ def test_the_controller_is_killed_in_the_middle_of_a_batch_again_and_again(clust
         # The dead hold the Lease for 15 s more; that it is followed then is looked at elsewhere, and once is enough.
         cluster.forget_lease()
     cluster.controller()
+    cluster.require_order()
+
+
+def test_of_three_controllers_the_one_that_leads_is_stopped_or_killed_while_services_come_and_go(
+    cluster: Troubled,
+) -> None:
+    for _ in range(3):
+        cluster.controller()
+    cluster.wait_for_served(cluster.create(10))
+
+    def churn() -> None:
+        names = cluster.create(4)
+        cluster.delete([*cluster.made[:1], *names[:2]])
+
+    with cluster.meanwhile(churn):
+        for _ in range(MANY):
+            frozen = cluster.leader()
+            frozen.signal(signal.SIGSTOP)
+            follower = cluster.leader(but=frozen)
+            frozen.signal(signal.SIGCONT)
+            cluster.wait(lambda frozen=frozen: "not leading" in frozen.said(10**7), "it to see that")  # type: ignore[misc]
+            follower.kill()
+            cluster.leader()
+            cluster.controller()
     cluster.require_order()
 
 

@@ -160,7 +160,10 @@ class Watching:
         """The watch has ended as watches do. The half line that was left is asked for again."""
         self._rest = b""
         if now - self._opened_at < _SHORT:
-            return self.failed(Setback(message="ended the watch at once"), now)
+            if self._failures:
+                return self.failed(Setback(message="ended the watch at once"), now)
+            self._failures = 1  # once is a server that is started anew, or a connection that was cut: no trouble yet
+            return self._pause(pause_after(0, Setback(), self._rng), now)
         self._failures = 0
         return self._pause(self._rng.uniform(0.0, 0.05), now)
 

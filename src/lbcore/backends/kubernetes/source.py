@@ -120,11 +120,13 @@ async def _follow(
     client: Client, path: str, asked: Follow, watching: Watching, emit: Emit, clock: Callable[[], float]
 ) -> list[WatchOutput]:
     """One watch from its beginning to its end; what the engine says to that."""
+    opened = False
     try:
         async with client.watch(path, asked.query) as stream:
             if isinstance(stream, Setback):
                 return watching.failed(stream, clock())
             watching.opened(clock())
+            opened = True
             async for data in stream:
                 for output in watching.receive(data):
                     if isinstance(output, Hangup):
@@ -133,6 +135,8 @@ async def _follow(
                         emit(watching, output.event)
         return watching.closed(clock())
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        if opened:
+            return watching.closed(clock())  # cut, as connections are: nobody's trouble unless the next one is refused
         return watching.failed(Setback(message=str(error) or type(error).__name__), clock())
 
 
