@@ -409,6 +409,7 @@ class Speaker:
     desk: Desk[AnnouncementState]
     untold: list[Event] = attrs.field(factory=list)
     answering: dict[Address, tuple[str, ...]] = attrs.field(factory=dict)
+    yielding: set[Address] = attrs.field(factory=set)
     present: bool = False
     links: tuple[Link, ...] = ()
     kinds: set[Kind] = attrs.field(factory=set)
@@ -468,6 +469,7 @@ class Nodes:
     def kill_answering(self, name: str) -> None:
         """The answering process of a node is killed and started anew."""
         self.speakers[name].answering.clear()
+        self.speakers[name].yielding.clear()
         self.speakers[name].untold.append(AnsweringSeen(()))
 
     def set_links(self, name: str, links: tuple[Link, ...]) -> None:
@@ -516,15 +518,23 @@ class Nodes:
                 case SetPresence(present=present) if speaker.present != present:
                     speaker.present = present
                     self._tell_members()
+                case Announce(address=address, interfaces=interfaces, yielding=True):
+                    assert speaker.answering.get(address) == interfaces, "gives up what it has not"
+                    if any(address in other.answering for other in self.speakers.values() if other is not speaker):
+                        speaker.untold.append(AddressHeard(address=address, mac=bytes(6), link="eth0"))
+                    speaker.yielding.add(address)
                 case Announce(address=address, interfaces=interfaces):
                     assert speaker.may_act
                     assert not speaker.stopping or address in speaker.answering
-                    assert speaker.answering.get(address) != interfaces, "announced twice"
+                    taken_back = address in speaker.yielding
+                    assert taken_back or speaker.answering.get(address) != interfaces, "announced twice"
+                    speaker.yielding.discard(address)
                     speaker.answering[address] = interfaces
                     self._let_others_hear(name, address)
                 case Withdraw(address=address):
                     assert speaker.may_act or speaker.stopping
                     speaker.answering.pop(address, None)
+                    speaker.yielding.discard(address)
                 case _:
                     pass
 

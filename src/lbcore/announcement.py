@@ -60,6 +60,7 @@ from lbcore.events import (
     WatchSeen,
 )
 from lbcore.exports import Contribution, Exports, contributions
+from lbcore.handover import HandOver
 from lbcore.ingress import ObjectKey, Secret
 from lbcore.intents import (
     Announce,
@@ -104,12 +105,13 @@ _ALL_BUT_MEMBERS = NEEDS - {Kind.MEMBERS}
 class AnnouncementSettings:
     """What the operator chose for this speaker.
 
-    `node` is this node's name. `hand_over` is how many seconds a speaker that stops goes on
-    answering while it waits to hear its successor. `effort` bounds one step, in hashes: a node's
-    rank costs one, a look at a Service about as much as `LOOK`. `drain_cordoned`: a node with
-    `spec.unschedulable` counts as drained. `config_quiet` and `config_patience`
-    are the controller's: seconds without a change after which, and seconds after the first change at
-    which at the latest, changed configuration is put in force.
+    `node` is this node's name. `hand_over` is how many seconds a node that stops, or loses an address to
+    another, goes on answering before it lets go, or asks again (`PATIENCE` times), unless it hears its
+    successor. `effort` bounds one step, in hashes: a
+    node's rank costs one, a look at a Service about as much as `LOOK`. `drain_cordoned`: a node with
+    `spec.unschedulable` counts as drained. `config_quiet` and `config_patience` are the controller's:
+    seconds without a change after which, and seconds after the first change at which at the latest,
+    changed configuration is put in force.
     """
 
     node: str
@@ -123,6 +125,7 @@ class AnnouncementSettings:
     config_patience: float = 1.0
 
 
+PATIENCE = 5  # times that a living node waits for its successor, each time asking who else has the address
 LOOK = 60  # what looking at one Service costs beside its election, in hashes: 30 us against 0.5
 
 
@@ -180,6 +183,7 @@ class AnnouncementState:
     present: bool | None = None
     unshown: tuple[Address, ...] = ()  # to be compared with what the answering process does
     orphans: bool = False
+    handing_over: HandOver = field(factory=HandOver)  # announced still, and another's by right
     stop_at: float | None = None
     exports: Exports = field(factory=Exports)  # what routers are told
     secrets: Map[ObjectKey, Secret] = field(factory=Map)
@@ -226,7 +230,7 @@ def step(state: AnnouncementState, event: Event, now: float) -> Step[Announcemen
 def _wake_at(state: AnnouncementState, now: float) -> float | None:
     if state.ready and state.unfinished:
         return now
-    times = [state.stop_at if not state.stopped else None]
+    times = [state.stop_at if not state.stopped else None, state.handing_over.deadline]
     if state.listed >= _ALL_BUT_MEMBERS:
         times.append(state.config_due)
     return min((time for time in times if time is not None), default=None)
@@ -284,7 +288,7 @@ class _Turn:
                 self._see_answering(answering)
             case PeerSeen() | WatchSeen() | SecretSeen() | SecretGone():
                 self._note_of_routers(event)
-            case AddressHeard(address=address) if state.stop_at is not None:
+            case AddressHeard(address=address) if state.stop_at is not None or address in state.handing_over:
                 self._withdraw(address)  # the successor speaks: the hand-over is done
             case Listed(kind):
                 was_ready = state.ready
@@ -375,7 +379,7 @@ class _Turn:
     def _see_answering(self, answering: tuple[tuple[Address, tuple[str, ...]], ...]) -> None:
         """A process that answers was taken up: what it does is what is announced, whatever we had told another."""
         unshown = tuple(sorted(self.state.wanted, key=_number))
-        self.change(announced=Map(answering), taken_up=True, unshown=unshown)
+        self.change(announced=Map(answering), taken_up=True, unshown=unshown, handing_over=HandOver())
         self.change(sent_links=None, sent_peers=(), present=None, orphans=True)
         self.change(sent_watches=(), peers_due=self.state.peers_due or bool(self.state.sent_watches))
 
@@ -414,6 +418,11 @@ class _Turn:
             self._look_at_some()
             if self.state.peers_due and (self.state.peers or not self.state.unfinished):
                 self._set_sessions()
+        for address, is_over in tuple(self.state.handing_over.due(self.now)):
+            if is_over or self.state.stop_at is not None:
+                self._withdraw(address)
+            else:
+                self._give_up(address)
         if self.state.stop_at is not None and self.now >= self.state.stop_at:
             for address in sorted(self.state.announced, key=_number):
                 self._withdraw(address)
@@ -480,8 +489,9 @@ class _Turn:
             for part in parts
             if part.election is not None and part.election.winner == self.state.settings.node
         }
+        moved = {part.address for part in parts if part.election is not None} - mine.keys()
         for address in sorted({*before, *mine}):
-            self._want(service, address, mine.get(address))
+            self._want(service, address, mine.get(address), moved=address in moved)
 
     def _elect(self, service: Service, part: _Part, before: _Part | None) -> _Part:
         among = self._electorate(part.adverts)
@@ -589,11 +599,15 @@ class _Turn:
         if status is not None and state is not was:
             self._report_peer(name, status)
 
-    def _want(self, service: Service, address: Address, interfaces: tuple[str, ...] | None) -> None:
-        """One Service wants (or no longer wants) this node to announce an address."""
+    def _want(
+        self, service: Service, address: Address, interfaces: tuple[str, ...] | None, *, moved: bool = False
+    ) -> None:
+        """One Service wants (or no longer wants) this node to announce an address; `moved`: another is to."""
         wanted, key = self.state.wanted, service.key
         by = wanted.get(address, Map[ServiceKey, tuple[str, ...]]())
         if by.get(key) == interfaces:
+            if address in self.state.handing_over and not moved:
+                self._show(address)  # nobody is to take it over any more
             return
         if interfaces is not None:
             self.change(wanted=wanted.set(address, by.set(key, interfaces)))
@@ -601,13 +615,15 @@ class _Turn:
         else:
             rest = by.delete(key)
             self.change(wanted=wanted.set(address, rest) if rest else wanted.delete(address))
-        self._show(address)
+        self._show(address, moved=moved)
 
-    def _show(self, address: Address) -> None:
-        """Announce or withdraw, if that is a change."""
+    def _show(self, address: Address, *, moved: bool = False) -> None:
+        """Announce, hand over or withdraw, if that is a change."""
         by = self.state.wanted.get(address)
         if by is None:
-            if address in self.state.announced and not self._handing_over():
+            if moved and self._may_hand_over():
+                self._hand_over(address)
+            elif self.state.stop_at is None or self.now >= self.state.stop_at or not self._others:
                 self._withdraw(address)
             return
         # Several Services on one address: answer wherever one of them wants it; empty means everywhere.
@@ -615,17 +631,41 @@ class _Turn:
         interfaces = () if not all(sets) else tuple(sorted({name for names in sets for name in names}))
         if self.state.stop_at is not None and address not in self.state.announced:
             return  # who leaves takes up nothing new
-        if self.state.announced.get(address) != interfaces:
-            self.change(announced=self.state.announced.set(address, interfaces))
+        if self.state.announced.get(address) != interfaces or address in self.state.handing_over:
+            taken = self.state.handing_over.end(address)
+            self.change(announced=self.state.announced.set(address, interfaces), handing_over=taken)
             self.intents.append(Announce(address=address, interfaces=interfaces))
 
-    def _handing_over(self) -> bool:
-        """Whether to go on answering for what we no longer own, until the successor is heard."""
-        others = self.state.members - {self.state.settings.node}
-        return self.state.stop_at is not None and self.now < self.state.stop_at and bool(others)
+    @property
+    def _others(self) -> frozenset[str]:
+        return self.state.members - {self.state.settings.node}
+
+    def _may_hand_over(self) -> bool:
+        """Whether this is a planned move: the others know that we live, or see us leave in order."""
+        state = self.state
+        stopping = state.stop_at is not None and self.now < state.stop_at
+        return bool(self._others) and (stopping or (state.stop_at is None and state.settings.node in state.members))
+
+    def _hand_over(self, address: Address) -> None:
+        """Go on answering for what is another's, until it is heard or the time is over."""
+        if address not in self.state.announced or address in self.state.handing_over:
+            return
+        if self.state.settings.hand_over <= 0:
+            self._withdraw(address)
+            return
+        self._give_up(address)
+
+    def _give_up(self, address: Address) -> None:
+        wait, stop_at = self.state.settings.hand_over, self.state.stop_at
+        # Who stops cannot wait for long. Who lives had better, as nobody answers before the successor does.
+        until = stop_at if stop_at is not None else self.now + PATIENCE * wait
+        self.change(handing_over=self.state.handing_over.begin(address, self.now + wait, until))
+        interfaces = self.state.announced[address]
+        self.intents.append(Announce(address=address, interfaces=interfaces, yielding=True))
 
     def _withdraw(self, address: Address) -> None:
         if address in self.state.announced:
+            self.change(handing_over=self.state.handing_over.end(address))
             self.change(announced=self.state.announced.delete(address))
             self.intents.append(Withdraw(address=address))
 

@@ -149,11 +149,13 @@ class Announce:
     """Answer for an address on Layer 2, and tell the segment so (gratuitous ARP, unsolicited NA).
 
     `interfaces` are names, sorted; empty means every link of the newest `SetLinks`. One that does
-    not exist yet is taken up when it appears there.
+    not exist yet is taken up when it appears there. `yielding`: another node takes it over; go on answering, but
+    tell nobody, contradict nobody, and ask once who else has it by now.
     """
 
     address: Address
     interfaces: tuple[str, ...] = ()
+    yielding: bool = False
 
     @property
     def subject(self) -> tuple[str, str]:

@@ -82,7 +82,7 @@ watch_statuses = st.builds(
 )
 intents = st.one_of(
     st.builds(SetLinks, links=st.lists(links, max_size=3).map(tuple)),
-    st.builds(Announce, address=vips, interfaces=names),
+    st.builds(Announce, address=vips, interfaces=names, yielding=st.booleans()),
     st.builds(Withdraw, address=vips),
     st.builds(SetPeers, st.lists(vips, max_size=3).map(tuple)),
     st.builds(SetWatches, st.lists(watches, max_size=3).map(tuple)),

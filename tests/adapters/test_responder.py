@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from frames import damaged
 from lbcore.adapters import arp, ndp
 from lbcore.adapters.arp import ArpPacket, Operation
+from lbcore.adapters.base import Send
 from lbcore.adapters.counts import AddressCount
 from lbcore.adapters.ndp import NeighborAdvertisement
 from lbcore.adapters.responder import SCHEDULE, SLICE, Responder
@@ -564,3 +565,48 @@ def test_an_address_that_is_claimed_anew_counts_from_nothing_and_one_let_go_is_n
     responder.command(Announce(address=vip), 1.0)
     (count,) = responder.counts(9)
     assert (vip, 0, 0) == (count.address, count.requests, count.responses)
+
+
+# A planned move
+
+
+@BOTH
+def test_a_claim_that_yields_answers_contradicts_nobody_and_asks_who_else_has_it(vip: Address) -> None:
+    responder = claiming(vip)
+    responder.tick(20.0)
+    (asked,) = (out for out in responder.command(Announce(address=vip, yielding=True), 30.0) if isinstance(out, Send))
+    assert (vip, 2) == (questioned(asked.data), asked.where)
+    # The question of one that yields is answered by one that has taken over already, and that is heard.
+    successor = claiming(vip, links=(evolve(ETH0, mac=RIVAL),))
+    (answer,) = (out for out in successor.receive(asked.data, 2, 30.0) if isinstance(out, Send))
+    assert [AddressHeard(address=vip, mac=RIVAL, link="eth0")] == heard(responder.receive(answer.data, 2, 30.1))
+    for moment in (31.5, 33.0, 34.5):
+        assert [] == announced(responder.receive(rival_speaks(vip), 2, moment))
+        assert [] == responder.tick(moment)
+        assert 1 == len(responder.receive(question(vip), 2, moment))
+    # After a time it is a claim like any other: it is defended.
+    assert [(vip, 2)] == announced(responder.receive(rival_speaks(vip), 2, 36.0))
+
+
+@BOTH
+def test_a_claim_that_is_taken_back_is_told_anew_and_what_was_heard_before_is_heard_again(vip: Address) -> None:
+    responder = claiming(vip)
+    responder.tick(20.0)
+    assert 1 == len(heard(responder.receive(rival_speaks(vip), 2, 29.9)))
+    responder.command(Announce(address=vip, yielding=True), 30.0)
+    assert 1 == len(heard(responder.receive(rival_speaks(vip), 2, 30.1)))
+    assert [] == told_until(responder, 31.0)
+    assert [(vip, 2)] == announced(responder.command(Announce(address=vip), 31.0))
+    assert [(31.1, vip, 2)] == told_until(responder, 31.2)
+
+
+def questioned(frame: bytes) -> Address:
+    """The address that a question without a questioner's own is for."""
+    if frame[12:14] == b"\x08\x06":
+        packet = arp.decode(frame)
+        assert (arp.Operation.REQUEST, Address(4, 0)) == (packet.operation, packet.sender)
+        return packet.target
+    solicitation = ndp.decode(frame)
+    assert isinstance(solicitation, ndp.NeighborSolicitation)
+    assert solicitation.is_duplicate_check
+    return solicitation.target

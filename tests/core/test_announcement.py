@@ -452,7 +452,9 @@ def announcing(*services: Service) -> list[Event]:
 
 
 def acts(intents: Iterable[Intent]) -> list[Announce | Withdraw]:
-    return [intent for intent in intents if isinstance(intent, Announce | Withdraw)]
+    """What is taken up and let go; what is handed over is neither yet."""
+    wanted = [intent for intent in intents if isinstance(intent, Announce | Withdraw)]
+    return [each for each in wanted if isinstance(each, Withdraw) or not each.yielding]
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

@@ -7,31 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from immutables import Map
 
-from lbcore import announcement
-from lbcore.addresses import Address
-from lbcore.announcement import AnnouncementSettings, AnnouncementState, NotAnnounced, explain
-from lbcore.config import L2Advertisement, Pool, PreferredNodes
+from drained import ADVERT, NAMES, WEB, order_of, told, with_endpoints
+from lbcore.announcement import AnnouncementState, NotAnnounced, explain
+from lbcore.config import L2Advertisement, PreferredNodes
 from lbcore.draining import drained_nodes
 from lbcore.duties import duties
 from lbcore.election import Election, electorate, rank, re_elect
-from lbcore.events import (
-    AnsweringSeen,
-    ConfigSeen,
-    DrainsSeen,
-    Event,
-    LinksSeen,
-    Listed,
-    MembersSeen,
-    NodeSeen,
-    ServiceSeen,
-    SliceSeen,
-)
-from lbcore.model import Endpoint, EndpointSlice, LabelSelector, Node, Service, SliceKey, TrafficPolicy
+from lbcore.events import DrainsSeen, NodeSeen
+from lbcore.model import LabelSelector, Node, Service, TrafficPolicy
 from lbcore.verdicts import Reason
-from worlds import ALL_KINDS, Desk, document, ipv6, link, plain_service
+from worlds import Desk, ipv6, plain_service
 
-NAMES = ("n1", "n2", "n3", "n4")
-ADVERT = L2Advertisement(name="all")
 PREFERRING = L2Advertisement(
     name="some", preferred_nodes=(PreferredNodes(weight=100, preference=LabelSelector.of(fast="yes")),)
 )
@@ -79,40 +65,11 @@ def test_a_node_is_drained_by_its_node_by_a_mark_or_by_a_cordon_where_that_is_ch
     assert {"a", "b"} == drained_nodes(nodes, (), cordons=True)
 
 
-# A speaker.
-
-
-def told(*events: Event, node: str = "n1", **chosen: object) -> Desk[AnnouncementState]:
-    """A speaker that knows four members and Nodes, a pool and an advertisement for all, at rest."""
-    settings: dict[str, object] = {"node": node, **chosen}
-    desk = Desk(announcement.step, AnnouncementState(settings=AnnouncementSettings(**settings)))  # type: ignore[arg-type]
-    pool = Pool.parse("p", "10.0.0.0/24", "2001:db8::/64")
-    config: list[Event] = [ConfigSeen(document(pool)), ConfigSeen(document(ADVERT))]
-    nodes = [NodeSeen(Node(name=name)) for name in NAMES]
-    listed = [Listed(kind) for kind in ALL_KINDS]
-    desk.run(AnsweringSeen(()), LinksSeen((link("eth0", 2),)), MembersSeen(frozenset(NAMES)), *config, *nodes, *events)
-    desk.run(*listed)
-    return desk
-
-
-def with_endpoints(service: Service, *nodes: str) -> list[Event]:
-    ends = tuple(Endpoint(addresses=("fd00::9",), node=node) for node in nodes)
-    key = SliceKey(service.key.namespace, f"of-{service.key.name}")
-    return [ServiceSeen(service), SliceSeen(EndpointSlice(key=key, service=service.key.name, endpoints=ends))]
-
-
 def verdicts(desk: Desk[AnnouncementState], service: Service) -> list[tuple[str, Reason]]:
     found = explain(desk.state, service.key)
     assert found is not None
     assert not isinstance(found, NotAnnounced)
     return [(each.node, each.reason) for _, each_of in found for each in each_of]
-
-
-WEB = plain_service("web", held=(ipv6(1),))
-
-
-def order_of(address: Address) -> list[str]:
-    return list(rank(NAMES, address))
 
 
 def test_explain_says_who_is_drained_and_that_it_would_take_over_last() -> None:

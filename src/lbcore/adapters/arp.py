@@ -25,6 +25,7 @@ __all__ = [
     "gratuitous_reply",
     "gratuitous_request",
     "is_plain_request",
+    "probe",
     "reply_to",
 ]
 
@@ -35,6 +36,7 @@ _ETHERNET, _IPV4 = 1, 0x0800
 _HEAD = ETHERTYPE_ARP + struct.pack(">HHBB", _ETHERNET, _IPV4, 6, 4)
 _REQUEST_HEAD = _HEAD + b"\x00\x01"
 _REPLY_HEAD = _HEAD + b"\x00\x02"
+_UNSPECIFIED = Address(4, 0)
 
 
 class Operation(Enum):
@@ -141,6 +143,11 @@ def gratuitous_request(address: Address, mac: bytes) -> ArpPacket:
         destination=BROADCAST,
         source=mac,
     )
+
+
+def probe(address: Address, mac: bytes) -> ArpPacket:
+    """The question who has an address, in the form that changes nobody's cache (RFC 5227 section 2.1.1)."""
+    return evolve(gratuitous_request(address, mac), sender=_UNSPECIFIED)
 
 
 def gratuitous_reply(address: Address, mac: bytes) -> ArpPacket:

@@ -198,6 +198,18 @@ def unsolicited(address: Address, mac: bytes) -> NeighborAdvertisement:
     )
 
 
+def duplicate_check(address: Address, mac: bytes) -> NeighborSolicitation:
+    """The question who has an address, in the form that changes nobody's cache (RFC 4862 section 5.4.2)."""
+    group = solicited_node(address)
+    return NeighborSolicitation(
+        source=UNSPECIFIED,
+        destination=group,
+        target=address,
+        source_mac=mac,
+        destination_mac=multicast_mac(group),
+    )
+
+
 def _link_layer(options: bytes, wanted: int) -> bytes | None:
     """The first option of type `wanted`, when there is one and every option is well-formed."""
     found: bytes | None = None

@@ -215,7 +215,12 @@ def _count_body(count: AddressCount) -> list[str | int]:
 def _intent_body(intent: ReflexIntent) -> dict[str, Any]:
     match intent:
         case Announce():
-            return {"intent": "announce", "address": str(intent.address), "interfaces": intent.interfaces}
+            return {
+                "intent": "announce",
+                "address": str(intent.address),
+                "interfaces": intent.interfaces,
+                "yielding": intent.yielding,
+            }
         case Withdraw():
             return {"intent": "withdraw", "address": str(intent.address)}
         case SetLinks():
@@ -326,7 +331,9 @@ def _link(body: object) -> Link:
 
 
 def _announce(body: dict[str, Any]) -> Announce:
-    return Announce(address=_address(body["address"]), interfaces=_texts(body["interfaces"]))
+    return Announce(
+        address=_address(body["address"]), interfaces=_texts(body["interfaces"]), yielding=_flag(body["yielding"])
+    )
 
 
 def _withdraw(body: dict[str, Any]) -> Withdraw:

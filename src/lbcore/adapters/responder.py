@@ -38,6 +38,7 @@ SLICE: Final = 250  # announcements a tick, some 3 ms: nobody who asks meanwhile
 
 DEFEND_INTERVAL: Final = 10.0  # RFC 5227 section 1.1
 DEFEND_AFTER: Final = 2.0  # a younger claim is a hand-over: the old owner has not heard of it yet
+YIELD: Final = 5.0  # after which a claim that was to be taken over, and was not, is held again like any other
 REPORT_INTERVAL: Final = 1.0  # for one address and one foreign MAC
 REPORTS_REMEMBERED: Final = 256  # a station that makes up MACs costs this much memory and no more
 
@@ -75,12 +76,16 @@ class _Round:
 
 @define(eq=False)
 class _Claim:
-    """An address that is answered for since `since`; `rounds` has an entry for each link that speaks for it."""
+    """An address that is answered for since `since`; `rounds` has an entry for each link that speaks for it.
+
+    Until `yields_until` another station is to take it over: nobody is told of us, or contradicted.
+    """
 
     address: Address
     since: float
     names: tuple[str, ...] = ()
     defended: float = float("-inf")
+    yields_until: float = float("-inf")
     rounds: dict[int, _Round] = Factory(dict)
     grouped: tuple[int, ...] = ()  # the links whose groups count this address
     requests: int = 0
@@ -236,7 +241,18 @@ class Responder:
         if claim is None:
             claim = self._claims[key] = _Claim(intent.address, now)
         claim.names = tuple(sorted(set(intent.interfaces)))
-        return self._reconcile(claim, now, set())
+        claim.yields_until = now + YIELD if intent.yielding else float("-inf")
+        outputs = self._reconcile(claim, now, set())
+        return [*outputs, *self._ask(claim)] if intent.yielding else outputs
+
+    def _ask(self, claim: _Claim) -> list[Output[int]]:
+        """Who else has this address by now? Whoever took it over before we knew is heard by its answer."""
+        for pair in [pair for pair in self._reported if pair[0] == claim.address]:
+            del self._reported[pair]
+        ports = [port for port in self._ports.values() if _allows(claim, port) and port.speaks(claim.address.version)]
+        if claim.address.version == 6:
+            return [Send(ndp.encode(ndp.duplicate_check(claim.address, port.mac)), port.link.index) for port in ports]
+        return [Send(arp.encode(arp.probe(claim.address, port.mac)), port.link.index) for port in ports]
 
     def _withdraw(self, address: Address) -> None:
         claim = self._claims.pop(address.packed, None)
@@ -252,7 +268,8 @@ class Responder:
         version = claim.address.version
         allowed = [index for index, port in self._ports.items() if _allows(claim, port)]
         self._group(claim, tuple(allowed))
-        wanted = [index for index in allowed if self._ports[index].speaks(version)]
+        yielding = now < claim.yields_until
+        wanted = [] if yielding else [index for index in allowed if self._ports[index].speaks(version)]
         for index in [index for index in claim.rounds if index not in wanted or index in renewed]:
             self._cancel(claim, index)
         outputs: list[Output[int]] = []
@@ -385,7 +402,7 @@ class Responder:
         outputs: list[Output[int]] = []
         if self._is_news(address, mac, now):
             outputs.append(Report(AddressHeard(address=address, mac=mac, link=port.link.name)))
-        if now - claim.since < DEFEND_AFTER:
+        if now - claim.since < DEFEND_AFTER or now < claim.yields_until:
             return outputs
         if now - claim.defended >= DEFEND_INTERVAL:
             claim.defended = now

@@ -213,10 +213,12 @@ def _is_interesting(root: Path) -> Callable[[str], bool]:
     link that turns when a mounted ConfigMap changes.
     """
     start = len(str(root)) + 1
-    services, drained = f"{STATUS_FOLDER}/services/", f"{STATUS_FOLDER}/{DRAINED}/"
+    services, drained = f"{STATUS_FOLDER}/services/", f"{STATUS_FOLDER}/{DRAINED}"
 
     def is_interesting(path: str) -> bool:
-        inside = path[start:].removeprefix(services).removeprefix(drained)
+        if path[start:] == drained:
+            return True  # a folder that is new is told, what is put into it at once may not be
+        inside = path[start:].removeprefix(services).removeprefix(f"{drained}/")
         return not any(part[0:1] == "." and part[1:2] != "." for part in inside.split("/"))
 
     return is_interesting

@@ -93,6 +93,14 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
             help="Announce from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers too.",
         ),
         click.option(
+            "--hand-over",
+            type=click.FloatRange(min=0, max=30),
+            default=2.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long at most to go on answering for an address that another node takes over; 0: not at all.",
+        ),
+        click.option(
             "--drain-cordoned",
             is_flag=True,
             help="Treat cordoned nodes (kubectl cordon, kubectl drain) as drained; the same on all speakers.",
@@ -155,6 +163,7 @@ def speaker_command(
     link_backend: str,
     refresh: float,
     ignore_exclude_lb: bool,
+    hand_over: float,
     drain_cordoned: bool,
     bgp_listen: int | None,
     gossip: GossipSettings | None,
@@ -172,7 +181,7 @@ def speaker_command(
     pools are announced.
     """
     threshold = _begin(log_level, log_format)
-    settings = _announcement_settings(node, exclude, ignore_exclude_lb, drain_cordoned, load_balancer_class)
+    settings = _announcement_settings(node, exclude, ignore_exclude_lb, hand_over, drain_cordoned, load_balancer_class)
     daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip, bgp_listen)
     _run(daemons, threshold, _Ports(metrics_host, metrics_port, probe_port))
 
@@ -193,6 +202,7 @@ def run_command(
     link_backend: str,
     refresh: float,
     ignore_exclude_lb: bool,
+    hand_over: float,
     drain_cordoned: bool,
     bgp_listen: int | None,
     gossip: GossipSettings | None,
@@ -205,7 +215,7 @@ def run_command(
 ) -> None:
     """Controller and speaker in one, for a single machine."""
     threshold = _begin(log_level, log_format)
-    settings = _announcement_settings(node, exclude, ignore_exclude_lb, drain_cordoned, load_balancer_class)
+    settings = _announcement_settings(node, exclude, ignore_exclude_lb, hand_over, drain_cordoned, load_balancer_class)
     speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip, bgp_listen)
     _run(
         _controller(place, load_balancer_class).and_(speaker), threshold, _Ports(metrics_host, metrics_port, probe_port)
@@ -222,6 +232,7 @@ def _announcement_settings(
     node: str | None,
     exclude: tuple[str, ...],
     ignore_exclude_lb: bool,
+    hand_over: float,
     drain_cordoned: bool,
     load_balancer_class: str | None,
 ) -> AnnouncementSettings:
@@ -236,6 +247,7 @@ def _announcement_settings(
         node=check_node_name(node or default_node()),
         load_balancer_class=load_balancer_class,
         ignore_exclude_label=ignore_exclude_lb,
+        hand_over=hand_over,
         drain_cordoned=drain_cordoned,
         exclusions=Exclusions(exclude or DEFAULT_EXCLUSIONS),
     )

@@ -130,6 +130,7 @@ class _Narrator:
     heard: dict[tuple[Address, bytes], int] = field(factory=dict)  # how often a stranger spoke for an address
     failing: dict[type[Intent], dict[tuple[str, str], int]] = field(factory=dict)  # how often in a row, by subject
     troubled: dict[type[Intent], None] = field(factory=dict)  # of which it has been said
+    yielding: set[Address] = field(factory=set)  # what is handed over
     stopping: bool = False
 
     def observe(self, event: Event | None, intents: Sequence[Intent]) -> None:
@@ -142,13 +143,19 @@ class _Narrator:
             match intent:
                 case RecordEvent():
                     self._say_record(intent, said_already=intent.about in waiting)
+                case Announce(address=address, yielding=True):
+                    holder = self.holders.get(address, "")
+                    self.yielding.add(address)
+                    self.log.info("handing over", service=holder, ip=str(address), protocol="layer2")
                 case Announce(address=address):
+                    self.yielding.discard(address)
                     holder = about.get(str(address)) or self.holders.get(address, "")
                     self.holders[address] = holder
                     where = ",".join(intent.interfaces) or "all"
                     self.log.info("announcing", service=holder, ip=str(address), interfaces=where, protocol="layer2")
                 case Withdraw(address=address):
                     holder = self.holders.pop(address, "")
+                    self.yielding.discard(address)
                     self.log.info("withdrawing", service=holder, ip=str(address), protocol="layer2")
                     self.heard = {pair: times for pair, times in self.heard.items() if pair[0] != address}
                 case _:
@@ -213,7 +220,7 @@ class _Narrator:
         """A node that takes over speaks once, and we withdraw; who speaks on while we answer is a rival."""
         fields = {"ip": str(event.address), "mac": event.mac.hex(":"), "interface": event.link}
         times = self.heard[event.address, event.mac] = self.heard.get((event.address, event.mac), 0) + 1
-        if self.stopping:
+        if self.stopping or event.address in self.yielding:
             self.log.info("successor heard", **fields)
         elif times == 1:
             self.log.info("another station spoke for an address", **fields)
