@@ -62,8 +62,9 @@ def allocate(request: Request, catalog: Catalog, ledger: Ledger) -> Allocation |
     if request.addresses:
         return _grant_exactly(request, catalog, ledger)
     if request.pool is not None and catalog.named(request.pool) is None:
-        known = ", ".join(pool.name for pool in catalog.pools) or "none"
-        text = f"there is no pool {request.pool!r}; pools: {known}"
+        known = [pool.name for pool in catalog.pools[:10]] + (["..."] if len(catalog.pools) > 10 else [])
+        # An annotation may be a quarter of a megabyte long; this is read in a log, a condition and an Event.
+        text = f"there is no pool {request.pool[:80]!r}; pools: {', '.join(known) or 'none'}"
         return Refusal(key=request.key, reason=Reason.POOL_NOT_FOUND, detail=text)
     if not catalog.pools:
         text = "no address pool is configured; create an IPAddressPool"
@@ -216,7 +217,7 @@ def _judge_address(
         text = f"{address} is in no address pool; ask for an address of a pool, or add {address} to one"
         return PoolVerdict(pool="", reason=Reason.ADDRESS_NOT_IN_POOL, detail=text)
     if asked is not None and asked != pool.name:
-        text = f"{address} is in pool {pool.name!r}, but pool {asked!r} was asked for; change one of the two"
+        text = f"{address} is in pool {pool.name!r}, but pool {asked[:80]!r} was asked for; change one of the two"
         return PoolVerdict(pool=pool.name, reason=Reason.ADDRESS_IN_OTHER_POOL, detail=text)
     if pool.avoid_buggy_ips and is_buggy(address):
         text = f"{address} ends in .0 or .255, which pool {pool.name!r} avoids (avoidBuggyIPs); ask for another"

@@ -334,3 +334,10 @@ def test_any_text_is_a_duration_or_refused(text: str) -> None:
     except ValueError:
         return
     assert abs(found) < 2**63
+
+
+def test_a_problem_of_one_field_is_told_once() -> None:
+    document = decoded("Community", {"communities": [{"name": "home", "value": ["x"]}]})
+    assert ["spec.communities[0].value: must be text, not a list"] == [
+        f"{each.field}: {each.message}" for each in document.problems
+    ]

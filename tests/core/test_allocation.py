@@ -354,6 +354,14 @@ def test_an_explicit_address_needs_no_automatic_pool_and_a_named_pool_neither() 
     assert ["2001:db8::"] == ask(manual, pool="six")
 
 
+def test_the_name_of_a_pool_that_is_not_there_is_cut_and_so_is_the_list_of_those_that_are() -> None:
+    pools = [Pool.parse(f"p{number}", f"2001:db8:{number}::/64") for number in range(500)]
+    request = Request(key=WEB, families=(V6,), pool="x" * 100_000)
+    refusal = allocate(request, Catalog.of(pools), Ledger())
+    assert isinstance(refusal, Refusal)
+    assert len(refusal.detail) < 300
+
+
 def test_a_refusal_tells_what_each_pool_said_and_counts_the_rest() -> None:
     many = [Pool.parse(f"p{number}", f"192.0.2.{number}/32") for number in range(7)]
     answer = allocate(Request(key=WEB, families=(V6,)), Catalog.of(many), Ledger())

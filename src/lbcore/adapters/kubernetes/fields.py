@@ -40,9 +40,10 @@ class Faults:
     problems: list[Problem] = field(factory=list)
 
     def add(self, path: str, message: str) -> None:
-        """Note a problem at a field."""
-        if len(self.problems) < MOST_PROBLEMS:
-            self.problems.append(self.origin.problem(path, message))
+        """Note a problem at a field, once."""
+        problem = self.origin.problem(path, message)
+        if len(self.problems) < MOST_PROBLEMS and problem not in self.problems:
+            self.problems.append(problem)
 
 
 def show(value: object) -> str:
