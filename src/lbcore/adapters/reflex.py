@@ -215,11 +215,13 @@ def _count_body(count: AddressCount) -> list[str | int]:
 def _intent_body(intent: ReflexIntent) -> dict[str, Any]:
     match intent:
         case Announce():
+            # Said only where it is so: thousands of these lines go out at a start.
+            yielding = {"yielding": True} if intent.yielding else {}
             return {
                 "intent": "announce",
                 "address": str(intent.address),
                 "interfaces": intent.interfaces,
-                "yielding": intent.yielding,
+                **yielding,
             }
         case Withdraw():
             return {"intent": "withdraw", "address": str(intent.address)}
@@ -332,7 +334,9 @@ def _link(body: object) -> Link:
 
 def _announce(body: dict[str, Any]) -> Announce:
     return Announce(
-        address=_address(body["address"]), interfaces=_texts(body["interfaces"]), yielding=_flag(body["yielding"])
+        address=_address(body["address"]),
+        interfaces=_texts(body["interfaces"]),
+        yielding=_flag(body.get("yielding", False)),
     )
 
 
