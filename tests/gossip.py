@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from lbcore.adapters.base import Report, Send
+from lbcore.adapters.detector.engine import Ask, Detector, DetectorOutput
 from lbcore.adapters.memberlist.engine import Memberlist
 from lbcore.adapters.memberlist.envelope import Envelope
 from lbcore.adapters.memberlist.messages import Endpoint, Message
-from lbcore.adapters.memberlist.outputs import Answer, Dial, GossipOutput
+from lbcore.adapters.memberlist.outputs import Answer, Dial
 from lbcore.adapters.memberlist.settings import LAN, Settings
 from lbcore.adapters.memberlist.streams import StreamReader
 from lbcore.addresses import Address
@@ -78,7 +79,7 @@ class GossipNode:
             action()
         self.wake()
 
-    def do(self, action: Callable[[], Iterable[GossipOutput]]) -> None:
+    def do(self, action: Callable[[], Iterable[DetectorOutput]]) -> None:
         """Let the engine take something in, now or when it runs again; the dead take nothing in."""
         if self.paused:
             self._missed.append(lambda: self.do(action))
@@ -90,7 +91,7 @@ class GossipNode:
         if self.alive and not self.paused and self.engine.deadline <= self.world.now:
             self.carry_out(self.engine.tick(self.world.now))
 
-    def carry_out(self, outputs: Iterable[GossipOutput]) -> None:
+    def carry_out(self, outputs: Iterable[DetectorOutput]) -> None:
         """Do what the engine asks for, and note when it wants to be called."""
         for output in outputs:
             match output:
@@ -101,6 +102,8 @@ class GossipNode:
                     self.world.connect(self, output)
                 case Report(MembersSeen(names)):
                     self.views.append((self.world.now, names))
+                case Ask():
+                    self.world.ask(self)
         self.world.at(self.engine.deadline, self.wake)
 
 
@@ -127,10 +130,14 @@ class GossipWorld:
         self._numbers = itertools.count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self.endpoints = [Endpoint(Address(4, 0x0A000000 + index), PORT) for index in range(1, count + 1)]
-        self.nodes = [GossipNode(self, f"n{index}", where) for index, where in enumerate(self.endpoints, 1)]
+        self.nodes = [self.node_of(f"n{index}", where) for index, where in enumerate(self.endpoints, 1)]
         self._at = {node.endpoint: node for node in self.nodes}
 
-    def make(self, node: GossipNode) -> Memberlist:
+    def node_of(self, name: str, endpoint: Endpoint) -> GossipNode:
+        """A machine."""
+        return GossipNode(self, name, endpoint)
+
+    def make(self, node: GossipNode) -> Memberlist | Detector:
         """The engine of a node that starts."""
         return Memberlist(
             node.name,
@@ -185,6 +192,9 @@ class GossipWorld:
 
     # The network
 
+    def ask(self, node: GossipNode) -> None:
+        """Ask the witnesses, of whom there are none here."""
+
     def reaches(self, one: GossipNode, other: GossipNode) -> bool:
         """Whether anything passes from one to the other."""
         return self.sides.get(one.name) == self.sides.get(other.name)
@@ -210,13 +220,13 @@ class GossipWorld:
         else:
             self.at(self.now + 2 * self.delay, lambda: callee.do(lambda: self._accept(caller, callee, dial)))
 
-    def _accept(self, caller: GossipNode, callee: GossipNode, dial: Dial) -> list[GossipOutput]:
+    def _accept(self, caller: GossipNode, callee: GossipNode, dial: Dial) -> list[DetectorOutput]:
         try:
             message = StreamReader(self.envelope, opening=True).feed(dial.data)
             assert message is not None
-            outputs = callee.engine.receive_stream(message, self.now)
+            outputs: list[DetectorOutput] = [*callee.engine.receive_stream(message, self.now)]
         except RemoteProtocolError as error:
-            outputs = callee.engine.refuse(error)
+            outputs = [*callee.engine.refuse(error)]
         answers = [output.data for output in outputs if isinstance(output, Answer)]
         read = StreamReader(self.envelope, opening=False).feed(answers[0]) if answers else None
         self.at(self.now + self.delay, lambda: self._answer(caller, dial, read))

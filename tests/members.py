@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lbcore.adapters.memberlist.engine import Memberlist
+from lbcore.adapters.detector.engine import Detector
 from lbcore.adapters.memberlist.envelope import Envelope, Sealer
 from lbcore.adapters.memberlist.messages import Endpoint
 from lbcore.addresses import Address
@@ -136,7 +136,7 @@ class GoMember:
 class OurMember:
     """Our engine behind real sockets, turned by a thread of its own."""
 
-    def __init__(self, name: str, address: str, wire: Wire, peers: Iterable[str] = ()) -> None:
+    def __init__(self, name: str, address: str, wire: Wire, peers: Iterable[str] = (), *, fast: bool = True) -> None:
         self.name, self.address = name, address
         self.names: set[str] = set()
         self.left: list[str] = []
@@ -144,7 +144,8 @@ class OurMember:
         self._selector = selectors.DefaultSelector()
         endpoint = Endpoint(Address.parse(address), PORT)
         envelope = wire.envelope
-        self.engine = Memberlist(name, endpoint, rng=random.Random(), envelope=envelope)
+        life = random.getrandbits(62)
+        self.engine = Detector(name, endpoint, rng=random.Random(), life=life, envelope=envelope, fast=fast)
         self._gossip = Gossip(
             self.engine,
             envelope,

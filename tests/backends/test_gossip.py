@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lbcore.adapters.memberlist.engine import Memberlist
+from lbcore.adapters.detector.engine import Detector
 from lbcore.adapters.memberlist.messages import Endpoint
 from lbcore.addresses import Address
 from lbcore.backends.gossip import Gossip
@@ -87,7 +87,7 @@ def test_a_port_that_is_taken_is_named() -> None:
         envelope = GossipSettings(endpoint=endpoint).envelope({})
         with pytest.raises(OSError, match=r"cannot listen for members at \[::1\]:"):
             Gossip(
-                Memberlist("a", endpoint, rng=random.Random(1), envelope=envelope),
+                Detector("a", endpoint, rng=random.Random(1), life=1, envelope=envelope),
                 envelope,
                 endpoint,
                 selector=selectors.DefaultSelector(),

@@ -89,9 +89,10 @@ def test_what_would_leave_less_safe_than_believed_is_refused_and_its_empty_value
         assert "there is no folder" in str(run(program, f"{flag.name}=").exception)
 
 
-def test_gossip_is_asked_for_by_name_and_what_is_set_for_it_in_vain_is_said() -> None:
-    said = run("speaker", METALLB_ML_BIND_ADDR="2001:db8::1").output
-    assert "METALLB_ML_BIND_ADDR) has no effect without --membership gossip" in said
+def test_an_address_asks_for_gossip_and_what_is_set_for_it_in_vain_is_said() -> None:
+    line = "METALLB_ML_BIND_ADDR) has no effect with --membership folder"
+    assert line not in run("speaker", METALLB_ML_BIND_ADDR="2001:db8::1").output
+    assert line in run("speaker", "--membership=folder", METALLB_ML_BIND_ADDR="2001:db8::1").output
 
 
 def row(flag: Flag) -> str:

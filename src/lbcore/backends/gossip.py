@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from lbcore.adapters.base import Report, Send
-from lbcore.adapters.memberlist.engine import Memberlist
+from lbcore.adapters.detector.engine import Ask, Detector, DetectorOutput
 from lbcore.adapters.memberlist.envelope import Envelope
 from lbcore.adapters.memberlist.messages import Endpoint, Message
-from lbcore.adapters.memberlist.outputs import Answer, Dial, GossipOutput
+from lbcore.adapters.memberlist.outputs import Answer, Dial
 from lbcore.adapters.memberlist.streams import StreamReader
 from lbcore.addresses import Address
 from lbcore.backends.troubles import Troubles
+from lbcore.backends.witnesses import OpenWitnesses, nobody
 from lbcore.errors import RemoteProtocolError
 from lbcore.events import Event
 from lbcore.intents import SetPresence
@@ -64,7 +65,7 @@ class Gossip:
 
     def __init__(
         self,
-        engine: Memberlist,
+        engine: Detector,
         envelope: Envelope,
         endpoint: Endpoint,
         *,
@@ -73,6 +74,7 @@ class Gossip:
         report: Callable[[Event], None],
         say: Callable[[str], None],
         peers: Iterable[Address] = (),
+        witnesses: OpenWitnesses = nobody,
     ) -> None:
         self._engine = engine
         self._envelope = envelope
@@ -85,6 +87,7 @@ class Gossip:
         self._datagrams, self._listener = _open(endpoint)
         selector.register(self._datagrams, selectors.EVENT_READ, self._hear)
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._witnesses = witnesses(selector, self._witnessed)
         self._named = tuple(peers)
         self.set_peers(())
 
@@ -136,11 +139,12 @@ class Gossip:
             self.command(SetPresence(present=False, why="the end"))
         for stream in tuple(self._streams):
             self._drop(stream)
+        self._witnesses.close()
         for each in (self._datagrams, self._listener):
             self._selector.unregister(each)
             each.close()
 
-    def _carry_out(self, outputs: Iterable[GossipOutput]) -> None:
+    def _carry_out(self, outputs: Iterable[DetectorOutput]) -> None:
         for output in outputs:
             match output:
                 case Send(data, where):
@@ -149,8 +153,13 @@ class Gossip:
                     self._dial(output)
                 case Report(event):
                     self._report(event)
+                case Ask(routine):
+                    self._witnesses.ask(routine=routine)
                 case Answer():
                     raise AssertionError("an answer without a connection to send it on")
+
+    def _witnessed(self) -> None:
+        self._carry_out(self._engine.witnessed(self._clock()))
 
     # Datagrams
 
@@ -256,7 +265,7 @@ class Gossip:
         else:
             self._respond(stream, self._engine.refuse(error))
 
-    def _respond(self, stream: _Stream, outputs: list[GossipOutput]) -> None:
+    def _respond(self, stream: _Stream, outputs: list[DetectorOutput]) -> None:
         answers = [output.data for output in outputs if isinstance(output, Answer)]
         self._carry_out(output for output in outputs if not isinstance(output, Answer))
         if not answers:

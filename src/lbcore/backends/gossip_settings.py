@@ -34,13 +34,17 @@ class SecretError(LbcoreError):
 @frozen(kw_only=True)
 class GossipSettings:
     """`peers` are addresses with the same port. `secret` is a file, or a folder with a file `secretkey` in it
-    as a mounted Secret is; None: the environment's, if there is one. `wan` takes the slow times of memberlist.
+    as a mounted Secret is; None: the environment's, if there is one. `wan` takes the slow times of memberlist, and
+    so does without `fast`, the detector among members that are all ours. `witnesses` are asked, beside
+    the default gateways, whether we are cut off: by TCP, or by ping where the port is 0.
     """
 
     endpoint: Endpoint
     peers: tuple[Address, ...] = ()
     secret: Path | None = None
     wan: bool = False
+    fast: bool = True
+    witnesses: tuple[Endpoint, ...] = ()
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -51,6 +55,8 @@ class GossipSettings:
             *(part for peer in self.peers for part in ("--gossip-peer", str(peer))),
             *secret,
             *(("--gossip-wan",) if self.wan else ()),
+            *(() if self.fast else ("--gossip-plain",)),
+            *(part for each in self.witnesses for part in ("--gossip-witness", f"{each.address}", f"{each.port}")),
         )
 
     @classmethod
@@ -63,7 +69,14 @@ class GossipSettings:
             peers=tuple(Address.parse(each) for each in arguments.gossip_peer),
             secret=arguments.gossip_secret,
             wan=arguments.gossip_wan,
+            fast=not arguments.gossip_plain,
+            witnesses=tuple(Endpoint(Address.parse(host), int(port)) for host, port in arguments.gossip_witness),
         )
+
+    @property
+    def detects(self) -> bool:
+        """Whether the fast detector is wanted: its times are for one site."""
+        return self.fast and not self.wan
 
     @property
     def times(self) -> Settings:
@@ -96,3 +109,7 @@ def add_gossip_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gossip-peer", action="append", default=[], help="where another member may be found")
     parser.add_argument("--gossip-secret", type=Path, help="the file with the secret, or its folder")
     parser.add_argument("--gossip-wan", action="store_true", help="take memberlist's slow times")
+    parser.add_argument("--gossip-plain", action="store_true", help="do without the fast detector")
+    parser.add_argument(
+        "--gossip-witness", nargs=2, action="append", default=[], help="address and port to ask in doubt"
+    )

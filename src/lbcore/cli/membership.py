@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from attrs import evolve
 
 from lbcore.adapters.memberlist.messages import Endpoint
 from lbcore.addresses import Address
@@ -25,29 +26,31 @@ def membership_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def inner(
         *,
-        membership: str,
+        membership: str | None,
         bind_address: str | None,
         bind_port: int,
         peers: tuple[str, ...],
         secret: Path | None,
         wan: bool,
+        detector: str,
+        witnesses: tuple[str, ...],
         **others: Any,
     ) -> Any:
         gossip = None
-        if membership == "gossip":
-            gossip = _settings(bind_address, bind_port, peers, secret, wan)
+        if membership == "gossip" or (membership is None and bind_address):
+            gossip = _settings(bind_address, bind_port, peers, secret)
+            gossip = evolve(gossip, wan=wan, fast=detector == "fast", witnesses=tuple(map(_witness, witnesses)))
         elif bind_address:
-            note_ignored("--bind-address (METALLB_ML_BIND_ADDR) has no effect without --membership gossip")
+            note_ignored("--bind-address (METALLB_ML_BIND_ADDR) has no effect with --membership folder")
         return command(gossip=gossip, **others)
 
     options = (
         click.option(
             "--membership",
             type=click.Choice(["folder", "gossip"]),
-            default="folder",
-            show_default=True,
-            help="How speakers know of each other: records in the cluster's folder, or gossip by UDP and TCP as "
-            "MetalLB's speakers do, with which they may be mixed.",
+            help="How speakers know of each other: by gossip over UDP and TCP as MetalLB's speakers do, with which "
+            "they may be mixed, or by records in the cluster (files or Leases) [default: gossip where --bind-address "
+            "is given, else records].",
         ),
         click.option(
             "--bind-address",
@@ -95,21 +98,47 @@ def membership_options(command: Callable[..., Any]) -> Callable[..., Any]:
             **SWITCH,
             help="Gossip at the slow times that memberlist has for wide networks.",
         ),
+        click.option(
+            "--detector",
+            type=click.Choice(["fast", "memberlist"]),
+            default="fast",
+            show_default=True,
+            help="Who finds out that a speaker is gone: lbcore's own detector, in a third of a second, as long as all "
+            "speakers are lbcore's; or memberlist alone, in 5 to 10.",
+        ),
+        click.option(
+            "--witness",
+            "witnesses",
+            multiple=True,
+            metavar="ADDRESS[:PORT]",
+            help="Who can tell a speaker that hears no other one that it is not cut off itself: answers to ping, or "
+            "at a TCP port. Asked beside the default gateways; may be given several times.",
+        ),
     )
     for option in reversed(options):
         inner = option(inner)
     return inner
 
 
-def _settings(address: str | None, port: int, peers: tuple[str, ...], secret: Path | None, wan: bool) -> GossipSettings:
+def _settings(address: str | None, port: int, peers: tuple[str, ...], secret: Path | None) -> GossipSettings:
     if not address:
         raise click.UsageError("--membership gossip needs --bind-address, the address of this node to gossip at")
     return GossipSettings(
         endpoint=Endpoint(_address(address, "--bind-address"), port),
         peers=tuple(_address(each, "--peer") for each in peers),
         secret=None if secret is None else secret.absolute(),
-        wan=wan,
     )
+
+
+def _witness(text: str) -> Endpoint:
+    """`192.0.2.1`, `192.0.2.1:443`, `fd00::1`, `[fd00::1]:443`."""
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not port.isdigit() or not (bracketed or host.count(":") == 0) or not host:
+        return Endpoint(_address(text.strip("[]"), "--witness"), 0)
+    if not 0 < int(port) < 65536:
+        raise click.BadParameter(f"{text!r} has no TCP port from 1 to 65535", param_hint="--witness")
+    return Endpoint(_address(host.strip("[]"), "--witness"), int(port))
 
 
 def _address(text: str, option: str) -> Address:

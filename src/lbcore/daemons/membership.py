@@ -172,8 +172,9 @@ def by_records(node: str, heartbeat: Heartbeat, records: Records, clock: Callabl
 
 def by_gossip(node: str, settings: GossipSettings, rng: Random, clock: Callable[[], float]) -> OpenMembership:
     """Membership by gossip. Opening it raises `OSError` when the port is taken, `SecretError` for a lost secret."""
-    from lbcore.adapters.memberlist.engine import Memberlist  # noqa: PLC0415 - for those who gossip
+    from lbcore.adapters.detector.engine import Detector  # noqa: PLC0415 - for those who gossip
     from lbcore.backends.gossip import Gossip  # noqa: PLC0415
+    from lbcore.backends.witnesses import Witnesses  # noqa: PLC0415
 
     envelope = settings.envelope(os.environ)
 
@@ -182,7 +183,26 @@ def by_gossip(node: str, settings: GossipSettings, rng: Random, clock: Callable[
     ) -> Membership:
         if envelope.sealer is None:
             say("members gossip in plain text: there is no secret; anybody on the network may join")
-        engine = Memberlist(node, settings.endpoint, rng=rng, envelope=envelope, settings=settings.times)
+        engine = Detector(
+            node,
+            settings.endpoint,
+            rng=rng,
+            life=rng.getrandbits(62) + 1,
+            envelope=envelope,
+            settings=settings.times,
+            fast=settings.detects,
+        )
+
+        def witnesses(selector: selectors.BaseSelector, answered: Callable[[], None]) -> Witnesses:
+            return Witnesses(
+                selector=selector,
+                clock=clock,
+                answered=answered,
+                say=say,
+                hosts=[each.address for each in settings.witnesses if each.port == 0],
+                servers=[each for each in settings.witnesses if each.port],
+            )
+
         return Gossip(
             engine,
             envelope,
@@ -192,6 +212,7 @@ def by_gossip(node: str, settings: GossipSettings, rng: Random, clock: Callable[
             report=report,
             say=say,
             peers=settings.peers,
+            witnesses=witnesses,
         )
 
     return opened

@@ -191,7 +191,8 @@ class Network:
         lengths = self.plan.lengths()
         for station in self.stations:
             others = [node for node in self.nodes.values() if node is not station] if station.number else []
-            station.namespace.call(_configure, station, lengths, others)
+            gateway = self.client if station.number > 0 else None
+            station.namespace.call(_configure, station, lengths, others, gateway)
         self.switch.call(_await_ports, [_port(station) for station in self.stations])
 
     def station(self, name: str) -> Station:
@@ -320,7 +321,9 @@ def _make_switch(stations: Iterable[Station]) -> None:
             ip.link("set", index=_index(ip, _port(station)), master=bridge, state="up")
 
 
-def _configure(station: Station, lengths: Mapping[int, int], others: Iterable[Station]) -> None:
+def _configure(
+    station: Station, lengths: Mapping[int, int], others: Iterable[Station], gateway: Station | None
+) -> None:
     with IPRoute() as ip:
         ip.link("set", index=_index(ip, "lo"), state="up")
         eth0 = _index(ip, "eth0")
@@ -331,6 +334,9 @@ def _configure(station: Station, lengths: Mapping[int, int], others: Iterable[St
         for other in others:
             for network in other.pod_networks:
                 ip.route("add", dst=str(network), gateway=str(other.address(network.version)))
+        # The client stands where a router would: it leads nowhere, but it can be asked whether it is there.
+        for address in gateway.addresses if gateway is not None else ():
+            ip.route("add", dst="default" if address.version == 4 else "::/0", gateway=str(address))
 
 
 def _add_address(ip: Any, index: int, address: Address, length: int) -> None:

@@ -8,7 +8,7 @@ joined, and everything is exchanged with one member now and then.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from attrs import frozen
@@ -59,11 +59,17 @@ class Counts:
     health: int
 
 
+def _nobody(_data: bytes, _source: Endpoint, _now: float) -> list[GossipOutput]:
+    """Who stands above memberlist and takes user messages, where nobody does."""
+    return []
+
+
 class Memberlist:
     """A member called `name` that listens at `endpoint`. Times in seconds on the clock of `now`.
 
     `peers` that are no members yet are dialled by and by. The first `MembersSeen` comes when those asked
-    first have answered or refused, and at the latest `settings.settle` after the start.
+    first have answered or refused, and at the latest `settings.settle` after the start. `above` takes the bytes of
+    user messages with where they came from, and returns what is to be sent.
     """
 
     def __init__(
@@ -75,12 +81,14 @@ class Memberlist:
         envelope: Envelope | None = None,
         settings: Settings = LAN,
         meta: bytes = b"",
+        above: Callable[[bytes, Endpoint, float], list[GossipOutput]] = _nobody,
     ) -> None:
         self._name = name
         self._endpoint = endpoint
         self._rng = rng
         self._envelope = Envelope() if envelope is None else envelope
         self._settings = settings
+        self._above = above
         self.table = Table(name, endpoint, meta, settings, rng)
         self._prober = Prober(name, endpoint, self.table, settings, rng, post=self._post_with_news, dial=self._dial)
         self._peers: tuple[Endpoint, ...] = ()
@@ -181,6 +189,8 @@ class Memberlist:
         outputs: list[GossipOutput] = []
         for message in messages:
             outputs += self._take(message, source, now)
+        if all(isinstance(message, User) for message in messages):
+            return outputs  # nothing is known that was not: twenty beats a second of each neighbour shall cost little
         return [*outputs, *self._settled(now)]
 
     def _take(self, message: Message, source: Endpoint, now: float) -> list[GossipOutput]:
@@ -200,13 +210,9 @@ class Memberlist:
             case Alive():
                 self.table.alive(self._with_port(message), now)
             case User():
-                return self.heard(message.data, source, now)
+                return self._above(message.data, source, now)
             case _:
                 self._ignored += 1
-        return []
-
-    def heard(self, _data: bytes, _source: Endpoint, _now: float) -> list[GossipOutput]:
-        """Bytes for whoever stands above memberlist: nobody does."""
         return []
 
     def _with_port(self, alive: Alive) -> Alive:
@@ -280,6 +286,10 @@ class Memberlist:
         if self._rejoin_at <= now:
             outputs += self._rejoin(now, _LATER_DIALS, first=False)
         return [*outputs, *self._settled(now)]
+
+    def seek(self, now: float) -> list[GossipOutput]:
+        """Ask for those who are missing, now: there is reason to believe that they can be reached again."""
+        return self._rejoin(now, _FIRST_DIALS, first=False) if self.table.present else []
 
     def _exchange(self, now: float) -> list[GossipOutput]:
         count = self.table.count

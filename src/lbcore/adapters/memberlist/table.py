@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
+from attrs import evolve
+
 from lbcore.adapters.memberlist.broadcasts import Broadcasts
 from lbcore.adapters.memberlist.messages import (
     VERSIONS,
@@ -76,6 +78,7 @@ class Table:
         self.urgent = False  # something of ours was broadcast that the others should hear soon
         self.conflicts = 0  # records that claim a name from another address
         self.refutations = 0
+        self.deaths = 0  # how often others held us for dead
 
     @property
     def present(self) -> bool:
@@ -137,6 +140,16 @@ class Table:
     def own(self) -> Alive:
         """What we say of ourselves."""
         return Alive(incarnation=self._next, node=self._name, endpoint=self._own.endpoint, meta=self._own.meta)
+
+    def set_meta(self, meta: bytes, now: float) -> None:
+        """Say something else of ourselves."""
+        if meta == self._own.meta:
+            return
+        self._own = evolve(self._own, meta=meta)
+        self.changed = True
+        if self._present:
+            self._next += 1
+            self._put_own(now)
 
     def _refute(self, accused: int, now: float) -> None:
         if accused >= _LAST:
@@ -216,6 +229,7 @@ class Table:
         if record is None or news.incarnation < record.incarnation or not record.is_here:
             return
         if news.node == self._name:
+            self.deaths += 1
             self._refute(news.incarnation, now)
             return
         self._end(record, news, Status.LEFT if news.origin == news.node else Status.DEAD, now)
@@ -269,6 +283,8 @@ class Table:
             case Status.LEFT:
                 self.dead(Dead(incarnation=node.incarnation, node=node.node, origin=node.node), now)
             case Status.SUSPECT | Status.DEAD:
+                own = self.records.get(node.node) if node.node == self._name else None
+                self.deaths += own is not None and node.status is Status.DEAD and node.incarnation >= own.incarnation
                 self.suspect(Suspect(incarnation=node.incarnation, node=node.node, origin=self._name), now)
 
     def _agree(self, exchange: PushPull) -> bool:
@@ -293,6 +309,16 @@ class Table:
         due = [each for each in self.records.values() if each.suspicion is not None and each.suspicion.deadline <= now]
         for record in due:
             self.condemn(record.name, now)
+
+    def forgive(self, now: float) -> None:
+        """Take back what was thought of others, since it was us who could not hear: the dead are not known any more."""
+        for record in tuple(self.others(Status.DEAD)):
+            del self.records[record.name]
+        for record in self.others(Status.SUSPECT):
+            record.become(Status.ALIVE, now)
+        self.broadcasts.clear()
+        if self._present:
+            self._tell(self._name, self.own)
 
     def forget_the_dead(self, now: float) -> None:
         """Drop what has been dead for so long that everybody must have heard; shuffle the order of probes."""

@@ -1,0 +1,1 @@
+"""Who lives, known within a third of a second, where all members are ours: a sans-IO detector beside memberlist."""
