@@ -13,6 +13,9 @@ SOAK_MINUTES ?= 60
 SOAK_HOURS ?= 24
 SOAK_SEED ?= 1
 
+# Of `make test`: how many tests at once. Most of them wait for something rather than compute.
+TEST_WORKERS ?= auto
+
 # Of `make faults`: how often.
 FAULTS_RUNS ?= 10
 faults := tests/e2e/test_kubernetes_faults.py tests/e2e/test_kubernetes_rights.py tests/e2e/test_leadership.py
@@ -33,7 +36,7 @@ lab: python system ## the demo's cluster, to play with
 	@$(bin)/lbcore lab
 
 test: python system ## every test; the closing table says what was skipped and why
-	@$(privileged) $(bin)/python -m pytest
+	@$(privileged) $(bin)/python -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal
 
 test-fast: python system ## the tests that take no more than a second or two each
 	@$(privileged) $(bin)/python -m pytest -m "not slow"

@@ -1,7 +1,8 @@
 """A skip is a statement about the machine: `needs("tool")` makes it, a table tells it, nothing else may skip.
 
 The suite fails when a test was skipped though every tool it needs is there, so that a green run
-means what it says. `conftest.py` registers the plugin with the tools of `machine.py`.
+means what it says. `conftest.py` registers the plugin with the tools of `machine.py`. Where several processes share
+the tests (pytest-xdist), what a test needed comes with its report.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from machine import Tool
 
 __all__ = ["Skips"]
 
+_ASKED, _ABSENT = "lbcore needs", "lbcore lacks"
+
 
 class Skips:
     """The pytest plugin: skips tests whose tools are absent and accounts for every skip."""
@@ -23,7 +26,6 @@ class Skips:
     def __init__(self, tools: Mapping[str, Tool]) -> None:
         self._tools = tools
         self._why_absent = cache(lambda name: tools[name].probe())
-        self._absent_for: dict[str, str] = {}
         self._skipped: Counter[str] = Counter()
         self._unexplained: list[tuple[str, str]] = []
         self._asked: set[str] = set()
@@ -40,17 +42,19 @@ class Skips:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Skip before any fixture is made."""
         for name in _needed(item):
-            self._asked.add(name)
+            item.user_properties.append((_ASKED, name))
             why = self._why_absent(name)
             if why is not None:
-                self._absent_for[item.nodeid] = name
+                item.user_properties.append((_ABSENT, name))
                 pytest.skip(f"needs {name}: {why}")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Book each skip: on a tool, or as one that nobody can explain."""
+        told = report.user_properties
+        self._asked.update(str(name) for key, name in told if key == _ASKED)
         if not report.skipped or hasattr(report, "wasxfail"):
             return
-        name = self._absent_for.get(report.nodeid)
+        name = next((str(name) for key, name in told if key == _ABSENT), None)
         if name is None:
             self._unexplained.append((report.nodeid, _reason(report)))
             return
