@@ -1,0 +1,311 @@
+"""Ingresses as nginx configuration: how long it takes to make, how large it is, and how fast nginx is with it.
+
+Hosts have three paths each, to a Service with three endpoints. Beside it the same hosts in the style of ingress-nginx:
+everything said anew in each location, some 55 directives, as its users have it. `LBCORE_INGRESS_HOSTS` are the sizes
+(1000,10000). Throughput (wrk, two connections' worth of threads) is measured in turns with an nginx.conf that one would
+write by hand for one host.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from attrs import evolve
+
+from benchmarks.report import Row, progress
+from lbcore.adapters.certificates import make_fake
+from lbcore.adapters.nginx.render import Places, Rendered, Renderer
+from lbcore.backends.nginx import find_capabilities
+from lbcore.events import Event, IngressSeen, Listed, ServiceSeen, SliceSeen, Tick
+from lbcore.ingress import Backend, Ingress, IngressPath, IngressRule, ObjectKey, PathType
+from lbcore.lab.namespaces import Namespace
+from lbcore.model import Endpoint, EndpointPort, EndpointSlice, Service, ServiceKey, ServicePort, SliceKey
+from lbcore.routing import NEEDS, RoutingSettings, RoutingState, step
+
+__all__ = ["NAME", "run"]
+
+NAME = "ingress: objects to nginx.conf, 3 paths a host, beside ingress-nginx's style"
+SIZES = [int(each) for each in os.environ.get("LBCORE_INGRESS_HOSTS", "1000,10000").split(",")]
+PATHS = ("/", "/api", "/static")
+_SECONDS, _ROUNDS = 4, 5
+
+
+def run() -> list[Row]:
+    """Every size, then throughput."""
+    rows = [row for hosts in SIZES for row in _size(hosts)]
+    if shutil.which("wrk") is None:
+        progress("no throughput: there is no program wrk (Debian: apt-get install wrk)")
+        return rows
+    return [*rows, *_throughput()]
+
+
+def _size(hosts: int) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory(prefix="lbcore-ingress-") as folder:
+        progress(f"{hosts:,} hosts: objects to text")
+        world = list(_world(hosts))
+        renderer = _renderer(folder)
+        gc.collect()
+        began = time.thread_time()
+        state = _settled(RoutingState(settings=RoutingSettings(without_class=True)), world)
+        rendered = renderer.render(state.table)
+        whole = time.thread_time() - began
+        assert str(rendered.text).count("server_name") >= hosts
+        yield Row(what=f"{hosts:,} hosts: objects to text", figure=whole, unit="s", note="processor time")
+        yield from _changes(hosts, state, renderer)
+        del state, world
+        progress(f"{hosts:,} hosts: nginx -t")
+        _lay_out(Path(folder), rendered)
+        ours = _tested(folder, rendered.text)
+        theirs = _tested(folder, _in_the_other_style(hosts, folder))
+        yield Row(
+            what=f"{hosts:,} hosts: size, beside ingress-nginx's style",
+            figure=ours[0] / theirs[0],
+            unit="times",
+            at_most=0.2,
+            note=f"{ours[0] / 1e6:.1f} MB, {theirs[0] / 1e6:.1f} MB",
+        )
+        yield Row(
+            what=f"{hosts:,} hosts: nginx -t, beside ingress-nginx's style",
+            figure=ours[1] / theirs[1],
+            unit="times",
+            at_most=0.5,
+            note=f"{ours[1]:.2f} s, {theirs[1]:.2f} s of processor time",
+        )
+        yield Row(what=f"{hosts:,} hosts: memory of nginx -t, beside it", figure=ours[2] / theirs[2], unit="times",
+                  note=f"{ours[2] / 1e3:.0f} MB, {theirs[2] / 1e3:.0f} MB")  # fmt: skip
+
+
+def _changes(hosts: int, state: RoutingState, renderer: Renderer) -> Iterator[Row]:
+    """One Ingress, then one endpoint, among all of these."""
+    changed = next(_objects(hosts // 2))
+    assert isinstance(changed, IngressSeen)
+    other = evolve(changed.ingress, annotations={"nginx.ingress.kubernetes.io/proxy-read-timeout": "7"})
+    began = time.thread_time()
+    state = _settled(state, [IngressSeen(other)])
+    renderer.render(state.table)
+    yield Row(what=f"{hosts:,} hosts: one Ingress changes, to text", figure=(time.thread_time() - began) * 1000,
+              unit="ms", note="processor time")  # fmt: skip
+    *_, slice_ = _objects(hosts // 3)
+    assert isinstance(slice_, SliceSeen)
+    fewer = evolve(slice_.slice, endpoints=slice_.slice.endpoints[:2])
+    began = time.thread_time()
+    state = _settled(state, [SliceSeen(fewer)])
+    renderer.render(state.table)
+    yield Row(what=f"{hosts:,} hosts: one endpoint goes, to text", figure=(time.thread_time() - began) * 1000,
+              unit="ms", note="processor time")  # fmt: skip
+
+
+def _renderer(folder: str) -> Renderer:
+    places = Places(folder=folder, http_port=18080, https_port=18443, access_log="off", listen=("",))
+    return Renderer(places=places, capabilities=find_capabilities("nginx"), fake=make_fake(datetime.now(UTC)))
+
+
+def _settled(state: RoutingState, events: Iterable[Event]) -> RoutingState:
+    for event in events:
+        state = step(state, event, 0.0).state
+    while not state.settled:
+        state = step(state, Tick(), 0.0).state
+    return state
+
+
+def _world(hosts: int) -> Iterator[Event]:
+    for number in range(hosts):
+        yield from _objects(number)
+    yield from map(Listed, sorted(NEEDS, key=str))
+
+
+def _objects(number: int, addresses: tuple[str, ...] = (), host: str = "") -> Iterator[Event]:
+    name, namespace = f"app{number}", f"team{number % 50}"
+    backend = Backend(name, "80")
+    paths = tuple(IngressPath(path=path, type=PathType.PREFIX, backend=backend) for path in PATHS)
+    rule = IngressRule(host=host or f"app{number}.example.org", paths=paths)
+    yield IngressSeen(Ingress(key=ObjectKey(namespace, name), rules=(rule,), created="2026-01-01T00:00:00Z"))
+    yield ServiceSeen(Service(key=ServiceKey(namespace, name), named_ports=(ServicePort("http", 80),)))
+    octets = f"10.{number >> 14 & 63}.{number >> 6 & 255}"
+    addresses = addresses or tuple(f"{octets}.{(number & 63) * 4 + each}" for each in range(3))
+    yield SliceSeen(
+        EndpointSlice(
+            key=SliceKey(namespace, f"{name}-1"),
+            service=name,
+            endpoints=tuple(Endpoint(addresses=(each,), ready=True) for each in addresses),
+            ports=(EndpointPort("http", 8080),),
+        )
+    )
+
+
+# nginx's part
+
+
+def _lay_out(folder: Path, rendered: Rendered) -> None:
+    (folder / "tmp").mkdir(exist_ok=True)
+    for name, content in rendered.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def _tested(folder: str, text: str) -> tuple[int, float, int]:
+    """The size in bytes, and what `nginx -t` took: seconds of processor time, kilobytes at most."""
+    path = Path(folder)
+    config = path / "nginx.conf"
+    config.write_text(text)
+    process = subprocess.Popen(["nginx", "-t", "-q", "-p", folder, "-c", str(config)], stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"nginx refuses it: {said[-400:]}")
+    return len(text.encode()), usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+
+
+_SETS = (
+    "namespace", "ingress_name", "service_name", "service_port", "location_path", "proxy_upstream_name", "proxy_host",
+    "pass_access_scheme", "pass_server_port", "best_http_host", "pass_port", "proxy_alternative_upstream_name",
+    "balancer_score", "rate_limited",
+)  # fmt: skip
+_HEADERS = {
+    "Host": "$http_host", "Upgrade": "$http_upgrade", "Connection": "$connection_upgrade",
+    "X-Request-ID": "$request_id",
+    "X-Real-IP": "$remote_addr", "X-Forwarded-For": "$remote_addr", "X-Forwarded-Host": "$http_host",
+    "X-Forwarded-Port": "$server_port", "X-Forwarded-Proto": "$scheme", "X-Forwarded-Scheme": "$scheme",
+    "X-Scheme": "$scheme", "X-Original-Forwarded-For": "$http_x_forwarded_for", "Proxy": '""',
+    "ssl-client-verify": '""', "ssl-client-subject-dn": '""', "ssl-client-issuer-dn": '""',
+}  # fmt: skip
+_PROXY = (
+    "proxy_connect_timeout 5s", "proxy_send_timeout 60s", "proxy_read_timeout 60s", "proxy_buffering off",
+    "proxy_buffer_size 4k", "proxy_buffers 4 4k", "proxy_max_temp_file_size 1024m", "proxy_request_buffering on",
+    "proxy_http_version 1.1", "proxy_cookie_domain off", "proxy_cookie_path off",
+    "proxy_next_upstream error timeout", "proxy_next_upstream_timeout 0", "proxy_next_upstream_tries 3",
+    "proxy_redirect off", "proxy_intercept_errors off", "port_in_redirect off", "client_max_body_size 1m",
+    "client_body_buffer_size 8k", "chunked_transfer_encoding on", "gzip off", "keepalive_timeout 75s",
+    "send_timeout 60s", "etag on",
+)  # fmt: skip
+
+
+def _in_the_other_style(hosts: int, folder: str) -> str:
+    """The same hosts with everything in every location: 14 variables, 16 headers, 24 settings and the way on.
+
+    Every server takes TLS, with the fake certificate in place of the one that Lua would choose.
+    """
+    fake = make_fake(datetime.now(UTC))
+    (Path(folder) / "fake.pem").write_bytes(fake.chain)
+    (Path(folder) / "fake.key").write_bytes(fake.key)
+    heads = "".join(f"proxy_set_header {name} {value};\n" for name, value in _HEADERS.items())
+    settings = "".join(f"{each};\n" for each in _PROXY)
+    parts = [f"pid {folder}/nginx.pid;\nevents {{ worker_connections 16384; }}\nhttp {{\naccess_log off;\n"]
+    parts.append(
+        "map $http_upgrade $connection_upgrade { default upgrade; '' ''; }\nserver_names_hash_max_size 65536;\n"
+    )
+    parts.append("server_names_hash_bucket_size 128;\nvariables_hash_max_size 2048;\n")
+    parts.append(f"ssl_certificate {folder}/fake.pem;\nssl_certificate_key {folder}/fake.key;\n")
+    for number in range(hosts):
+        *_, slice_ = _objects(number)
+        assert isinstance(slice_, SliceSeen)
+        name = f"team{number % 50}-app{number}-80"
+        servers = "".join(f"server {each.addresses[0]}:8080;\n" for each in slice_.slice.endpoints)
+        parts.append(f"upstream {name} {{\n{servers}keepalive 320;\n}}\n")
+        parts.append(f"server {{\nlisten 18080;\nlisten 18443 ssl http2;\nserver_name app{number}.example.org;\n")
+        for path in PATHS:
+            sets = "".join(f'set ${each} "{name}";\n' for each in _SETS)
+            parts.append(f"location {path} {{\n{sets}{heads}{settings}proxy_pass http://{name};\n}}\n")
+        parts.append("}\n")
+    return "".join([*parts, "}\n"])
+
+
+_BY_HAND = """
+worker_processes 1; daemon off; pid {folder}/hand.pid; error_log stderr;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  upstream app {{ server 127.0.0.1:18090; keepalive 32; }}
+  server {{
+    listen 18081;
+    server_name app0.example.org;
+    location / {{
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $http_host;
+      proxy_pass http://app;
+    }}
+  }}
+}}
+"""
+_BACKEND = """
+worker_processes 1; daemon off; pid {folder}/backend.pid; error_log stderr;
+events {{ worker_connections 4096; }}
+http {{ access_log off; server {{ listen 127.0.0.1:18090; keepalive_requests 1000000;
+  location / {{ return 200 "{body}"; }} }} }}
+"""
+
+
+def _throughput() -> list[Row]:
+    """Requests a second through what we render, and through what one would write by hand, in turns."""
+    progress("throughput")
+    with tempfile.TemporaryDirectory(prefix="lbcore-ingress-") as name:
+        folder, space = Path(name), Namespace("bench")
+        folder.chmod(0o755)
+        space.run(["ip", "link", "set", "lo", "up"], check=True)
+        state = _settled(
+            RoutingState(settings=RoutingSettings(without_class=True)),
+            [*_objects(0, ("127.0.0.1",)), *map(Listed, sorted(NEEDS, key=str))],
+        )
+        rendered = _renderer(name).render(state.table)
+        _lay_out(folder, rendered)
+        ours = re.sub(r"worker_processes [^;]+;", "worker_processes 1;", rendered.text).replace(":8080", ":18090")
+        texts = {
+            "ours": ours,
+            "hand": _BY_HAND.format(folder=name),
+            "backend": _BACKEND.format(folder=name, body="x" * 1024),
+        }
+        programs = []
+        for what, text in texts.items():
+            (folder / f"{what}.conf").write_text(text)
+            foreground = [] if "daemon off" in text else ["-g", "daemon off;"]
+            programs.append(space.spawn(["nginx", "-p", name, "-c", str(folder / f"{what}.conf"), *foreground]))
+        time.sleep(1.0)
+        figures: dict[str, list[tuple[float, float]]] = {"ours": [], "hand": []}
+        for round_ in range(_ROUNDS):
+            for what, port in (("ours", 18080), ("hand", 18081)) if round_ % 2 else (("hand", 18081), ("ours", 18080)):
+                figures[what].append(_wrk(space, port))
+        for program in programs:
+            program.terminate()
+            program.wait()
+    rate = {what: median(each for each, _ in found) for what, found in figures.items()}
+    wait = {what: median(each for _, each in found) for what, found in figures.items()}
+    return [
+        Row(what="requests a second: by hand, beside ours", figure=rate["hand"] / rate["ours"], unit="times",
+            at_most=1 / 0.95, note=f"wall clock; {rate['ours']:,.0f} and {rate['hand']:,.0f}; 1 KB, 32 connections"),
+        Row(what="time of a request, 99th percentile: ours, beside by hand", figure=wait["ours"] / wait["hand"],
+            unit="times", note=f"{wait['ours']:.2f} ms, {wait['hand']:.2f} ms"),
+    ]  # fmt: skip
+
+
+def _wrk(space: Namespace, port: int) -> tuple[float, float]:
+    """Requests a second, and the 99th percentile in milliseconds."""
+    argv = [
+        "wrk",
+        "-t1",
+        "-c32",
+        f"-d{_SECONDS}s",
+        "--latency",
+        "-H",
+        "Host: app0.example.org",
+        f"http://127.0.0.1:{port}/",
+    ]
+    said = space.run(argv, timeout=_SECONDS + 20, check=True).stdout
+    if "Non-2xx" in said:
+        raise RuntimeError(f"not all answers were good: {said}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    wait = re.search(r"99%\s+([\d.]+)(us|ms|s)", said)
+    assert rate is not None and wait is not None, said
+    return float(rate[1]), float(wait[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[wait[2]]
