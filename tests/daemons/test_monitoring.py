@@ -75,6 +75,13 @@ class Desk:
     def ready(self) -> tuple[int, str]:
         return self.pages("/readyz")[0]
 
+    def ready_and_loaded(self) -> tuple[int, float]:
+        """The status of /readyz, and what the metrics say of the configuration."""
+        (status, _), (_, page) = self.pages("/readyz", "/metrics")
+        samples = [each for family in text_string_to_metric_families(page) for each in family.samples]
+        (loaded,) = [each.value for each in samples if each.name == "metallb_k8s_client_config_loaded_bool"]
+        return status, loaded
+
 
 def test_probes_may_have_a_port_of_their_own_without_the_metrics() -> None:
     async def ask() -> list[int]:
@@ -121,13 +128,21 @@ def test_a_configuration_that_is_refused_later_leaves_it_ready_and_is_told_as_st
 
 def test_a_standby_is_ready_once_it_has_its_lists_and_a_leader_once_it_has_a_configuration() -> None:
     desk = Desk(elected=True)
-    assert 503 == desk.ready[0]
+    assert (503, 0) == desk.ready_and_loaded()
     desk.tell(ConfigSeen(document(POOL)), *LISTS)
-    assert 200 == desk.ready[0]
+    assert (200, 1) == desk.ready_and_loaded(), "it puts nothing in force, and no alert is to be had for that"
     assert None is desk.loop.state.configuration.current
     desk.tell(LeadershipSeen(leading=True))
-    assert 200 == desk.ready[0]
+    assert (200, 1) == desk.ready_and_loaded()
     assert None is not desk.loop.state.configuration.current
+
+
+def test_a_standby_that_comes_to_lead_a_configuration_that_is_refused_is_no_longer_ready() -> None:
+    desk = Desk(elected=True)
+    desk.tell(ConfigSeen(broken("bad")), *LISTS)
+    assert (200, 1) == desk.ready_and_loaded()
+    desk.tell(LeadershipSeen(leading=True))
+    assert (503, 0) == desk.ready_and_loaded()
 
 
 def test_a_further_check_is_asked_at_every_question_and_replaces_its_namesake() -> None:

@@ -46,6 +46,7 @@ from lbcore.events import (
     ConfigSeen,
     Event,
     Failed,
+    Kind,
     ManifestRefused,
     NamespaceGone,
     NamespaceSeen,
@@ -248,10 +249,12 @@ class _StateCollector(Collector):
 
     def _configuration(self) -> Iterator[Metric]:
         known: list[Configuration] = [loop.state.configuration for _, loop in self.loops]
-        loaded = all(each.current is not None for each in known)
+        loaded = all(_is_loaded(loop.state) for _, loop in self.loops)
         stale = any(each.problems for each in known)
         yield GaugeMetricFamily(
-            "metallb_k8s_client_config_loaded_bool", "1 if a configuration is in force", float(loaded)
+            "metallb_k8s_client_config_loaded_bool",
+            "1 if a configuration is in force; of a controller that stands by: if it has been read",
+            float(loaded),
         )
         yield GaugeMetricFamily(
             "metallb_k8s_client_config_stale_bool",
@@ -268,6 +271,12 @@ class _StateCollector(Collector):
             events.add_metric([component], loop.events_waiting)
             intents.add_metric([component], loop.intents_pending)
         yield from (events, intents)
+
+
+def _is_loaded(state: AssignmentState | AnnouncementState) -> bool:
+    if isinstance(state, AssignmentState) and not state.leads:
+        return Kind.CONFIG in state.listed  # it puts none in force, and lacks nothing to do so
+    return state.configuration.current is not None
 
 
 def _pools(state: AssignmentState) -> Iterator[Metric]:
