@@ -18,6 +18,7 @@ from fleet import PATIENCE, advertisement, deployment, pool
 from lbcore.addresses import Address
 from lbcore.lab.controlplane import ApiServer, Daemon
 from lbcore.lab.kubernetes import KubernetesLab
+from lbcore.lab.segment import Program
 
 __all__ = [
     "BASE",
@@ -61,6 +62,7 @@ class KubeFleet:
     def __init__(self, lab: KubernetesLab) -> None:
         self.lab = lab
         self.api = lab.api
+        self.speakers: dict[str, Program] = {}
 
     def start(self) -> KubeFleet:
         """Our controller and a speaker on each node, with the accounts and rights that the chart gives them."""
@@ -68,8 +70,14 @@ class KubeFleet:
         controller, speaker = (self.api.kubeconfig_of(SYSTEM, f"lbcore-{name}") for name in ("controller", "speaker"))
         self.lab.start_controller(controller)
         for node in self.lab.nodes:
-            self.lab.start_speaker(node, speaker)
+            self.speakers[node] = self.lab.start_speaker(node, speaker)
         return self
+
+    def said_to_announce(self, name: str) -> list[str]:
+        """The nodes that stand in the ServiceL2Statuses of a Service, found as dashboards find them."""
+        label = f"metallb.io/service-name={name}"
+        listed = json.loads(self.lab.kubectl("get", "servicel2statuses", "-n", SYSTEM, "-l", label, "-o", "json"))
+        return [each.get("status", {}).get("node", "") for each in listed["items"]]
 
     def apply(self, text: str) -> None:
         self.lab.kubectl("apply", "-f", "-", text=text)

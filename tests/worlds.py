@@ -443,7 +443,7 @@ class Nodes:
     def boot(self, name: str, rng: random.Random, links: tuple[Link, ...] = (), **chosen: object) -> None:
         """A speaker starts. If its node had one, the answering process is found running."""
         old = self.speakers.get(name)
-        given: dict[str, object] = {"node": name, **chosen}
+        given: dict[str, object] = {"node": name, "tells": True, **chosen}
         desk = Desk(announcement.step, AnnouncementState(settings=AnnouncementSettings(**given)))  # type: ignore[arg-type]
         speaker = Speaker(desk, links=links)
         if old is not None:

@@ -8,9 +8,9 @@ the vote, and they come before everything else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 from immutables import Map
 
 from lbcore.addresses import Address
@@ -83,6 +83,7 @@ from lbcore.peering import about, peers_of, session_event, watches_of
 from lbcore.pools import Catalog
 from lbcore.requests import annotation
 from lbcore.routes import PeerStatus
+from lbcore.telling import Telling
 from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 from lbcore.worklist import Fifo, Worklist
 
@@ -111,7 +112,8 @@ class AnnouncementSettings:
     node's rank costs one, a look at a Service about as much as `LOOK`. `drain_cordoned`: a node with
     `spec.unschedulable` counts as drained. `config_quiet` and `config_patience` are the controller's:
     seconds without a change after which, and seconds after the first change at which at the latest,
-    changed configuration is put in force.
+    changed configuration is put in force. `tells` is whether anybody wants to hear what this node
+    announces (`ReportAnnounced`).
     """
 
     node: str
@@ -123,6 +125,7 @@ class AnnouncementSettings:
     drain_cordoned: bool = False
     config_quiet: float = 0.1
     config_patience: float = 1.0
+    tells: bool = False
 
 
 PATIENCE = 5  # times that a living node waits for its successor, each time asking who else has the address
@@ -192,6 +195,7 @@ class AnnouncementState:
     sessions: Map[str, PeerStatus] = field(factory=Map)
     sent_watches: tuple[Watch, ...] = ()
     watched: Map[str, WatchStatus] = field(factory=Map)
+    telling: Telling = field(default=Factory(lambda self: Telling(node=self.settings.node), takes_self=True))
 
     @property
     def ready(self) -> bool:
@@ -218,8 +222,9 @@ def step(state: AnnouncementState, event: Event, now: float) -> Step[Announcemen
     """One event: what is known afterwards, and what this node has to do.
 
     Intents: `Announce`, `Withdraw`, `SetLinks`, `SetPeers`, `SetPresence`, `RecordEvent`, `ReportConfig`,
-    and for BGP `SetSessions`, `SetWatches`, `LoseSession`, `AdvertiseRoute`, `WithdrawRoute`, `ReportPeer`. The same
-    event twice yields no second intent. Never raises for anything a cluster can contain.
+    and for BGP `SetSessions`, `SetWatches`, `LoseSession`, `AdvertiseRoute`, `WithdrawRoute`, `ReportPeer`; to who asks
+    `ReportAnnounced` and `SettleAnnounced`. The same event twice yields no second intent. Never raises for anything a
+    cluster can contain.
     """
     turn = _Turn(evolve(state), now)
     turn.note(event)
@@ -418,6 +423,8 @@ class _Turn:
             self._look_at_some()
             if self.state.peers_due and (self.state.peers or not self.state.unfinished):
                 self._set_sessions()
+            if self.state.settings.tells and not self.state.unfinished and self.state.stop_at is None:
+                self._say(*self.state.telling.settle(self.state.members))
         for address, is_over in tuple(self.state.handing_over.due(self.now)):
             if is_over or self.state.stop_at is not None:
                 self._withdraw(address)
@@ -426,6 +433,8 @@ class _Turn:
         if self.state.stop_at is not None and self.now >= self.state.stop_at:
             for address in sorted(self.state.announced, key=_number):
                 self._withdraw(address)
+        if self.state.stopped:
+            self._say(*self.state.telling.end())
 
     def _keep_config_in_force(self) -> None:
         due = self.state.config_due
@@ -492,6 +501,18 @@ class _Turn:
         moved = {part.address for part in parts if part.election is not None} - mine.keys()
         for address in sorted({*before, *mine}):
             self._want(service, address, mine.get(address), moved=address in moved)
+        self._tell_of(key, mine.values())
+
+    def _tell_of(self, key: ServiceKey, interfaces: Iterable[tuple[str, ...]]) -> None:
+        """Say what this node announces of a Service, to those who want to hear it."""
+        if self.state.settings.tells and not self.state.stopped:
+            peers = (offer.peer for _, offer in self.state.exports.given.get(key, ()))
+            self._say(*self.state.telling.say(key, interfaces, peers))
+
+    def _say(self, telling: Telling, said: tuple[Intent, ...]) -> None:
+        if said:
+            self.change(telling=telling)
+            self.intents += said
 
     def _elect(self, service: Service, part: _Part, before: _Part | None) -> _Part:
         among = self._electorate(part.adverts)
@@ -537,6 +558,7 @@ class _Turn:
         self._export(key, ())
         for address in before:
             self._want(service, address, None)
+        self._tell_of(key, ())
 
     def _export(self, key: ServiceKey, given: tuple[Contribution, ...]) -> None:
         """Tell routers what a Service's change means for them."""

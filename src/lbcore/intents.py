@@ -28,6 +28,7 @@ __all__ = [
     "LoseSession",
     "PublishIngress",
     "RecordEvent",
+    "ReportAnnounced",
     "ReportConfig",
     "ReportPeer",
     "ServeRoutes",
@@ -38,6 +39,7 @@ __all__ = [
     "SetPresence",
     "SetSessions",
     "SetWatches",
+    "SettleAnnounced",
     "Withdraw",
     "WithdrawRoute",
 ]
@@ -296,6 +298,44 @@ class ReportPeer:
         return ("session", f"{self.node}/{self.peer}")
 
 
+@frozen(kw_only=True)
+class ReportAnnounced:
+    """What a node announces of a Service, for those who ask: on Layer 2 on `interfaces` (sorted; empty: all that are
+    usable; None: not at all), and over BGP to `peers` (names of BGPPeers, sorted).
+    """
+
+    key: ServiceKey
+    node: str
+    interfaces: tuple[str, ...] | None = None
+    peers: tuple[str, ...] = ()
+
+    @property
+    def is_any(self) -> bool:
+        """Whether the node announces it at all."""
+        return self.interfaces is not None or bool(self.peers)
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The Service."""
+        return ("announced", str(self.key))
+
+
+@frozen(kw_only=True)
+class SettleAnnounced:
+    """All that a node announces has been reported: what is written of it besides is wrong. With `sweeps` so is what is
+    written of speakers that are not among the `living`.
+    """
+
+    node: str
+    living: frozenset[str]
+    sweeps: bool
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one account."""
+        return ("announced", "")
+
+
 Intent = (
     ServeRoutes
     | PublishIngress
@@ -314,4 +354,6 @@ Intent = (
     | AdvertiseRoute
     | WithdrawRoute
     | ReportPeer
+    | ReportAnnounced
+    | SettleAnnounced
 )

@@ -7,7 +7,7 @@ with what a few plain loops over nodes, advertisements and endpoints say it shou
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 import attrs
@@ -44,7 +44,17 @@ from lbcore.events import (
     SliceSeen,
     Stopping,
 )
-from lbcore.intents import Announce, Intent, RecordEvent, SetLinks, SetPeers, SetPresence, Withdraw
+from lbcore.intents import (
+    Announce,
+    Intent,
+    RecordEvent,
+    ReportAnnounced,
+    SetLinks,
+    SetPeers,
+    SetPresence,
+    SettleAnnounced,
+    Withdraw,
+)
 from lbcore.model import (
     Endpoint,
     EndpointSlice,
@@ -52,6 +62,7 @@ from lbcore.model import (
     Link,
     Node,
     Service,
+    ServiceKey,
     SliceKey,
     TrafficPolicy,
 )
@@ -150,7 +161,21 @@ class Facts:
 
     def announced(self) -> dict[str, dict[Address, tuple[str, ...]]]:
         """For each node the addresses that it should answer for, and where."""
-        wanted: dict[str, dict[Address, list[set[str]]]] = {}
+        by_address: dict[str, dict[Address, list[set[str]]]] = {}
+        for name, _, address, sets in self.wanted():
+            by_address.setdefault(name, {}).setdefault(address, []).extend(sets)
+        return {name: {each: _joined(sets) for each, sets in found.items()} for name, found in by_address.items()}
+
+    def told(self, name: str) -> dict[ServiceKey, tuple[str, ...]]:
+        """The Services that a node should say it announces, and where."""
+        by_service: dict[ServiceKey, list[set[str]]] = {}
+        for each, service, _, sets in self.wanted():
+            if each == name:
+                by_service.setdefault(service.key, []).extend(sets)
+        return {key: _joined(sets) for key, sets in by_service.items()}
+
+    def wanted(self) -> Iterator[tuple[str, Service, Address, list[set[str]]]]:
+        """Node, Service, address, and the interfaces of each advertisement for it, none for all."""
         for service in self.services:
             if service.type != "LoadBalancer" or service.load_balancer_class or not self.usable(service):
                 continue
@@ -164,13 +189,11 @@ class Facts:
                 name = self.winner(service, address, adverts)
                 if name is not None:
                     mine = [set(advert.interfaces) for advert in adverts if self.lets_in(advert, name)]
-                    wanted.setdefault(name, {}).setdefault(address, []).extend(mine)
-        return {
-            name: {
-                address: () if not all(sets) else tuple(sorted(set.union(*sets))) for address, sets in of_node.items()
-            }
-            for name, of_node in wanted.items()
-        }
+                    yield name, service, address, mine
+
+
+def _joined(sets: list[set[str]]) -> tuple[str, ...]:
+    return () if not all(sets) else tuple(sorted(set.union(*sets)))
 
 
 # Worlds.
@@ -362,6 +385,8 @@ class AnyHistory(RuleBasedStateMachine):
         assert {name: found for name, found in expected.items() if name not in self.cluster.speakers} == {}
         for name, speaker in self.cluster.speakers.items():
             assert expected.get(name, {}) == speaker.answering
+            said = {each.key: each for each in speaker.desk.intents if isinstance(each, ReportAnnounced)}
+            assert facts.told(name) == {key: each.interfaces for key, each in said.items() if each.is_any}
             assert speaker.present == any(each.carrier and each.name != "lo" for each in speaker.links)
         announcers = [address for of_node in expected.values() for address in of_node]
         assert len(announcers) == len(set(announcers))
@@ -556,6 +581,22 @@ def test_who_stops_goes_on_answering_until_the_successor_is_heard() -> None:
     assert [Withdraw(address=mine)] == acts(desk.feed(heard))
     assert (True, None) == (desk.state.stopped, desk.wake_at)
     assert [] == acts(desk.run(heard, *announcing(*holding(3)), MembersSeen(frozenset({"n1"}))))
+
+
+def test_who_wants_to_hear_is_told_when_all_has_been_told_and_who_stops_takes_all_back() -> None:
+    desk = speaker(*announcing(*holding(2)), members=("n1", "n2"), tells=True)
+    mine = [each for each in desk.intents if isinstance(each, ReportAnnounced | SettleAnnounced)]
+    assert SettleAnnounced(node="n1", living=frozenset({"n1", "n2"}), sweeps=True) == mine[-1]
+    assert [] == desk.run(*announcing(*holding(2)), MembersSeen(frozenset({"n1", "n2"})))
+    reports = [each for each in mine if isinstance(each, ReportAnnounced)]
+    assert reports
+    assert all(each.interfaces == () for each in reports)
+    desk.run(Stopping())
+    assert desk.state.stopped
+    last = [each for each in desk.intents if isinstance(each, ReportAnnounced)][len(reports) :]
+    assert [(each.key, None) for each in reports] == [(each.key, each.interfaces) for each in last]
+    quiet = speaker(*announcing(*holding(2))).intents
+    assert [] == [each for each in quiet if isinstance(each, ReportAnnounced | SettleAnnounced)]
 
 
 def test_the_successor_may_be_heard_before_it_is_known_that_we_left() -> None:

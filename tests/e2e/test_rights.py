@@ -27,6 +27,8 @@ SELDOM = {
     ("create", "leases"),  # in the audit log it is the patch that makes one
     ("get", "leases"),  # of controllers: who leads
     ("update", "leases"),
+    ("patch", "servicel2statuses"),  # what a Pod before this one wrote
+    ("patch", "servicebgpstatuses"),
 }
 
 
@@ -91,6 +93,9 @@ def test_nothing_is_forbidden_and_nothing_is_granted_in_vain(cluster: ApiServer,
     pool = {"spec": {"addresses": ["192.168.20.20-192.168.20.29", "fd00:20::20-fd00:20::29"]}}
     cluster.apply({"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": meta} | pool)
     cluster.apply({"apiVersion": "metallb.io/v1beta1", "kind": "L2Advertisement", "metadata": meta})
+    cluster.apply({"apiVersion": "metallb.io/v1beta1", "kind": "BGPAdvertisement", "metadata": meta})
+    router = {"spec": {"myASN": 64512, "peerASN": 64513, "peerAddress": "fd00:20::ffff"}}  # nobody is there
+    cluster.apply({"apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer", "metadata": meta} | router)
     spec = {"type": "LoadBalancer", "ports": [{"port": 80}], "ipFamilyPolicy": "RequireDualStack"}
     cluster.ask("POST", "/api/v1/namespaces/default/services", {"metadata": {"name": "web"}, "spec": spec})
     endpoints = {
@@ -117,8 +122,17 @@ def test_nothing_is_forbidden_and_nothing_is_granted_in_vain(cluster: ApiServer,
     cluster.wait(reported, f"both verdicts: {speaker.said()}", 60)
     lease = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/lbcore-speaker-n1"
     cluster.wait(lambda: cluster.request("GET", lease).status == 200, f"its Lease: {speaker.said()}", 60)
+    announced = [f"/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/service{each}statuses" for each in ("l2", "bgp")]
+
+    def rows() -> list[dict[str, Any]]:
+        return [each for path in announced for each in cluster.ask("GET", path)["items"] if each.get("status")]
+
+    cluster.wait(lambda: len(rows()) == 2, f"both statuses: {speaker.said()}", 60)
+    assert {("n1", "web")} == {(each["status"]["node"], each["status"]["serviceName"]) for each in rows()}
+    assert "web" in cluster.kubectl("get", "servicel2statuses", "-n", SYSTEM)
     speaker.stop()
     controller.stop()
+    assert [] == rows()
     for account in ("controller", "speaker"):
         used, forbidden = asked(cluster, account)
         assert set() == forbidden

@@ -259,6 +259,9 @@ def speaker(
         else:
             lanes = (Outlet.to("reflex", reflex, concurrency=256),)
         notes = Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, ReportConfig))
+        if cluster.announced is not None:
+            settings = evolve(settings, tells=True)
+            lanes = (*lanes, Outlet.to("announced", cluster.announced, concurrency=64))
         outlets: tuple[Outlet, ...] = (*lanes, notes, Outlet.to("spoken", _Spoken((ReportPeer,))))
     else:
         sessions = SessionSink(cluster.folder, settings.node)

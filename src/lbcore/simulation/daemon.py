@@ -21,6 +21,7 @@ from lbcore.intents import (
     LoseSession,
     PublishIngress,
     RecordEvent,
+    ReportAnnounced,
     ReportConfig,
     ReportPeer,
     ServeRoutes,
@@ -30,6 +31,7 @@ from lbcore.intents import (
     SetPoolUsage,
     SetPresence,
     SetSessions,
+    SettleAnnounced,
     SetWatches,
     Withdraw,
     WithdrawRoute,
@@ -183,5 +185,9 @@ def line_of(intent: Intent) -> str:
             return f"advertise {intent.prefix} to {','.join(offer.peer for offer in intent.offers)}"
         case WithdrawRoute():
             return f"withdraw {intent.prefix}"
+        case ReportAnnounced():
+            return f"report {intent.key} announced {intent.is_any}"
+        case SettleAnnounced():
+            return f"all reported to {','.join(sorted(intent.living))}"
         case ReportPeer():
             return f"session {intent.peer} {intent.status.state.value if intent.status is not None else 'gone'}"

@@ -106,6 +106,18 @@ class _Wish(TypedDict, total=False):
     status: Any
 
 
+class _OwnedMetadata(TypedDict, total=False):
+    name: Any
+    namespace: Any
+    labels: Any
+    ownerReferences: Any
+
+
+class _Announced(TypedDict, total=False):
+    metadata: _OwnedMetadata
+    status: Any
+
+
 class _ConfigMap(TypedDict, total=False):
     metadata: _Labelled
     data: Any
@@ -280,7 +292,7 @@ ANNOUNCED = tuple(
         plural=plural,
         in_namespace=True,
         optional=True,
-        shape=_Wish,
+        shape=_Announced,
     )
     for name, plural in (("ServiceL2Status", "servicel2statuses"), ("ServiceBGPStatus", "servicebgpstatuses"))
 )

@@ -15,10 +15,11 @@ from typing import Any
 
 from attrs import frozen
 
+from lbcore.adapters.kubernetes.announced import Owner
 from lbcore.backends.kubernetes.loader import credentials_reader
 from lbcore.errors import LbcoreError
 
-__all__ = ["Access", "AccessError", "Credentials", "default_namespace"]
+__all__ = ["Access", "AccessError", "Credentials", "default_namespace", "own_pod"]
 
 _AGE = 60.0  # seconds
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -35,6 +36,12 @@ def default_namespace() -> str:
         return _NAMESPACE_FILE.read_text(encoding="utf-8").strip() or _DEFAULT_NAMESPACE
     except OSError:
         return _DEFAULT_NAMESPACE
+
+
+def own_pod() -> Owner | None:
+    """The Pod that this process is in, as the chart's downward API tells it; None outside of one."""
+    name, uid = os.environ.get("METALLB_POD_NAME", ""), os.environ.get("LBCORE_POD_UID", "")
+    return Owner(name, uid) if name and uid else None
 
 
 @frozen(kw_only=True)

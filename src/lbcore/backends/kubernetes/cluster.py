@@ -10,7 +10,8 @@ from typing import Any
 
 from lbcore.adapters.kubernetes.changes import only_objects
 from lbcore.adapters.kubernetes.notes import Backlog
-from lbcore.backends.kubernetes.access import Access
+from lbcore.backends.kubernetes.access import Access, own_pod
+from lbcore.backends.kubernetes.announcers import AnnouncedKeeper
 from lbcore.backends.kubernetes.client import Client
 from lbcore.backends.kubernetes.leading import ControllerLease
 from lbcore.backends.kubernetes.recorder import Recorder
@@ -32,7 +33,8 @@ def _open() -> str | None:
 
 
 class KubernetesCluster:
-    """A cluster as `access` reaches it. `node` makes it a speaker's, `say` hears of troubles, once each.
+    """A cluster as `access` reaches it. `node` makes it a speaker's, with a sink for what that node `announced`;
+    `say` hears of troubles, once each.
 
     With `elect` there is a `lease` (a source of leadership), and nothing is written without it.
     """
@@ -50,6 +52,9 @@ class KubernetesCluster:
         component = Component(node)
         self.access = access
         self.client = Client(access, agent=component.reporter, concurrency=concurrency)
+        self.announced: AnnouncedKeeper | None = None
+        if node is not None:
+            self.announced = AnnouncedKeeper(self.client, access.namespace, node, own_pod(), say)
         self.lease: ControllerLease | None = None
         if elect:
             identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
@@ -90,6 +95,8 @@ class KubernetesCluster:
     async def close(self) -> None:
         """Say what is left to say, and hang up."""
         await self._recorder.close()
+        if self.announced is not None:
+            await self.announced.close()
         if self.lease is not None:
             await self.lease.release()
         await self.client.close()
