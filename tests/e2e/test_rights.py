@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,10 @@ def granted(api: ApiServer, account: str) -> set[tuple[str, str]]:
     return found
 
 
+def _is_served(api: ApiServer, path: str) -> bool:
+    return api.request("GET", path).status == 200
+
+
 def test_nothing_is_forbidden_and_nothing_is_granted_in_vain(cluster: ApiServer, tmp_path: Path) -> None:
     meta = {"name": "pool", "namespace": SYSTEM}
     pool = {"spec": {"addresses": ["192.168.20.20-192.168.20.29", "fd00:20::20-fd00:20::29"]}}
@@ -123,6 +128,9 @@ def test_nothing_is_forbidden_and_nothing_is_granted_in_vain(cluster: ApiServer,
     lease = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/lbcore-speaker-n1"
     cluster.wait(lambda: cluster.request("GET", lease).status == 200, f"its Lease: {speaker.said()}", 60)
     announced = [f"/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/service{each}statuses" for each in ("l2", "bgp")]
+
+    for path in announced:  # 429 as long as it sets up its storage of a new kind
+        cluster.wait(partial(_is_served, cluster, path), f"{path} to be served")
 
     def rows() -> list[dict[str, Any]]:
         return [each for path in announced for each in cluster.ask("GET", path)["items"] if each.get("status")]
