@@ -26,7 +26,7 @@ faults := tests/e2e/test_kubernetes_faults.py tests/e2e/test_kubernetes_rights.p
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
-demo: python system ## a cluster in namespaces gets addresses, answers curl and survives a lost node (a minute)
+demo: python system ## a cluster in namespaces gets addresses, answers curl, survives a lost node, and spreads load by BGP (a minute)
 	@$(bin)/lbcore demo
 
 demo-kubernetes: python system ## the same steps at a real API server, with kubectl (needs KUBEBUILDER_ASSETS)

@@ -53,7 +53,7 @@ def demo() -> subprocess.CompletedProcess[str]:
 
 def section(demo: subprocess.CompletedProcess[str], heading: str) -> str:
     """What the demo printed under a heading."""
-    parts = re.split(r"^── (?:\d/7  )?(.*?) ─+$", demo.stdout, flags=re.MULTILINE)
+    parts = re.split(r"^── (?:\d/8  )?(.*?) ─+$", demo.stdout, flags=re.MULTILINE)
     return parts[parts.index(heading) + 1]
 
 
@@ -144,6 +144,20 @@ def test_pools_that_are_whole_networks_answer_from_their_first_address(demo: sub
     shown = section(demo, "Whole networks as pools")
     for address in ("192.168.12.0", "192.168.144.0"):
         assert f"✓ the client fetches a page from {address}: answered by " in shown
+
+
+@pytest.mark.needs("bird")
+def test_a_router_has_a_way_by_each_node_and_spreads_connections_over_them(
+    demo: subprocess.CompletedProcess[str],
+) -> None:
+    shown = section(demo, "BGP: all nodes at once")
+    route = shown[shown.index("203.0.113.0 ") :]
+    assert [f"192.168.20.{number}" for number in (11, 12, 13)] == sorted(
+        set(re.findall(r"nexthop via (\S+) dev eth0", route.partition("lbcore get peers")[0]))
+    )
+    counts = dict(re.findall(r"^ +(n\d) +(\d+)$", shown, flags=re.MULTILINE))
+    assert ({"n1", "n2", "n3"}, 60) == (set(counts), sum(map(int, counts.values())))
+    assert re.search(r"60 connections later: \d+ by n2, \d+ by n3\.", folded(shown))
 
 
 def test_the_files_that_it_names_are_there(demo: subprocess.CompletedProcess[str]) -> None:

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 
+from lbcore.lab.demo.bgp import all_nodes_at_once
 from lbcore.lab.demo.chapters import first_service, ipv6, own_wishes, the_cluster
 from lbcore.lab.demo.failover import faults
 from lbcore.lab.demo.kubernetes import run_kubernetes
@@ -33,11 +34,13 @@ _QUICK = (the_cluster, first_service, own_wishes, faults)
 _MORE: Sequence[tuple[str, Callable[[Screen, Findings], None]]] = (
     ("MetalLB's old configuration", old_configuration),
     ("Whole networks as pools", whole_networks),
+    ("BGP: all nodes at once", all_nodes_at_once),
 )
 _SOURCES = (
     ("which address a Service gets", "src/lbcore/assignment.py and allocation.py"),
     ("which node announces it", "src/lbcore/announcement.py and election.py"),
     ("what is said on the wire", "src/lbcore/adapters/arp.py, ndp.py and responder.py"),
+    ("what a router is told", "src/lbcore/exports.py, adapters/bgp/ and backends/bgp.py"),
     ("who answers within a millisecond", "src/lbcore/daemons/reflex.py, a process of its own"),
     ("the nodes, the switch, the client", "src/lbcore/lab/"),
     ("the files that were applied", "src/lbcore/lab/demo/manifests/"),
