@@ -8,10 +8,11 @@ bin := .venv/bin
 # Rootless where the kernel allows it; the lab's own commands see to that themselves.
 privileged := tools/privileged
 
-# Of `make soak`: minutes of your time, simulated hours of each history, and the first history's seed.
+# Of `make soak`: broken messages, minutes of your time, simulated hours of each history, and the first history's seed.
 SOAK_MINUTES ?= 60
 SOAK_HOURS ?= 24
 SOAK_SEED ?= 1
+SOAK_INPUTS ?= 1000000
 
 # Of `make test`: how many tests at once. Most of them wait for something rather than compute.
 TEST_WORKERS ?= auto
@@ -54,7 +55,8 @@ format: python ## put the sources into ruff's format
 manifests: python ## make the files of deploy that are made from others
 	@tools/manifests
 
-soak: python ## a pretend cluster through bad days without end, on all cores, SOAK_MINUTES long
+soak: python ## a million broken messages for the decoders, then a pretend cluster's bad days, SOAK_MINUTES long
+	@PYTHONPATH=tests $(bin)/python tests/fuzz.py $(SOAK_INPUTS) $(SOAK_SEED)
 	@$(bin)/lbcore simulate --seed $(SOAK_SEED) --hours $(SOAK_HOURS) --minutes $(SOAK_MINUTES)
 
 bench: python system ## speed and memory, as a table
