@@ -572,10 +572,15 @@ class _Turn:
             self.intents.append(RecordEvent(about=about, type=EventType.NORMAL, reason="nodeAssigned", message=text))
 
     def _set_sessions(self) -> None:
-        """Not before every Service was looked at: a router that keeps our routes drops what the first table lacks."""
-        self.change(peers_due=False)
+        """Not before every Service was looked at: a router that keeps our routes drops what the first table lacks.
+        Nor before Secrets were told, if a password stands in one: it would be called missing.
+        """
         config, node = self.state.configuration.current, self.state.nodes.get(self.state.settings.node)
-        peers, problems = peers_of(config.bgp_peers if config is not None else (), node, self.state.secrets)
+        given = config.bgp_peers if config is not None else ()
+        if Kind.SECRETS not in self.state.listed and any(peer.password_secret is not None for peer in given):
+            return
+        self.change(peers_due=False)
+        peers, problems = peers_of(given, node, self.state.secrets)
         self.intents += problems
         if peers != self.state.peers:
             self.change(peers=peers)

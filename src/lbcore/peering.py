@@ -17,6 +17,8 @@ __all__ = ["about", "peers_of", "session_event", "watches_of"]
 
 _PASSWORD = "password"  # noqa: S105 - the key of a Secret of type kubernetes.io/basic-auth
 
+_AS_IT_IS_MADE = f"of type kubernetes.io/basic-auth with a key {_PASSWORD!r}, in the namespace of the BGPPeer"
+
 
 def peers_of(
     peers: Iterable[BGPPeer], node: Node | None, secrets: Mapping[ObjectKey, Secret]
@@ -33,16 +35,15 @@ def peers_of(
         if peer.password_secret is None:
             found.append(peer)
             continue
-        namespace = peer.password_secret.namespace or (peer.origin.namespace if peer.origin is not None else "")
-        key = ObjectKey(namespace, peer.password_secret.name)
-        secret = secrets.get(key)
+        own = peer.origin.namespace if peer.origin is not None else ""
+        key = ObjectKey(peer.password_secret.namespace or own, peer.password_secret.name)
+        # As MetalLB, which goes by the name alone and looks where its own objects are.
+        secret = secrets.get(key) or secrets.get(ObjectKey(own, key.name))
         password = secret.data.get(_PASSWORD, b"").decode("utf-8", "replace") if secret is not None else ""
         if password:
             found.append(evolve(peer, password=password))
         else:
-            lack = (
-                f"has no key {_PASSWORD!r}" if secret is not None else "is not there (so far only a folder's are read)"
-            )
+            lack = f"has no key {_PASSWORD!r}" if secret is not None else f"is not there; make it, {_AS_IT_IS_MADE}"
             text = f"Secret {key} {lack}; no session with {peer.router} is tried before it has one"
             problems.append(_event(about(peer), EventType.WARNING, "passwordMissing", text))
     return tuple(found), problems

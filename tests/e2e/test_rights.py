@@ -99,8 +99,9 @@ def test_nothing_is_forbidden_and_nothing_is_granted_in_vain(cluster: ApiServer,
     cluster.apply({"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": meta} | pool)
     cluster.apply({"apiVersion": "metallb.io/v1beta1", "kind": "L2Advertisement", "metadata": meta})
     cluster.apply({"apiVersion": "metallb.io/v1beta1", "kind": "BGPAdvertisement", "metadata": meta})
-    router = {"spec": {"myASN": 64512, "peerASN": 64513, "peerAddress": "fd00:20::ffff"}}  # nobody is there
-    cluster.apply({"apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer", "metadata": meta} | router)
+    router = {"myASN": 64512, "peerASN": 64513, "peerAddress": "fd00:20::ffff"}  # nobody is there
+    router |= {"passwordSecret": {"name": "tor"}}
+    cluster.apply({"apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer", "metadata": meta, "spec": router})
     spec = {"type": "LoadBalancer", "ports": [{"port": 80}], "ipFamilyPolicy": "RequireDualStack"}
     cluster.ask("POST", "/api/v1/namespaces/default/services", {"metadata": {"name": "web"}, "spec": spec})
     endpoints = {

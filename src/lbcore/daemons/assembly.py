@@ -71,7 +71,7 @@ __all__ = [
     "webhook",
 ]
 
-_SPEAKER_READS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG})
+_SPEAKER_READS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG, Kind.SECRETS})
 
 
 @frozen
@@ -245,8 +245,7 @@ def speaker(
     reflex = Reflex(reflex_settings, say=say)
     bgp = BgpSpeaker(settings.node, bgp_port)
     sessions: SessionSink | None = None
-    reads = _SPEAKER_READS if isinstance(cluster, KubernetesCluster) else _SPEAKER_READS | {Kind.SECRETS}
-    sources: list[Source] = [cluster.source(reads), NetlinkLinks(say=say), reflex, bgp]
+    sources: list[Source] = [cluster.source(_SPEAKER_READS), NetlinkLinks(say=say), reflex, bgp]
     if isinstance(cluster, KubernetesCluster):
         lanes: tuple[Outlet, ...]
         if reflex_settings.gossip is None:

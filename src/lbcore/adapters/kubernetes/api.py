@@ -17,6 +17,7 @@ from lbcore.events import Kind
 __all__ = [
     "ANNOUNCED",
     "LEASES",
+    "PEER_SECRETS",
     "RESOURCES",
     "SPEAKERS",
     "SPEAKER_LABEL",
@@ -295,6 +296,19 @@ ANNOUNCED = tuple(
         shape=_Announced,
     )
     for name, plural in (("ServiceL2Status", "servicel2statuses"), ("ServiceBGPStatus", "servicebgpstatuses"))
+)
+
+# The passwords of BGP sessions: only of the system namespace, and none of another type.
+PEER_SECRETS = ApiResource(
+    kind=Kind.SECRETS,
+    group="",
+    version="v1",
+    name="Secret",
+    plural="secrets",
+    in_namespace=True,
+    optional=True,
+    selector=(("fieldSelector", "type=kubernetes.io/basic-auth"),),
+    shape=_Secret,
 )
 
 SPEAKER_LABEL = "lbcore.io/speaker"

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from lbcore.adapters.kubernetes.api import PEER_SECRETS, RESOURCES
 from lbcore.adapters.kubernetes.changes import only_objects
 from lbcore.adapters.kubernetes.notes import Backlog
 from lbcore.backends.kubernetes.access import Access, own_pod
@@ -76,8 +77,13 @@ class KubernetesCluster:
         )
 
     def source(self, kinds: Iterable[Kind]) -> KubernetesSource:
-        """A source of these kinds. Raises `ValueError` for kinds that are no objects (members, links)."""
-        source = KubernetesSource(self.client, self.access.namespace, only_objects(kinds), self._say)
+        """A source of these kinds; a speaker's has no Secrets but the passwords of BGP sessions.
+
+        Raises `ValueError` for kinds that are no objects (members, links).
+        """
+        mine = self.announced is not None
+        where = [PEER_SECRETS if mine and each.kind is Kind.SECRETS else each for each in RESOURCES]
+        source = KubernetesSource(self.client, self.access.namespace, only_objects(kinds), self._say, where)
         self._sources.append(source)
         return source
 
