@@ -1,11 +1,13 @@
 """Run benchmarks and print one table: every module here that has a `NAME` and a `run`.
 
-`python -m benchmarks allocation election` runs only some. The exit status says nothing about aims:
-a busy machine is no reason to fail a build.
+`python -m benchmarks allocation election` runs only some; `--services 2000,10000` is for those that ask an API server,
+`--markdown` prints rows as README.md has them. The exit status says nothing about aims: a busy machine is no reason to
+fail a build.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import pkgutil
 import platform
@@ -67,8 +69,23 @@ def add(table: Table, row: Row) -> None:
     table.add_row(row.what, shown(row.figure), row.unit, aim, mark, row.note)
 
 
-def main(wanted: list[str]) -> None:
+def markdown(row: Row) -> str:
+    """One line of a table of Markdown, as README.md has them."""
+    note = f" ({row.note})" if row.note else ""
+    aim = "" if row.at_most is None else f"{shown(row.at_most)} {row.unit}"
+    met = {True: "yes", False: "**no**", None: ""}[row.met]
+    return f"| {row.what} | {shown(row.figure)} {row.unit}{note} | {aim} | {met} |"
+
+
+def main(wanted: list[str], *, as_markdown: bool = False) -> None:
     """Run what is asked for and print the table."""
+    if as_markdown:
+        print(f"{machine()}\n\n| what | figure | aim | met |\n|---|---|---|---|", flush=True)
+        for module in modules(wanted):
+            progress(f"{module.NAME} ...")
+            for row in module.run():
+                print(markdown(row), flush=True)
+        return
     console = Console() if sys.stdout.isatty() else Console(width=160)
     clock = "times are CPU time where the heading does not say otherwise; medians of rounds measured in turns"
     caption = f"{machine()}\n{clock}"
@@ -85,4 +102,11 @@ def main(wanted: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("wanted", nargs="*")
+    parser.add_argument("--services", help="how many Services at the API server: 2000, or 2000,10000")
+    parser.add_argument("--markdown", action="store_true")
+    given = parser.parse_args()
+    if given.services:
+        os.environ["LBCORE_BENCH_SERVICES"] = given.services
+    main(given.wanted, as_markdown=given.markdown)

@@ -29,6 +29,7 @@ CLIENTS = 16
 _WRITES = re.compile(r"apiserver_request_total\{(?P<labels>[^}]*)\} (?P<count>\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _WRITING = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE"})
+_TRIES = 60  # of one request: then something is broken
 _TICKS = os.sysconf("SC_CLK_TCK")
 SERVICES = "/api/v1/namespaces/shop/services"
 
@@ -96,9 +97,8 @@ class Load:
         spec = {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": False, "ports": [{"port": 80}]}
         body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
         self.asked[name] = time.monotonic()
-        async with self.session.post(self.url + SERVICES, json=body) as answer:
-            assert answer.status == 201, await answer.text()
-            await answer.read()
+        # 409: it is there, made by a request that the server gave up on.
+        await self._ask("POST", SERVICES, body, "application/json", done=(201, 409))
         self.answered[name] = time.monotonic()
 
     async def create_all(self, names: Iterable[str], then: Callable[[str, int], Any] | None = None) -> None:
@@ -113,23 +113,38 @@ class Load:
 
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
-    async def create_steadily(self, names: list[str], rate: float) -> None:
-        """`rate` of them a second, whether or not earlier ones are answered."""
+    async def create_steadily(
+        self, names: list[str], rate: float, then: Callable[[str, int], Any] | None = None
+    ) -> None:
+        """`rate` of them a second, whether or not earlier ones are answered; `then` as for `create_all`."""
         start = time.monotonic()
+
+        async def one(number: int, name: str) -> None:
+            await self.create(name)
+            if then is not None:
+                await then(name, number)
+
         async with asyncio.TaskGroup() as group:
             for number, name in enumerate(names):
                 await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
-                group.create_task(self.create(name))
+                group.create_task(one(number, name))
 
     async def patch_status(self, name: str, number: int) -> None:
         """What a controller writes, without a controller: the floor."""
         status = {"status": {"loadBalancer": {"ingress": [{"ip": f"172.16.{number // 256}.{number % 256}"}]}}}
-        kind = {"Content-Type": "application/merge-patch+json"}
-        async with self.session.patch(
-            f"{self.url}{SERVICES}/{name}/status", data=json.dumps(status), headers=kind
-        ) as answer:
-            assert answer.status == 200, await answer.text()
-            await answer.read()
+        await self._ask("PATCH", f"{SERVICES}/{name}/status", status, "application/merge-patch+json", done=(200,))
+
+    async def _ask(self, method: str, path: str, body: object, kind: str, *, done: tuple[int, ...]) -> None:
+        """One request, again after a pause where the server has too much to do: that is time which counts."""
+        data, headers, text = json.dumps(body).encode(), {"Content-Type": kind}, ""
+        for _ in range(_TRIES):
+            async with self.session.request(method, self.url + path, data=data, headers=headers) as answer:
+                text = await answer.text()
+                if answer.status in done:
+                    return
+            assert answer.status == 429 or answer.status >= 500, text
+            await asyncio.sleep(0.5)
+        raise AssertionError(text)
 
     async def all_served(self, seconds: float) -> bool:
         """Whether every Service that was asked for has an address, as soon as that is so, or after `seconds`."""
@@ -142,6 +157,18 @@ class Load:
 
     async def follow(self, version: str) -> None:
         """Watch the Services from a resourceVersion on; ends when it is cancelled."""
+        while True:
+            with suppress(aiohttp.ClientError):
+                await self._follow(version)
+            # Cut by the server: what came meanwhile is in a list.
+            async with self.session.get(self.url + SERVICES) as answer:
+                listed = await answer.json()
+            version = listed["metadata"]["resourceVersion"]
+            for each in listed["items"]:
+                if each["status"]["loadBalancer"].get("ingress"):
+                    self._seen(each, time.monotonic())
+
+    async def _follow(self, version: str) -> None:
         parameters = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
         timeout = aiohttp.ClientTimeout(total=None)
         async with self.session.get(self.url + SERVICES, params=parameters, timeout=timeout) as answer:
@@ -179,6 +206,10 @@ class Load:
 
     async def quiet(self, seconds: float, limit: float = 300.0) -> Writes:
         """Return when nothing but Leases was written for `seconds`; what had been counted then."""
+        return (await self.rested(seconds, limit))[0]
+
+    async def rested(self, seconds: float, limit: float = 300.0) -> tuple[Writes, float]:
+        """The same, and when the last of these writes was seen (half a second late at most)."""
         end = time.monotonic() + limit
         before, since = await self.writes(), time.monotonic()
         while time.monotonic() - since < seconds and time.monotonic() < end:
@@ -186,7 +217,7 @@ class Load:
             now = await self.writes()
             if now.since(before).but("leases"):
                 before, since = now, time.monotonic()
-        return before
+        return before, since
 
 
 @asynccontextmanager
