@@ -9,9 +9,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["make_pair", "mount"]
+__all__ = ["make_client_pair", "make_pair", "mount"]
 
 
 def make_pair(*names: str, days: float = 1.0, common: str = "test") -> tuple[bytes, bytes]:
@@ -31,6 +31,30 @@ def make_pair(*names: str, days: float = 1.0, common: str = "test") -> tuple[byt
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return made.public_bytes(serialization.Encoding.PEM), private
+
+
+def make_client_pair(authority: tuple[bytes, bytes], user: str, group: str) -> tuple[bytes, bytes]:
+    """Certificate and key of a user of an API server, who is in a group, signed by an authority of `make_pair`."""
+    signer = x509.load_pem_x509_certificate(authority[0])
+    signing = serialization.load_pem_private_key(authority[1], password=None)
+    assert isinstance(signing, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, user), x509.NameAttribute(NameOID.ORGANIZATION_NAME, group)]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name(names))
+        .issuer_name(signer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(signer.not_valid_before_utc)
+        .not_valid_after(signer.not_valid_after_utc)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(signing, hashes.SHA256())
     )
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -201,7 +201,7 @@ def webhook(access: Access, settings: WebhookSettings, log: Log) -> WebhookParts
         log.warning("refused", object=review.about, operation=review.operation, user=review.user, why=review.refusal)
 
     say: Callable[[str], None] = log.warning
-    client = Client(access, agent="lbcore-webhook")
+    client = Client(access, agent="lbcore-webhook", say=say)
     certificate = ServedCertificate(settings.certificate, least=settings.least_tls, say=say)
     asked = Webhook(client, access.namespace, certificate, on_refused=refused, say=say)
     return WebhookParts(webhook=asked, client=client, settings=settings, log=log)

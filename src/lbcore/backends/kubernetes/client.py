@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -48,10 +48,21 @@ class Answer:
         return {}
 
 
-class Client:
-    """A session with one API server. `concurrency` bounds the connections for requests; watches have their own."""
+def _say_nothing(_text: str) -> None:
+    """Nobody wants to hear of it."""
 
-    def __init__(self, access: Access, *, agent: str, concurrency: int = 16) -> None:
+
+class Client:
+    """A session with one API server. `concurrency` bounds the connections for requests; watches have their own.
+    `say` hears when the server does not take our credentials, once, and when it does again.
+    """
+
+    def __init__(
+        self, access: Access, *, agent: str, concurrency: int = 16, say: Callable[[str], None] = _say_nothing
+    ) -> None:
+        self._access = access
+        self._say = say
+        self._is_known = True
         self._credentials = Credentials(access)
         self._agent = agent
         self._concurrency = concurrency
@@ -82,7 +93,17 @@ class Client:
         answer = await self._once(method, path, query, body, content_type, within, anew=False)
         if answer.status == 401:  # a token that has just run out
             answer = await self._once(method, path, query, body, content_type, within, anew=True)
+        self._note(answer.status)
         return answer
+
+    def _note(self, status: int) -> None:
+        """Say whether the server knows us, when that changes: in one line, whatever was asked for how often."""
+        known = status != 401
+        if status and known != self._is_known:
+            self._is_known = known
+            cure = f"renew the token or certificate of {self._access}"
+            refused = f"the API server does not take our credentials (401 Unauthorized): {cure}"
+            self._say("the API server takes our credentials again" if known else refused)
 
     async def _once(
         self, method: str, path: str, query: Query, body: object, content_type: str, within: float, *, anew: bool
@@ -123,6 +144,7 @@ class Client:
             allow_redirects=False,
         ) as response:
             if response.status == 200:
+                self._note(200)
                 yield response.content.iter_any()
                 return
             if response.status == 401:

@@ -52,7 +52,7 @@ class KubernetesCluster:
     ) -> None:
         component = Component(node)
         self.access = access
-        self.client = Client(access, agent=component.reporter, concurrency=concurrency)
+        self.client = Client(access, agent=component.reporter, concurrency=concurrency, say=say)
         self.announced: AnnouncedKeeper | None = None
         if node is not None:
             self.announced = AnnouncedKeeper(self.client, access.namespace, node, own_pod(), say)

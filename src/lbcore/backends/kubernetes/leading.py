@@ -175,6 +175,8 @@ class ControllerLease:
 
     def _note(self, setback: Any) -> None:
         said, self._trouble = self._trouble, "" if setback is None else f"the Lease: {setback.message}"
+        if setback is not None and setback.status == 401:
+            return  # told by the client
         if bool(said) != bool(self._trouble):
             self._say(self._trouble or "the Lease can be read and written again")
 

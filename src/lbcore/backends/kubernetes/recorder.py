@@ -105,7 +105,7 @@ class Recorder:
             return True
         if not write.name or setback.status == 404:
             self._backlog.forget(write)  # a series of an Event that is not there would be lost, too
-        if not self._unsent:
+        if not self._unsent and setback.status != 401:
             self._say(f"cannot write Events: {setback.message}")
         self._unsent = setback.message
         if setback.status in (0, 429) or setback.status >= 500:

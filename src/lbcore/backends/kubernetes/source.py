@@ -143,6 +143,8 @@ async def _follow(
 def _tell_trouble(watching: Watching, said: str, say: Callable[[str], None]) -> str:
     """Say what keeps a kind from being read, once, and when that is over."""
     trouble = watching.trouble
+    if trouble is not None and trouble.status == 401:
+        return said  # of everything alike, and told by the client
     now = "" if trouble is None else trouble.message or f"status {trouble.status}"
     if now and not said:
         say(f"cannot read {watching.resource.plural}: {now}")
