@@ -84,7 +84,8 @@ class Recorder:
             if not self._may_write():
                 await asyncio.sleep(0.5)
             elif not self._is_busy():
-                await asyncio.gather(*(self._send_one() for _ in range(_AT_ONCE)))
+                # One where the last was refused: what a server does not take is lost, and it is asked again for less.
+                await asyncio.gather(*(self._send_one() for _ in range(1 if self._unsent else _AT_ONCE)))
             elif time.monotonic() - self._behind_since > _PATIENCE:
                 await self._send_one()
                 await asyncio.sleep(_TRICKLE)
