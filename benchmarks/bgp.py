@@ -184,17 +184,30 @@ def _gobgp(wire: Wire, folder: Path, version: int, count: int) -> Iterator[subpr
     path = folder / "gobgp.json"
     path.write_text(json.dumps(config))
     command = ["gobgpd", "-t", "json", "-f", str(path), "--api-hosts", "127.0.0.1:50051", "--pprof-disable"]
-    with _program(wire, command, stdout=subprocess.DEVNULL) as program:
-        internal = [sys.executable, "-m", "benchmarks.bgpsender", str(version), str(count), f"{own}:1790", "internal"]
-        with _program(wire, internal, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL):
-            end = time.monotonic() + PATIENCE
-            summary = ["gobgp", "global", "rib", "summary", "-a", f"ipv{version}"]
-            while f"Destination: {count}," not in wire.server.run(summary).stdout:
-                if time.monotonic() > end:
-                    raise TimeoutError("GoBGP does not get its routes")
-                time.sleep(0.2)
-            wire.server.run(["gobgp", "neighbor", ROUTER[version], "enable"], check=True)
-            yield program
+    try:
+        with _program(wire, command, stdout=subprocess.DEVNULL) as program:
+            internal = [
+                sys.executable,
+                "-m",
+                "benchmarks.bgpsender",
+                str(version),
+                str(count),
+                f"{own}:1790",
+                "internal",
+            ]
+            with _program(wire, internal, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL):
+                end = time.monotonic() + PATIENCE
+                summary = ["gobgp", "global", "rib", "summary", "-a", f"ipv{version}"]
+                while f"Destination: {count}," not in wire.server.run(summary).stdout:
+                    if time.monotonic() > end:
+                        raise TimeoutError("GoBGP does not get its routes")
+                    time.sleep(0.2)
+                wire.server.run(["gobgp", "neighbor", ROUTER[version], "enable"], check=True)
+                yield program
+    finally:
+        wire.server.run(
+            ["ip", "address", "delete", f"{own}/{bits}", "dev", device]
+        )  # nobody else is to connect from it
 
 
 def _announced(wire: Wire, sender: Sender, version: int, count: int) -> float:
