@@ -41,6 +41,8 @@ EVERYTHING = (
     "speaker.image.repository=registry.example/lbcore",
     "imagePullSecrets[0].name=pull",
     "loadBalancerClass=lbcore.io/layer2",
+    "webhook.enabled=true",
+    "webhook.failurePolicy=Fail",
 )
 NOTHING = ("crds.enabled=false", "rbac.create=false", "controller.enabled=false", "speaker.enabled=false")
 OLD_WAYS = (
@@ -110,12 +112,36 @@ def test_what_was_switched_on_is_there() -> None:
         ("speker.enabled=true", "speker"),
         ("loadBalancerClass=not a class", "loadBalancerClass"),
         ("controller.replicas=two", "replicas"),
+        ("webhook.failurePolicy=Maybe", "failurePolicy"),
+        ("webhook.timeoutSeconds=31", "timeoutSeconds"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(value: str, phrase: str) -> None:
     said = helm("template", "lbcore", str(CHART), "--set", value, check=False)
     assert "don't meet the specifications" in said
     assert phrase in said
+
+
+def test_the_webhooks_certificate_is_made_by_cert_manager_or_given_where_that_is_asked_for() -> None:
+    on = "webhook.enabled=true"
+    made = template(on, "webhook.certificate.certManager.enabled=true")
+    assert ["lbcore-webhook.metallb-system.svc"] == one(made, "Certificate")["spec"]["dnsNames"]
+    assert {"kind": "Issuer", "name": "lbcore-webhook"} == one(made, "Certificate")["spec"]["issuerRef"]
+    assert "metallb-system/lbcore-webhook" in str(
+        one(made, "ValidatingWebhookConfiguration")["metadata"]["annotations"]
+    )
+    theirs = template(
+        on, "webhook.certificate.certManager.enabled=true", "webhook.certificate.certManager.issuerRef.name=x"
+    )
+    assert {"name": "x"} == one(theirs, "Certificate")["spec"]["issuerRef"]
+    assert [] == [each for each in theirs if each["kind"] in ("Issuer", "Secret")]
+    given = template(on, "webhook.certificate.secretName=mine", "webhook.certificate.caBundle=QUJD")
+    assert [] == [each for each in given if each["kind"] == "Secret"]
+    volumes = one(given, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "webhook", "secret": {"secretName": "mine"}} in volumes
+    assert "QUJD" == one(given, "ValidatingWebhookConfiguration")["webhooks"][0]["clientConfig"]["caBundle"]
+    said = helm("template", "x", str(CHART), *_set((on, "webhook.certificate.secretName=mine")), check=False)
+    assert "webhook.certificate.secretName needs webhook.certificate.caBundle" in said
 
 
 def test_it_is_installed_upgraded_and_uninstalled_and_the_pools_outlive_it(own_api: ApiServer) -> None:

@@ -57,7 +57,7 @@ def doctor_command(place: Place, load_balancer_class: str | None, interface: str
     """What in a cluster keeps load balancing from working, and the cure.
 
     Looks at kube-proxy, the nodes' labels and addresses, the pools, other load balancers and CNIs that speak BGP, and
-    tries port 7946 of each node. Only reads. Where it may not read something, it says so and goes on.
+    tries port 7946 of each node from here. Only reads. Where it may not read something, it says so and goes on.
 
     Exit status: 0 if nothing is wrong, 1 if something is.
     """
