@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from lbcore.ingress import Certificate
 __all__ = ["Answer", "Backend", "Gateway", "config_map", "ingress", "secret"]
 
 PREFIX = "nginx.ingress.kubernetes.io/"
-PATIENCE = 15.0
+PATIENCE = 30.0
 
 
 @frozen(kw_only=True)
@@ -67,6 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         backend: Backend = self.server.backend  # type: ignore[attr-defined]
+        time.sleep(backend.pause)
         status = int(self.headers.get("X-Want-Status") or backend.status)
         headers = {name.lower(): value for name, value in self.headers.items()}
         said = {
@@ -93,6 +94,7 @@ class Backend:
     name: str
     status: int = 200
     answers: Mapping[str, str] = field(factory=dict)
+    pause: float = 0.0  # seconds before it answers
     pair: Certificate | None = None  # with one, it speaks TLS
     server: ThreadingHTTPServer = field(init=False)
 
@@ -197,6 +199,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _accepts(pid: str) -> bool:
+    """Whether a worker of an older configuration still takes connections: for a moment after a reload it may."""
+    try:
+        return "shutting down" not in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
+
+
 class Gateway:
     """The program `lbcore ingress` on a folder, or at an API server where a kubeconfig is given."""
 
@@ -244,6 +254,20 @@ class Gateway:
         assert 0 == self._process.wait(20)
         self._process = None
 
+    @property
+    def workers(self) -> frozenset[str]:
+        """nginx's workers: others after a reload."""
+        master = (self.runtime / "nginx.pid").read_text().strip()
+        return frozenset(Path(f"/proc/{master}/task/{master}/children").read_text().split())
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait for something, without any change of ours."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited {PATIENCE} s in vain for {what}:\n{self.log[-3000:]}")
+            time.sleep(0.02)
+
     def kill_nginx(self) -> None:
         """Let nginx's master die, and its workers with it, as from lack of memory."""
         master = int((self.runtime / "nginx.pid").read_text())
@@ -276,14 +300,15 @@ class Gateway:
         aside.replace(self.cluster / f"{name}.yaml")
 
     def put(self, name: str, *documents: dict[str, Any]) -> None:
-        """Write a file, and wait until it is served: shown by a host of its own that comes with it."""
+        """Write a file, and wait until it is served: shown by a host of its own that is told last."""
         self._round += 1
+        before = self.workers if (self.runtime / "nginx.pid").exists() else frozenset()
         marker = f"round{self._round}.marker.test"
-        self.write(name, *documents, ingress(f"marker-{name}", marker, permanent_redirect=f"http://{marker}/"))
+        self.write(name, *documents, ingress(f"zz-marker-{name}", marker, permanent_redirect=f"http://{marker}/"))
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                if self.get(marker).status == 301:
+                if self.get(marker).status == 301 and not any(map(_accepts, before)):
                     return
             except OSError:
                 pass

@@ -7,6 +7,7 @@ allowed is as missing as one that is not there. Nothing here knows pytest; `skip
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -67,6 +68,15 @@ def _frr() -> str | None:
     return _in_fresh_namespace(zebra, "--dryrun", "-f", os.devnull)
 
 
+def _nginx_lua() -> str | None:
+    if shutil.which("nginx") is None:
+        return "nginx is not on PATH"
+    said = subprocess.run(["nginx", "-V"], capture_output=True, text=True, timeout=20, check=False).stderr
+    found = re.search(r"--modules-path=(\S+)", said)
+    module = Path(found[1]) / "ngx_http_lua_module.so" if found else None
+    return None if module is not None and module.is_file() else "nginx has no module for Lua"
+
+
 def _programs_in(variable: str, *names: str) -> str | None:
     folder = os.environ.get(variable)
     if not folder:
@@ -83,6 +93,7 @@ TOOLS: Mapping[str, Tool] = {
     "packet": Tool(_packet_socket, PRIVILEGED),
     "nft": Tool(_nft, "apt-get install nftables (kernel: nf_tables)"),
     "nginx": Tool(partial(_run, "nginx", "-v"), "apt-get install nginx-light"),
+    "nginx-lua": Tool(_nginx_lua, "apt-get install libnginx-mod-http-lua"),
     "curl": Tool(partial(_run, "curl", "--version"), "apt-get install curl"),
     "ping": Tool(partial(_run, "ping", "-V"), "apt-get install iputils-ping"),
     "envtest": Tool(

@@ -242,8 +242,16 @@ CASES = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+WITHOUT = ("--no-dynamic-upstreams",)
+VARIANTS = [
+    pytest.param(WITHOUT, id="plain"),
+    pytest.param((), id="lua", marks=pytest.mark.needs("nginx-lua")),
+]
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """With nginx as it is, and with Lua that chooses peers: every case in both ways."""
     a, b = Backend("a"), Backend("b")
     door = Backend("door", status=401, answers={"X-User": "ann"})
     both = a.manifests("both", Backend("a"))
@@ -260,7 +268,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         secret("usermap", u="{PLAIN}p"),
         secret("authorities", **{"ca.crt": PAIR.chain.decode()}),
     )
-    found = Gateway(tmp_path_factory.mktemp("gateway")).start()
+    found = Gateway(tmp_path_factory.mktemp("gateway")).start(*request.param)
     try:
         given = [each for case in CASES for each in case.ingresses]
         for each in given:

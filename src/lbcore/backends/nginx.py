@@ -21,8 +21,10 @@ from pathlib import Path
 import attrs
 from attrs import frozen
 
-from lbcore.adapters.nginx.capabilities import Capabilities, read_capabilities
+from lbcore.adapters.nginx.capabilities import Capabilities, modules_of, read_capabilities
+from lbcore.adapters.nginx.lua import CONTROL
 from lbcore.adapters.nginx.render import Places, Rendered, Renderer
+from lbcore.backends.peers import Peers
 from lbcore.errors import LbcoreError, LocalProtocolError
 from lbcore.events import Applied, Event, Failed, RoutesRefused
 from lbcore.ingress import Certificate
@@ -59,7 +61,9 @@ def find_capabilities(program: str) -> Capabilities:
         if not package:
             asked[-1] = "nginx-light"
             package = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False).stdout
-    return read_capabilities(said, package)
+    found = read_capabilities(said, package)
+    modules = modules_of(said)
+    return attrs.evolve(found, lua=modules) if modules and all(Path(each).is_file() for each in modules) else found
 
 
 def most_files() -> int:
@@ -98,6 +102,7 @@ class Nginx:
         self._refused: frozenset[str] = frozenset()
         self._text = ""
         self._last_reload = 0.0
+        self._peers = Peers(self._folder)
         self._busy = asyncio.Lock()
         self._closing = False
         self.reloads = 0
@@ -140,6 +145,7 @@ class Nginx:
             return Failed(intent=intent, message=f"nginx does not do {type(intent).__name__}", retry=False)
         loop = asyncio.get_running_loop()
         if self._process is not None:
+            await self._peers.tell_known(intent.table.upstreams)
             await asyncio.sleep(max(0.0, self._last_reload + self._settings.interval - loop.time()))
         try:
             async with self._busy:
@@ -166,7 +172,10 @@ class Nginx:
         refused = frozenset(host for host in self._refused if self._is_as_it_was(table, host))
         rendered, refused, why = await self._acceptable(table, refused)
         await asyncio.to_thread(self._write, rendered.files)
-        if rendered.text != self._text or self._process is None or self._process.returncode is not None:
+        peers = await asyncio.to_thread(self._peers.note, rendered.dynamic, all_of_them=True)
+        if rendered.text == self._text and self._process is not None and self._process.returncode is None:
+            await self._tell(peers)
+        else:
             (self._folder / "nginx.conf.new").replace(self._folder / "nginx.conf")
             await self._reload()
             self._text = rendered.text
@@ -174,6 +183,13 @@ class Nginx:
         for host in sorted(refused - self._refused):
             self._told.put_nowait(RoutesRefused((host,), why))
         self._good, self._refused = table, refused
+
+    async def _tell(self, peers: str) -> None:
+        try:
+            await self._peers.tell(peers)
+        except LbcoreError as error:
+            self._say(f"{error}; it is reloaded instead")
+            await self._reload()
 
     def _is_as_it_was(self, table: RoutingTable, host: str) -> bool:
         return self._good is not None and host in table.sites and self._good.sites.get(host) is table.sites[host]
@@ -249,6 +265,7 @@ class Nginx:
             return
         pid = self._folder / "nginx.pid"
         pid.unlink(missing_ok=True)
+        (self._folder / CONTROL).unlink(missing_ok=True)  # of one that was killed
         self._process = await asyncio.create_subprocess_exec(
             self._settings.program,
             "-c",

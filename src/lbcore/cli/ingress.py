@@ -71,6 +71,7 @@ def ingress_command(
     listen: tuple[str, ...],
     reload_interval: float,
     allow_vulnerable_nginx: bool,
+    dynamic_upstreams: bool,
     update_status: bool,
     publish: PublishSettings,
     election: Election | None,
@@ -96,10 +97,12 @@ def ingress_command(
     if isinstance(place, Path):
         require_folder(place)
     capabilities = _checked(find_capabilities(program), allow_vulnerable_nginx)
+    if not dynamic_upstreams:
+        capabilities = evolve(capabilities, lua=())
     runtime = (runtime_dir or default_runtime_dir().with_name("lbcore-ingress")).absolute()
     places = with_user(_places(runtime, http_port, https_port, listen))
     version = ".".join(map(str, capabilities.version))
-    log.info("started", version=lbcore.__version__, cluster=str(place), nginx=version)
+    log.info("started", version=lbcore.__version__, cluster=str(place), nginx=version, lua=bool(capabilities.lua))
     nginx = Nginx(NginxSettings(program=program, interval=reload_interval), places, capabilities, _fake(), log.warning)
     pod = os.environ.get("POD_NAME", "")
     elected = election is not None and not isinstance(place, Path)

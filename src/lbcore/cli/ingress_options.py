@@ -178,6 +178,8 @@ def nginx_options(command: F) -> F:
                      help="Listen at this address only; may be given several times."),
         click.option("--reload-interval", type=click.FloatRange(0.1), default=1.0, show_default=True,
                      metavar="SECONDS", help="Reload nginx at most this often."),
+        click.option("--dynamic-upstreams/--no-dynamic-upstreams", default=True, show_default=True,
+                     help="Change peers without a reload, where nginx's Lua module is installed."),
         click.option("--allow-vulnerable-nginx", is_flag=True,
                      help="Run an nginx with the known overflows in rewrite."),
         click.option("--shutdown-grace-period", default="0", callback=_seconds, show_default=True, metavar="TIME",

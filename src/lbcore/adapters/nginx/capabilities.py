@@ -6,7 +6,7 @@ import re
 
 from attrs import frozen
 
-__all__ = ["Capabilities", "read_capabilities"]
+__all__ = ["Capabilities", "modules_of", "read_capabilities"]
 
 Version = tuple[int, ...]
 
@@ -18,15 +18,26 @@ _BACKPORTS = {"1.22.1-9+deb12u": 9}
 
 @frozen(kw_only=True)
 class Capabilities:
-    """`version` of nginx; `http2_directive` from 1.25.1; `fixed`: the known overflows of rewrite are not there."""
+    """`version` of nginx; `http2_directive` from 1.25.1; `fixed`: the known overflows of rewrite are not there.
+
+    `lua` are the files of the modules by which Lua chooses peers; empty where nginx does that itself.
+    """
 
     version: Version = (1, 22, 1)
     fixed: bool = True
+    lua: tuple[str, ...] = ()
 
     @property
     def http2_directive(self) -> bool:
         """Whether HTTP/2 is a directive (1.25.1) rather than a word of `listen`."""
         return self.version >= (1, 25, 1)
+
+
+def modules_of(said: str) -> tuple[str, ...]:
+    """Where the two modules of Lua would be, by what `nginx -V` says; none where that says no folder."""
+    found = re.search(r"--modules-path=(/[A-Za-z0-9/._-]+)", said)
+    names = ("ndk_http_module.so", "ngx_http_lua_module.so")
+    return tuple(f"{found[1]}/{name}" for name in names) if found else ()
 
 
 def read_capabilities(said: str, package: str = "") -> Capabilities:

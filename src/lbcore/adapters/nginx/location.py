@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from attrs import define, field, fields
 
-from lbcore.adapters.nginx.names import digest
+from lbcore.adapters.nginx.names import DYNAMIC, DYNAMIC_GRPC, digest
 from lbcore.adapters.nginx.tree import Argument, Condition, Directive, Entry, Name, Plain, Value, Word, directive
 from lbcore.proxy import (
     Affinity,
@@ -123,6 +123,12 @@ class LocationWriter:
     upstreams: dict[str, Upstream]
     client_certificates: bool = False
     pass_certificate: bool = False
+    static: frozenset[str] | None = None  # upstreams that nginx itself chooses peers of; None: all of them
+
+    def is_dynamic(self, location: Location) -> bool:
+        """Whether Lua chooses where requests of a location go, whoever its peers are by then."""
+        names = [location.upstream, location.canary.upstream if location.canary else location.upstream]
+        return self.static is not None and not any(each is None or each in self.static for each in names)
 
     def write(self, location: Location) -> list[Directive]:
         """The location, and the internal ones that it needs."""
@@ -160,7 +166,7 @@ class LocationWriter:
             yield directive("return", policies.redirects.fixed.code, Value(policies.redirects.fixed.to))
             return
         target = location.upstream
-        if target is None or not self._has_peers(target):
+        if target is None or not (self._has_peers(target) or self.is_dynamic(location)):
             if target is not None and location.fallback and self._has_peers(location.fallback):
                 yield from self._fall_back(location)
             else:
@@ -453,7 +459,25 @@ class LocationWriter:
         name: Template = (
             (self._target(target),) if location.canary is None else (self._choice(location, location.canary),)
         )
+        if self.is_dynamic(location):
+            yield from self._dynamic(target, name)
+            name = (_block_of(policies.protocol, self.upstreams[target]),)
         yield directive(f"{kind}_pass", Value((*_scheme(policies.protocol), *name)))
+
+    def _dynamic(self, target: str, name: Template) -> Iterator[Directive]:
+        """What Lua has to know: which upstream, and what is hashed for it."""
+        upstream = self.upstreams[target]
+        yield directive("set", Name("lbcore_upstream"), Value(name))
+        key: Template = upstream.hash_by or ()
+        if upstream.affinity is not None:
+            cookie, variable = f"lbcore_q{digest(upstream.affinity.name)}", f"lbcore_k{digest(upstream.affinity.name)}"
+            self.cookie_variable(cookie, upstream.affinity.name)
+            self._map(variable, Variable(cookie), Value((Variable(cookie),)),
+                      (Entry(Plain(""), Value((Variable("request_id"),))),))  # fmt: skip
+            key = (Variable(variable),)
+        if key:
+            yield directive("set", Name("lbcore_key"), Value(key))
+        yield directive("rewrite_by_lua_file", f"{self.shared.folder}/check.lua")
 
     def _headers(
         self, kind: str, changed: dict[str, Template], more: tuple[tuple[str, Template], ...]
@@ -547,6 +571,17 @@ def _path(location: Location) -> tuple[Argument, ...]:
             return (Plain(location.path),)
         case Match.PATTERN:
             return (Word("~*"), Plain("^" + location.path.removeprefix("(?i)")))
+
+
+def _block_of(protocol: Protocol, upstream: Upstream) -> str:
+    """The block by which Lua chooses a peer."""
+    match protocol:
+        case Protocol.HTTP:
+            return DYNAMIC
+        case Protocol.GRPC:
+            return DYNAMIC_GRPC
+        case _:
+            return upstream.id
 
 
 def _scheme(protocol: Protocol) -> Template:

@@ -12,11 +12,12 @@ from attrs import define, field, frozen
 
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.location import HEADERS, LocationWriter, Shared, tuning
-from lbcore.adapters.nginx.names import digest
+from lbcore.adapters.nginx.lua import CONTROL, SCRIPTS
+from lbcore.adapters.nginx.names import DYNAMIC, DYNAMIC_GRPC, digest
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, directive, serialize
-from lbcore.adapters.nginx.upstream import write_upstream
+from lbcore.adapters.nginx.upstream import is_static, write_dynamic, write_upstream
 from lbcore.ingress import Certificate
-from lbcore.proxy import Options, RoutingTable, Site, Upstream, Variable
+from lbcore.proxy import Balance, Options, Protocol, RoutingTable, Site, Upstream, Variable
 
 __all__ = ["Places", "Rendered", "Renderer"]
 
@@ -39,10 +40,13 @@ class Places:
 
 @frozen(kw_only=True)
 class Rendered:
-    """`text` is nginx.conf, `files` lie in the folder by their names, and hold what is secret."""
+    """`text` is nginx.conf, `files` lie in the folder by their names, and hold what is secret. `dynamic` are the
+    upstreams whose peers do not stand in the text, because Lua chooses them.
+    """
 
     text: str
     files: dict[str, bytes] = field(repr=False)
+    dynamic: dict[str, Upstream] = field(factory=dict, repr=False)
 
 
 @frozen
@@ -57,28 +61,48 @@ class _Piece:
     files: dict[str, bytes] = field(repr=False)
 
 
+@frozen
+class _Block:
+    """What one upstream came to."""
+
+    upstream: Upstream
+    text: str
+    http: dict[str, Directive]
+
+
+@frozen
+class _Uses:
+    """Of a site's upstreams: those whose peers have to stand in the text where Lua chooses others', those that are
+    reached by TLS, and those of canaries.
+    """
+
+    site: Site
+    named: frozenset[str]
+    sealed: frozenset[str]
+    canaries: frozenset[str]
+
+
 @define
 class Renderer:
-    """Writes configurations, and remembers each site's part."""
+    """Writes configurations, and remembers each site's and each upstream's part."""
 
     places: Places
     capabilities: Capabilities
     fake: Certificate
     _pieces: dict[str, _Piece] = field(factory=dict)
+    _blocks: dict[str, _Block] = field(factory=dict)
+    _uses: dict[str, _Uses] = field(factory=dict)
+    _static: frozenset[str] | None = None
     _options: Options | None = None
 
     def render(self, table: RoutingTable, without: frozenset[str] = frozenset()) -> Rendered:
         """The configuration for a table; hosts in `without` answer 503 whatever they ask for."""
         if table.options != self._options:
-            self._pieces, self._options = {}, table.options
+            self._pieces, self._blocks, self._options = {}, {}, table.options
         http: dict[str, Directive] = {}
-        files: dict[str, bytes] = {}
-        shared = Shared(http=http, files=files, folder=self.places.folder)
-        writer = LocationWriter("", table.options, shared, {})
-        blocks = [
-            serialize(write_upstream(upstream, table.options, writer), 1)
-            for _, upstream in sorted(table.upstreams.items())
-        ]
+        files: dict[str, bytes] = dict(SCRIPTS) if self.capabilities.lua else {}
+        self._static = self._named(table) if self.capabilities.lua else None
+        blocks, dynamic = self._upstreams(table, http)
         hosts = sorted(table.sites)
         aliases = _aliases(table)
         for host in list(self._pieces):
@@ -99,14 +123,58 @@ class Renderer:
         self._certificates(table, http, files, without, aliases)
         head = serialize([*self._main(table.options)])
         body = serialize([*self._http(table), *(http[name] for name in sorted(http))], 1)
-        return Rendered(text="".join([head, "http {\n", body, *blocks, *texts, "}\n"]), files=files)
+        text = "".join([head, "http {\n", body, *blocks, *texts, "}\n"])
+        return Rendered(text=text, files=files, dynamic=dynamic)
+
+    # Upstreams.
+
+    def _named(self, table: RoutingTable) -> frozenset[str]:
+        """The upstreams whose peers stand in the text although Lua chooses those of others."""
+        named = {name for name, upstream in table.upstreams.items() if is_static(upstream)}
+        if table.default_upstream is not None:
+            named.add(table.default_upstream)
+        uses = self._uses
+        self._uses = {}
+        for host, site in table.sites.items():
+            known = uses.get(host)
+            found = self._uses[host] = known if known is not None and known.site is site else _uses(site)
+            named |= found.named
+        return frozenset(named)
+
+    def _upstreams(self, table: RoutingTable, http: dict[str, Directive]) -> tuple[list[str], dict[str, Upstream]]:
+        """The blocks, and the upstreams whose peers are told apart."""
+        texts: list[str] = []
+        blocks: dict[str, _Block] = {}
+        static, dynamic = self._static, {}
+        for name, upstream in sorted(table.upstreams.items()):
+            if static is not None and name not in static:
+                dynamic[name] = upstream
+                continue
+            block = blocks[name] = self._block(upstream, table.options)
+            http.update(block.http)
+            texts.append(block.text)
+        self._blocks = blocks
+        if static is not None:
+            folder = self.places.folder
+            sealed = sorted({name for uses in self._uses.values() for name in uses.sealed} - static)
+            made = [write_dynamic(name, table.options, folder) for name in (DYNAMIC, DYNAMIC_GRPC, *sealed)]
+            texts.append(serialize(made, 1))
+        return texts, dynamic
+
+    def _block(self, upstream: Upstream, options: Options) -> _Block:
+        known = self._blocks.get(upstream.id)
+        if known is not None and known.upstream is upstream:
+            return known
+        shared = Shared(folder=self.places.folder)
+        writer = LocationWriter("", options, shared, {})
+        return _Block(upstream, serialize(write_upstream(upstream, options, writer), 1), shared.http)
 
     # One host.
 
     def _piece(self, table: RoutingTable, host: str, aliases: tuple[str, ...]) -> _Piece:
         site = table.sites[host]
         used = _upstreams(site)
-        peers = tuple((name, _shape(table.upstreams.get(name))) for name in used)
+        peers = tuple((name, self._shape(host, table.upstreams.get(name))) for name in used)
         known = self._pieces.get(host)
         if known is not None and known.site is site and (known.aliases, known.peers) == (aliases, peers):
             return known
@@ -114,7 +182,13 @@ class Renderer:
         upstreams = {name: table.upstreams[name] for name in used if name in table.upstreams}
         clients = site.client_certificates
         writer = LocationWriter(
-            host, table.options, shared, upstreams, clients is not None, clients is not None and clients.pass_on
+            host,
+            table.options,
+            shared,
+            upstreams,
+            clients is not None,
+            clients is not None and clients.pass_on,
+            self._static,
         )
         body: list[Directive] = []
         if clients is not None:
@@ -140,6 +214,12 @@ class Renderer:
         piece = _Piece(site, aliases, peers, text, shared.http, shared.files)
         self._pieces[host] = piece
         return piece
+
+    def _shape(self, host: str, upstream: Upstream | None) -> tuple[object, ...]:
+        """What a location's text depends on: whether there are peers, and the name of one that nginx looks up."""
+        if upstream is not None and self._static is not None and upstream.id not in self._static:
+            return ("dynamic", upstream.id in self._uses[host].canaries and bool(upstream.peers))
+        return _shape(upstream)
 
     def _server(self, site: Site, body: list[Directive], aliases: tuple[str, ...] = ()) -> Directive:
         names: list[Plain | Word] = [_server_name(name) for name in (site.host, *aliases)] if site.host else [Word("_")]
@@ -182,7 +262,7 @@ class Renderer:
 
     def _main(self, options: Options) -> Iterator[Directive]:
         places = self.places
-        for module in places.modules:
+        for module in (*self.capabilities.lua, *places.modules):
             yield directive("load_module", Plain(module))
         if places.user:
             yield directive("user", places.user)
@@ -239,6 +319,8 @@ class Renderer:
             yield directive("real_ip_recursive", "on")
         if places.resolvers:
             yield directive("resolver", *places.resolvers, "valid=30s")
+        if self.capabilities.lua:
+            yield from self._lua(table)
         yield from self._tls(options)
         yield from tuning(options.tuning, None, "proxy")
         yield from (directive("proxy_set_header", Plain(name), Value(value)) for name, value in HEADERS)
@@ -247,6 +329,27 @@ class Renderer:
         if options.hsts:
             yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
         yield from _variables(options, places)
+
+    def _lua(self, table: RoutingTable) -> Iterator[Directive]:
+        folder = self.places.folder
+        # 10,000 upstreams of ten peers each take 3 MB; what is not used takes no memory.
+        yield directive("lua_shared_dict", "lbcore_peers", "64m")
+        yield directive("lua_package_path", Plain(f"{folder}/?.lua;;"))
+        yield directive("init_by_lua_file", f"{folder}/init.lua")
+        if any(upstream.balance is Balance.EWMA for _, upstream in table.upstreams.items()):
+            yield directive("log_by_lua_file", f"{folder}/log.lua")
+        control = (
+            directive("access_log", "off"),
+            directive("client_max_body_size", "64m"),
+            directive("client_body_buffer_size", "1m"),
+            directive("content_by_lua_file", f"{folder}/control.lua"),
+        )
+        location = directive("location", "=", "/peers", block=control)
+        # In a folder that nobody else gets into.
+        listen = directive("listen", f"unix:{folder}/{CONTROL}")
+        yield directive(
+            "server", block=(listen, location, directive("location", "/", block=(directive("return", 404),)))
+        )
 
     def _tls(self, options: Options) -> Iterator[Directive]:
         yield directive("ssl_protocols", *options.ssl_protocols)
@@ -334,8 +437,23 @@ def _upstreams(site: Site) -> list[str]:
     return sorted(names)
 
 
+def _uses(site: Site) -> _Uses:
+    named: set[str | None] = set()
+    sealed: set[str | None] = set()
+    canaries: set[str | None] = set()
+    for location in site.locations:
+        canary = location.canary.upstream if location.canary is not None else None
+        canaries.add(canary)
+        named |= {location.fallback, location.errors_to}
+        if location.fallback is not None:  # answers in its place while there is no peer: another location
+            named |= {location.upstream, canary}
+        if location.policies.protocol not in {Protocol.HTTP, Protocol.GRPC}:
+            sealed.add(location.upstream)
+    none = {None}
+    return _Uses(site, frozenset(named - none), frozenset(sealed - none), frozenset(canaries - none))  # type: ignore[arg-type]
+
+
 def _shape(upstream: Upstream | None) -> tuple[object, ...]:
-    """What a location's text depends on: whether there are peers, and the name of one that nginx looks up."""
     if upstream is None or not upstream.peers:
         return ()
     first = upstream.peers[0]

@@ -9,7 +9,27 @@ from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, directive
 from lbcore.proxy import Balance, Options, Upstream, Variable
 
-__all__ = ["write_upstream"]
+__all__ = ["is_static", "write_dynamic", "write_upstream"]
+
+
+def is_static(upstream: Upstream) -> bool:
+    """Whether nginx has to look up a name, which Lua does not do."""
+    return upstream.external and not (upstream.peers and upstream.peers[0].is_address)
+
+
+def write_dynamic(name: str, options: Options, folder: str) -> Directive:
+    """A block whose peers are chosen by Lua for each request; the one that stands in it is never asked."""
+    block = [
+        directive("server", Plain("0.0.0.1:80")),
+        directive("balancer_by_lua_file", f"{folder}/balance.lua"),
+    ]
+    if options.keepalive:
+        block += [
+            directive("keepalive", options.keepalive),
+            directive("keepalive_timeout", f"{options.keepalive_timeout}s"),
+            directive("keepalive_requests", options.keepalive_requests),
+        ]
+    return directive("upstream", name, block=block)
 
 
 def write_upstream(upstream: Upstream, options: Options, writer: LocationWriter) -> Iterator[Directive]:

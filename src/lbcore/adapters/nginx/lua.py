@@ -1,0 +1,188 @@
+"""The Lua by which nginx chooses peers without a reload, where Debian's libnginx-mod-http-lua is there.
+
+Nothing of a manifest is in these texts, and nothing of a manifest is ever code: peers come as lines of words, which
+`peers_line` makes, and what is hashed comes in a variable. Each value carries the number of the change that it
+came with, so that what a reload reads from the file never takes the place of something newer.
+
+Peers are chosen by turns; by the lower of two moving averages of response times (peak EWMA, 10 s); or by rendezvous:
+of a key and each peer the highest MD5 wins, so that a peer that goes moves only those that it had.
+"""
+
+from __future__ import annotations
+
+import re
+
+from lbcore.errors import LocalProtocolError
+from lbcore.proxy import Balance, Upstream
+
+__all__ = ["CONTROL", "PEERS", "SCRIPTS", "gone_line", "peers_line"]
+
+PEERS = "peers.txt"
+CONTROL = "control.sock"
+_ID = re.compile(r"[a-z0-9]{1,64}")
+_HOST = re.compile(r"[0-9A-Fa-f.:]+")
+
+_MODULE = """\
+local balancer = require "ngx.balancer"
+local dict = ngx.shared.lbcore_peers
+local M, cache, scores = {}, {}, {}
+local DECAY = 10
+
+local function upstream(id)
+  local text = dict:get(id)
+  if not text then return nil end
+  local known = cache[id]
+  if known and known.text == text then return known end
+  local how, rest = text:match("^%d+ (%S+) ?(.*)$")
+  local made = { text = text, how = how, turn = known and known.turn or math.random(0, 65535) }
+  for host, port in rest:gmatch("(%S+) (%d+)") do
+    made[#made + 1] = { host = host, port = tonumber(port), name = host .. ":" .. port }
+  end
+  cache[id] = made
+  return made
+end
+
+local function score(peer, now)
+  local known = scores[peer.name]
+  return known and known.value * math.exp((known.at - now) / DECAY) or 0
+end
+
+local function untried(found, tried)
+  local left = {}
+  for _, peer in ipairs(found) do
+    if not tried[peer.name] then left[#left + 1] = peer end
+  end
+  return #left > 0 and left or found
+end
+
+local choose = {}
+
+function choose.turns(found, tried)
+  found.turn = (found.turn + 1) % 1048576
+  for step = 0, #found - 1 do
+    local peer = found[(found.turn + step) % #found + 1]
+    if not tried[peer.name] then return peer end
+  end
+  return found[found.turn % #found + 1]
+end
+
+function choose.ewma(found, tried)
+  local left, now = untried(found, tried), ngx.now()
+  local first = math.random(#left)
+  if #left == 1 then return left[1] end
+  local second = (first + math.random(#left - 1) - 1) % #left + 1
+  return score(left[first], now) <= score(left[second], now) and left[first] or left[second]
+end
+
+function choose.key(found, tried)
+  local key, best, value = ngx.var.lbcore_key or "", nil, nil
+  for _, peer in ipairs(untried(found, tried)) do
+    local digest = ngx.md5_bin(key .. " " .. peer.name)
+    if not value or digest > value then best, value = peer, digest end
+  end
+  return best
+end
+
+function M.check()
+  local found = upstream(ngx.var.lbcore_upstream)
+  if not found or #found == 0 then return ngx.exit(503) end
+end
+
+function M.balance()
+  local found = upstream(ngx.var.lbcore_upstream)
+  if not found or #found == 0 then return ngx.exit(ngx.ERROR) end
+  local tried = ngx.ctx.lbcore_tried
+  if not tried then
+    tried = {}
+    ngx.ctx.lbcore_tried = tried
+    if #found > 1 then balancer.set_more_tries(#found - 1) end
+  end
+  local peer = choose[found.how](found, tried)
+  tried[peer.name] = true
+  local done, why = balancer.set_current_peer(peer.host, peer.port)
+  if not done then
+    ngx.log(ngx.ERR, "peer ", peer.name, ": ", why)
+    return ngx.exit(ngx.ERROR)
+  end
+end
+
+function M.log()
+  local address, took = ngx.var.upstream_addr, ngx.var.upstream_response_time
+  if not address or not took then return end
+  local name, seconds = address:match("(%S+)$"), tonumber(took:match("(%S+)$"))
+  if not name or not seconds then return end
+  local now, known = ngx.now(), scores[name]
+  local weight = known and math.exp((known.at - now) / DECAY) or 0
+  local value = known and seconds < known.value and known.value * weight + seconds * (1 - weight) or seconds
+  scores[name] = { value = value, at = now }
+end
+
+function M.load(text)
+  for line in text:gmatch("[^\\n]+") do
+    local id, number, rest = line:match("^(%S+) (%d+) ?(.*)$")
+    local known = dict:get(id)
+    if not known or tonumber(known:match("^%d+")) < tonumber(number) then
+      if rest == "" then
+        dict:delete(id)
+      else
+        local done, why = dict:safe_set(id, number .. " " .. rest)
+        if not done then return why end
+      end
+    end
+  end
+end
+
+function M.control()
+  ngx.req.read_body()
+  local text = ngx.req.get_body_data()
+  if not text and ngx.req.get_body_file() then
+    local file = io.open(ngx.req.get_body_file(), "rb")
+    text = file and file:read("*a")
+    if file then file:close() end
+  end
+  local why = M.load(text or "")
+  if why then
+    ngx.status = 507
+    return ngx.print(why)
+  end
+  ngx.print("ok")
+end
+
+return M
+"""
+
+SCRIPTS: dict[str, bytes] = {
+    "lbcore.lua": _MODULE.encode(),
+    "check.lua": b'return require("lbcore").check()\n',
+    "balance.lua": b'return require("lbcore").balance()\n',
+    "control.lua": b'return require("lbcore").control()\n',
+    "log.lua": b'return require("lbcore").log()\n',
+    "init.lua": b'local file = io.open(debug.getinfo(1, "S").source:match("^@(.*)init.lua$") .. "peers.txt", "rb")\n'
+    b'if file then require("lbcore").load(file:read("*a")) file:close() end\n',
+}
+
+
+def peers_line(upstream: Upstream, number: int) -> str:
+    """An upstream's peers as a line, with the number of the change. Raises `LocalProtocolError` for no peers."""
+    how = "turns"
+    if upstream.affinity is not None or upstream.hash_by:
+        how = "key"
+    elif upstream.balance is Balance.EWMA:
+        how = "ewma"
+    words = [_id(upstream.id), str(number), how]
+    for peer in upstream.peers:
+        if not _HOST.fullmatch(peer.host):
+            raise LocalProtocolError(f"{peer.host[:60]!r} is no address")
+        words += [f"[{peer.host}]" if ":" in peer.host else peer.host, str(peer.port)]
+    return " ".join(words) + "\n"
+
+
+def gone_line(name: str, number: int) -> str:
+    """The line for an upstream that is no longer there."""
+    return f"{_id(name)} {number}\n"
+
+
+def _id(name: str) -> str:
+    if not _ID.fullmatch(name):
+        raise LocalProtocolError(f"{name[:60]!r} is no upstream")
+    return name
