@@ -1,4 +1,4 @@
-"""BGP at a real API server: objects by kubectl, the routes of FRR, and what is told of them."""
+"""BGP at a real API server: objects by kubectl, a password by Secret, the routes of FRR, and what is told of them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ def test_from_kubectl_apply_to_the_routes_of_a_router_and_back() -> None:
         router = frr(client.namespace, nodes, extra=["password s3cret"]).start()
         install_crds(lab.api)
         fleet = KubeFleet(lab).start()
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tor", "namespace": SYSTEM}}
+        lab.api.apply(secret | {"type": "kubernetes.io/basic-auth", "stringData": {"password": "s3cret"}})
         for version in (4, 6):
             spec = {"myASN": 64513, "peerASN": 64512, "peerAddress": str(client.address(version)), "holdTime": "9s"}
-            spec |= {"connectTime": "1s", "password": "s3cret"}
+            spec |= {"connectTime": "1s", "passwordSecret": {"name": "tor", "namespace": SYSTEM}}
             fleet.apply(manifest("metallb.io/v1beta2", "BGPPeer", f"tor{version}", SYSTEM, spec))
         fleet.apply(manifest("metallb.io/v1beta1", "BGPAdvertisement", "all", SYSTEM, {}))
         fleet.apply(pool("public", "203.0.113.0/24", "2001:db8:77::/112") + deployment())
