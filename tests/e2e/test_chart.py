@@ -37,6 +37,7 @@ EVERYTHING = (
     "controller.labels.a=b",
     "speaker.tolerations[0].operator=Exists",
     "speaker.ignoreExcludeLB=true",
+    "speaker.memberlist.enabled=true",
     "speaker.excludeInterfaces[0]=^docker.*",
     "speaker.image.repository=registry.example/lbcore",
     "imagePullSecrets[0].name=pull",
@@ -101,6 +102,24 @@ def test_what_was_switched_on_is_there() -> None:
     assert "pool {{ $labels.pool }} is more than 95 % in use" == alerts[-1]["annotations"]["summary"]
     arguments = one(found, "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["args"]
     assert {"--lb-class=lbcore.io/layer2", "--exclude-interface=^docker.*", "--ignore-exclude-lb"} <= set(arguments)
+
+
+def test_with_gossip_the_controller_may_make_one_secret_and_read_no_other() -> None:
+    found = template("speaker.memberlist.enabled=true")
+    rules = one(found, "Role", "-controller")["rules"]
+    about = [each for each in rules if "secrets" in each["resources"]]
+    assert [(["get"], ["memberlist"]), (["create"], None)] == [
+        (each["verbs"], each.get("resourceNames")) for each in about
+    ]
+    assert not [each for each in template() if each["kind"] == "Role" and "memberlist" in str(each)]
+    pod = one(found, "DaemonSet")["spec"]["template"]["spec"]
+    environment = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+    assert ("7946", "/etc/ml_secret_key") == (
+        environment["METALLB_ML_BIND_PORT"],
+        environment["METALLB_ML_SECRET_KEY_PATH"],
+    )
+    assert "METALLB_ML_BIND_ADDR" in environment
+    assert {"name": "memberlist", "secret": {"secretName": "memberlist"}} in pod["volumes"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""Secrets of a real API server: passwords of BGP sessions, with BIRD as the router and the chart's rights."""
+"""Secrets of a real API server, with the chart's rights: passwords of BGP sessions, and the key of those who gossip."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,3 +61,35 @@ def test_a_session_has_the_password_of_its_secret_as_it_is_now_and_nobody_reads_
         text = log.read_text(encoding="utf-8", errors="replace")
         assert (False, False) == (RIGHT in text, WRONG in text), log
     assert "s3cret" not in events()
+
+
+def test_speakers_gossip_with_the_secret_as_metallbs_tutorial_makes_it(tmp_path: Path) -> None:
+    """`openssl rand -base64 128` has line feeds in it, which belong to the key."""
+    with KubernetesLab(nodes=2) as lab:
+        install_crds(lab.api)
+        fleet = KubeFleet(lab)
+        fleet.apply(BASE)
+        random = lab.control.namespace.run(["openssl", "rand", "-base64", "128"], check=True).stdout.rstrip("\n")
+        make = ("create", "secret", "generic", "-n", SYSTEM, "memberlist", f"--from-literal=secretkey={random}")
+        lab.kubectl(*make)
+        lab.start_controller(None, "--ml-secret-name", "memberlist")
+        document = fleet.get("secret", "memberlist", SYSTEM)
+        # As a kubelet mounts it.
+        (tmp_path / "secretkey").write_bytes(base64.b64decode(document["data"]["secretkey"]))
+        for name, station in lab.nodes.items():
+            gossip = ("--bind-address", str(station.address(6)), "--secret", str(tmp_path))
+            fleet.speakers[name] = lab.start_speaker(name, None, *gossip)
+        fleet.apply(service("web", ipFamilies=["IPv6"]))
+        (address,) = fleet.wait_for_addresses("web")
+        assert fleet.wait_for_page(address)
+        first = lab.announcer(address)
+        assert first is not None
+        fleet.wait(lambda: [first] == fleet.said_to_announce("web"), "the status of its announcer")
+        assert document["data"] == fleet.get("secret", "memberlist", SYSTEM)["data"]  # it was there: nobody touches it
+        assert "[]" == lab.kubectl("get", "leases", "-n", SYSTEM, "-l", "lbcore.io/speaker", "-o", "jsonpath={.items}")
+        fleet.speakers[first].stop()
+        lab.flush_neighbours()
+        assert fleet.wait_for_page(address)
+        assert first != lab.announcer(address)
+        for log in lab.directory.rglob("*.log"):
+            assert random.splitlines()[0] not in log.read_text(encoding="utf-8", errors="replace")

@@ -17,7 +17,29 @@ from lbcore.cli.metallb import note_ignored
 from lbcore.cli.options import SWITCH
 from lbcore.errors import AddressError
 
-__all__ = ["membership_options"]
+__all__ = ["membership_options", "secret_options"]
+
+
+def secret_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--ml-secret-name` and `--deployment`: the Secret that a controller makes for speakers who gossip."""
+    name = click.option(
+        "--ml-secret-name",
+        "secret_name",
+        envvar="METALLB_ML_SECRET_NAME",
+        show_envvar=True,
+        default="",
+        metavar="NAME",
+        help="Make this Secret for speakers who gossip, where it is missing [default: make none].",
+    )
+    deployment = click.option(
+        "--deployment",
+        envvar="METALLB_DEPLOYMENT",
+        show_envvar=True,
+        default="",
+        metavar="NAME",
+        help="The Deployment that owns it [default: none].",
+    )
+    return name(deployment(command))
 
 
 def membership_options(command: Callable[..., Any]) -> Callable[..., Any]:

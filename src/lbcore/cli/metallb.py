@@ -46,7 +46,6 @@ class Flag:
 _ONE, _OTHER = ("controller",), ("speaker",)
 _GO = "a profiler of Go programs"
 _FRR = "lbcore speaks BGP itself, without FRR"
-_MEMBERLIST = "whoever installs gossip makes the Secret `memberlist`; the controller writes no Secrets"
 _NO_ROTATION = "certificates come from helm, cert-manager or you, and are read from --cert-dir"
 _SUITES = "which ciphers and curves are spoken is left to OpenSSL: TLS 1.3 has safe ones only"
 
@@ -90,8 +89,8 @@ FLAGS: tuple[Flag, ...] = (
         use=Use.IGNORED,
         note="gossip finds the others by the addresses of Nodes, not by labels of Pods",
     ),
-    Flag(name="--ml-secret-name", on=_ONE, variable="METALLB_ML_SECRET_NAME", use=Use.IGNORED, note=_MEMBERLIST),
-    Flag(name="--deployment", on=_ONE, variable="METALLB_DEPLOYMENT", use=Use.IGNORED, note=_MEMBERLIST),
+    Flag(name="--ml-secret-name", on=_ONE, variable="METALLB_ML_SECRET_NAME", note="made where it is missing"),
+    Flag(name="--deployment", on=_ONE, variable="METALLB_DEPLOYMENT", note="owns that Secret"),
     Flag(name="", variable="METALLB_POD_NAME", note="may be left out"),
     Flag(name="--pod-name", use=Use.IGNORED, note="the variable METALLB_POD_NAME says it"),
     Flag(name="--pprof-bind-address", use=Use.IGNORED, note=_GO),

@@ -19,12 +19,13 @@ from lbcore.announcement import AnnouncementSettings
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.gossip_settings import GossipSettings
 from lbcore.backends.kubernetes import KubernetesCluster
+from lbcore.backends.kubernetes.gossip_secret import GossipSecret
 from lbcore.backends.link import require_packet_sockets
 from lbcore.backends.lock import lock_folder
 from lbcore.backends.members import check_node_name
 from lbcore.backends.reflex import ReflexSettings
 from lbcore.backends.statuses import STATUS_FOLDER
-from lbcore.cli.membership import membership_options
+from lbcore.cli.membership import membership_options, secret_options
 from lbcore.cli.metallb import metallb_options, say_ignored
 from lbcore.cli.options import (
     SWITCH,
@@ -121,6 +122,7 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
 @place_options(writes=True)
 @class_option
 @webhook_options
+@secret_options
 @monitoring_options
 @log_options
 @metallb_options("controller")
@@ -128,6 +130,8 @@ def controller_command(
     place: Place,
     load_balancer_class: str | None,
     webhook: WebhookSettings | None,
+    secret_name: str,
+    deployment: str,
     metrics_port: int,
     metrics_host: str,
     probe_port: int,
@@ -144,6 +148,9 @@ def controller_command(
     daemons = _Daemons() if webhook is not None and webhook.alone else _controller(place, load_balancer_class)
     if webhook is not None:
         daemons = evolve(daemons, webhook=_webhook(place, webhook))
+    for cluster in daemons.clusters if secret_name else ():
+        if isinstance(cluster, KubernetesCluster):
+            daemons = evolve(daemons, secret=cluster.gossip_secret(secret_name, deployment))
     _run(daemons, threshold, _Ports(metrics_host, metrics_port, probe_port))
 
 
@@ -308,6 +315,7 @@ class _Daemons:
     controller: Carrier[AssignmentState] | None = None
     speaker: assembly.SpeakerParts | None = None
     webhook: assembly.WebhookParts | None = None
+    secret: GossipSecret | None = None
     clusters: tuple[Cluster, ...] = ()
 
     def and_(self, other: _Daemons) -> _Daemons:
@@ -418,12 +426,18 @@ async def _serve(daemons: _Daemons, threshold: Threshold) -> None:
     """Run until a signal, then hand over; an error of one part ends all."""
     api = [cluster for cluster in daemons.clusters if isinstance(cluster, KubernetesCluster)]
     log = structlog.get_logger()
+    making: asyncio.Task[None] | None = None
     try:
         for cluster in api:
             log.info("API server", url=await cluster.client.sign_in(), namespace=cluster.access.namespace)
+        if daemons.secret is not None:
+            making = asyncio.create_task(daemons.secret.ensure())
         async with daemons.webhook.answering() if daemons.webhook is not None else nullcontext():
             await _until_stopped(daemons.carriers, threshold)
     finally:
+        if making is not None:
+            making.cancel()
+            await asyncio.gather(making, return_exceptions=True)
         if daemons.speaker is not None:
             await daemons.speaker.close()
         for cluster in api:

@@ -14,6 +14,7 @@ from lbcore.adapters.kubernetes.notes import Backlog
 from lbcore.backends.kubernetes.access import Access, own_pod
 from lbcore.backends.kubernetes.announcers import AnnouncedKeeper
 from lbcore.backends.kubernetes.client import Client
+from lbcore.backends.kubernetes.gossip_secret import GossipSecret
 from lbcore.backends.kubernetes.leading import ControllerLease
 from lbcore.backends.kubernetes.recorder import Recorder
 from lbcore.backends.kubernetes.rivals import RivalSearch
@@ -86,6 +87,18 @@ class KubernetesCluster:
         source = KubernetesSource(self.client, self.access.namespace, only_objects(kinds), self._say, where)
         self._sources.append(source)
         return source
+
+    def gossip_secret(self, name: str, deployment: str) -> GossipSecret:
+        """What sees to the Secret of speakers who gossip, while it is ours to write."""
+        fence = self.lease.fence if self.lease is not None else _open
+        return GossipSecret(
+            self.client,
+            self.access.namespace,
+            name,
+            deployment=deployment,
+            may_write=lambda: fence() is None,
+            say=self._say,
+        )
 
     def trouble(self) -> str | None:
         """What cannot be read or written just now, with what the server says to it; None where all is well."""
