@@ -322,7 +322,7 @@ class _Turn:
         expected = before if told.pool is None else before.set(PREFIX + _POOL, told.pool)
         if service.annotations not in (expected, before):
             return False
-        return evolve(known, held=service.held, annotations=service.annotations) == service
+        return evolve(known, held=service.held, annotations=service.annotations, pending=None) == service
 
     def _forget_service(self, key: ServiceKey) -> None:
         self.services = self.services.delete(key)
@@ -630,7 +630,7 @@ class _Turn:
             self._record(service, EventType.NORMAL, "IPAllocated", text + moved)
         elif held and not addresses:
             self._record(service, EventType.NORMAL, "ClearAssignment", f"{_listed(held)} had to be given up")
-        if said is not None and (before is None or before.refusal != said):
+        if said is not None and not (_says(service, said) if before is None else before.refusal == said):
             malformed = said.reason in (Reason.BAD_REQUEST, Reason.CONFLICTING_REQUEST)
             reason = "LoadBalancerFailed" if malformed else "AllocationFailed"
             self._record(service, EventType.WARNING, reason, str(said))
@@ -641,7 +641,7 @@ class _Turn:
         before = self.told.get(key)
         # In which order the addresses stand says nothing to us, but elections go by the first: leave it.
         shown = service.held == wanted.addresses or tuple(sorted(service.held)) == wanted.addresses
-        if before is None and shown and wanted.refusal is None and _shows_pool(service, wanted):
+        if before is None and shown and _says(service, wanted.refusal) and _shows_pool(service, wanted):
             self.told = self.told.set(key, wanted)
             return
         if before == wanted and (shown or key in self.unconfirmed):
@@ -705,6 +705,11 @@ def _listed(addresses: tuple[Address, ...]) -> str:
 def _shows_pool(service: Service, wanted: SetAddresses) -> bool:
     shown = annotation(service, _POOL)
     return shown is None or shown == wanted.pool
+
+
+def _says(service: Service, refusal: Refusal | None) -> bool:
+    """Whether a Service's status says why it lacks something, or that it lacks nothing, as before a restart."""
+    return service.pending == (None if refusal is None else (refusal.reason.value, refusal.detail))
 
 
 def _plain_request(service: Service) -> Request:

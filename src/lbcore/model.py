@@ -204,7 +204,8 @@ class Service:
 
     `held` is `status.loadBalancer.ingress[].ip`: the addresses it has now. `request` fields are
     texts as the user wrote them; `lbcore.requests` judges them. `created` is
-    `metadata.creationTimestamp` (RFC 3339, sorts as text; empty where a source has none).
+    `metadata.creationTimestamp` (RFC 3339, sorts as text; empty where a source has none). `pending` is
+    why it lacks what it asks for, as its status says: a value of `Reason`, and the words.
     """
 
     key: ServiceKey
@@ -225,6 +226,7 @@ class Service:
     external_name: str = ""
     external_ips: tuple[str, ...] = ()
     held: tuple[Address, ...] = field(default=(), converter=_tuple_of_addresses)
+    pending: tuple[str, str] | None = None
 
     @property
     def is_load_balancer(self) -> bool:

@@ -61,6 +61,8 @@ PATIENCE = 8.0  # seconds; every wait here ends within a few milliseconds unless
 
 ALL = frozenset(OBJECT_KINDS)
 
+_CONNECTED: list[KubernetesCluster] = []  # to hang up before their event loop ends
+
 
 class Cluster(Protocol):
     """What a cluster is to a daemon."""
@@ -150,7 +152,9 @@ class ApiWorld:
     def __init__(self, api: ApiServer) -> None:
         self._api = api
         self._files: dict[str, list[str]] = {}
-        self.cluster: Cluster = _Own(KubernetesCluster(Access(kubeconfig=api.kubeconfig)))
+        cluster = KubernetesCluster(Access(kubeconfig=api.kubeconfig))
+        _CONNECTED.append(cluster)
+        self.cluster: Cluster = _Own(cluster)
 
     def write(self, name: str, text: str) -> None:
         documents = [each for each in yaml.safe_load_all(text) if each]
@@ -180,6 +184,7 @@ class ApiWorld:
 
     def clean(self) -> None:
         """Take away all that a test made; what the server itself has stays."""
+        _CONNECTED.clear()
         for files in list(self._files):
             for path in self._files.pop(files):
                 if not path.endswith(("/namespaces/default",)):
@@ -320,8 +325,12 @@ Result = TypeVar("Result")
 
 def run(scene: Callable[[], Awaitable[Result]]) -> Result:
     async def bounded() -> Result:
-        async with asyncio.timeout(6 * PATIENCE):
-            return await scene()
+        try:
+            async with asyncio.timeout(6 * PATIENCE):
+                return await scene()
+        finally:
+            for each in _CONNECTED:
+                await each.close()
 
     return asyncio.run(bounded())
 
@@ -467,6 +476,22 @@ def test_a_status_write_comes_back_as_an_event(world: World, addresses: tuple[Ad
     assert () == before.held
     assert addresses == after.held
     assert before.ports == after.ports
+
+
+def test_why_a_service_waits_is_read_back_until_it_waits_no_more(world: World) -> None:
+    world.write("web.yaml", service())
+    refusal = Refusal(key=WEB, reason=Reason.NO_POOLS, detail="there is no pool of 2001:db8::/32")
+
+    async def scene() -> list[tuple[str, str] | None]:
+        async with following(world.cluster) as source:
+            before = next(e for e in await source.listing() if isinstance(e, ServiceSeen))
+            told = [the_service(before).pending]
+            for intent in (SetAddresses(key=WEB, refusal=refusal), SetAddresses(key=WEB, addresses=(V6,), pool="p")):
+                assert Applied(intent) == await world.cluster.sink.apply(intent)
+                told.append(the_service(await source.next()).pending)
+            return told
+
+    assert [None, (Reason.NO_POOLS.value, refusal.detail), None] == run(scene)
 
 
 def test_an_empty_status_takes_back_what_the_manifest_itself_says_is_held(world: World) -> None:

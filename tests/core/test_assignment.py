@@ -589,6 +589,26 @@ def test_at_a_start_a_status_that_was_left_over_is_cleared() -> None:
     )
 
 
+def test_a_restart_tells_nobody_again_why_he_waits() -> None:
+    waiter = attrs.evolve(any_address("waiter"), annotations={"metallb.io/address-pool": "none"})
+    (told,) = writes(controller(room_for(1), ServiceSeen(waiter)).intents)
+    assert told.refusal is not None
+    shown = attrs.evolve(waiter, pending=(told.refusal.reason.value, told.refusal.detail))
+    again = controller(room_for(1), ServiceSeen(shown)).intents
+    assert [] == [each for each in again if isinstance(each, SetAddresses | RecordEvent)]
+
+
+def test_after_a_restart_a_reason_that_holds_no_more_is_taken_back_and_another_is_told() -> None:
+    served = attrs.evolve(any_address("served"), held=(ipv6(0),), pending=("NoPools", "there were none"))
+    (cleared,) = writes(controller(room_for(1), ServiceSeen(served)).intents)
+    assert ((ipv6(0),), None) == (cleared.addresses, cleared.refusal)
+    wish = {"metallb.io/address-pool": "none"}
+    waiter = attrs.evolve(any_address("waiter"), annotations=wish, pending=("NoPools", "there were none"))
+    desk = controller(room_for(1), ServiceSeen(waiter))
+    assert [waiter.key] == [each.key for each in writes(desk.intents)]
+    assert 1 == sum(isinstance(each, RecordEvent) for each in desk.intents)
+
+
 def seen(*services: Service) -> list[Event]:
     return [ServiceSeen(service) for service in services]
 

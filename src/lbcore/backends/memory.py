@@ -218,7 +218,9 @@ class _Feed:
 def _holding(service: Service, status: SetAddresses) -> ServiceSeen:
     if _other_incarnation(service, status):
         return ServiceSeen(service)
-    return ServiceSeen(attrs.evolve(service, held=status.addresses))
+    refusal = status.refusal
+    pending = (refusal.reason.value, refusal.detail) if refusal is not None else None
+    return ServiceSeen(attrs.evolve(service, held=status.addresses, pending=pending))
 
 
 def _other_incarnation(service: Service, status: SetAddresses) -> bool:

@@ -113,13 +113,14 @@ class StatusReader:
                 yield None
 
     def held_by(self, service: Service) -> Service:
-        """The Service with the addresses that its status says, if it has one of this incarnation."""
+        """The Service with what its status says, if it has one of this incarnation."""
         entry = self._known.get(str(service.key))
         if entry is None or (status := entry[1]) is None:
             return service
         if service.uid and status.uid and service.uid != status.uid:
             return service
-        return attrs.evolve(service, held=status.addresses)
+        pending = (status.reason, status.message or "") if status.reason is not None else None
+        return attrs.evolve(service, held=status.addresses, pending=pending)
 
     def _look_at(self, name: str, *, again: bool) -> Iterator[str | ManifestRefused]:
         path = f"{self._folder}/{name}.json"

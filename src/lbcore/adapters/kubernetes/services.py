@@ -16,7 +16,9 @@ from lbcore.addresses import Address, Family
 from lbcore.errors import AddressError
 from lbcore.model import IPFamilyPolicy, Labels, Port, Service, ServiceKey, ServicePort, TrafficPolicy
 
-__all__ = ["read_service"]
+__all__ = ["CONDITION", "read_service"]
+
+CONDITION = "lbcore.io/AddressesPending"  # stands on a Service as long as it lacks what it asks for
 
 # The annotations that can change a decision: MetalLB's two prefixes, and lbcore's own.
 ANNOTATION_PREFIXES = ("metallb.io/", "metallb.universe.tf/", "lbcore.io/")
@@ -64,6 +66,7 @@ def read_service(document: Fields, key: ServiceKey) -> Service:
         external_name=spec.text("externalName"),
         external_ips=tuple(text for _, text in spec.texts("externalIPs")),
         held=_held(document.raw("status")),
+        pending=_pending(document.raw("status")),
     )
 
 
@@ -146,6 +149,15 @@ def _word(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 32:
         return str(value)
     return value if isinstance(value, str) else ""
+
+
+def _pending(status: object) -> tuple[str, str] | None:
+    """What our own condition says."""
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    for each in conditions if isinstance(conditions, list) else ():
+        if isinstance(each, dict) and each.get("type") == CONDITION and each.get("status") == "True":
+            return str(each.get("reason") or ""), str(each.get("message") or "")
+    return None
 
 
 def _held(status: object) -> tuple[Address, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lbcore.adapters.kubernetes.services import CONDITION
 from lbcore.addresses import Address
 from lbcore.errors import AddressError
 from lbcore.intents import ReportConfig, SetAddresses, SetPoolUsage
@@ -16,7 +17,6 @@ from lbcore.verdicts import Refusal
 
 __all__ = ["CONDITION", "POOL_ANNOTATION", "configuration_state", "pool_status_patch", "service_patch", "shows_state"]
 
-CONDITION = "lbcore.io/AddressesPending"  # stands on a Service as long as it lacks what it asks for
 POOL_ANNOTATION = "metallb.io/ip-allocated-from-pool"
 _MOST = 2**63 - 1  # JSON of the API server has no larger whole number; a /64 has 2^64 addresses
 _MOST_TEXT = 32_768  # characters of a condition's message, by the API's own schema
