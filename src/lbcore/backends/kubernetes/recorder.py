@@ -18,7 +18,7 @@ __all__ = ["Recorder", "now_text"]
 
 _API = "events.k8s.io/v1"
 _PATIENCE = 5.0  # seconds that statuses may keep Events waiting
-_LOOK = 0.01  # seconds between two looks whether statuses are still written
+_LOOK = 0.02  # seconds between two looks whether statuses are still written: each takes 50 us
 _TRICKLE = 0.02  # seconds between two Events while they are: 50 a second, where an API server of two cores serves 250
 _AT_ONCE = 4  # Events under way while nothing else is
 _FLUSH = 2.0  # seconds at the end for what is left
