@@ -64,6 +64,7 @@ def test_what_the_chart_of_ingress_nginx_passes_is_taken() -> None:
         "--sync-rate-limit",
         "0.3",
         "--profiling",
+        "--enable-metrics=true",
         "--report-node-internal-ip-address",
         "--v=2",
     )
@@ -74,7 +75,8 @@ def test_what_the_chart_of_ingress_nginx_passes_is_taken() -> None:
     assert Election(name="ingress-nginx-leader") == found["election"]
     assert found["without_class"]
     assert ["validating-webhook", "validating-webhook-certificate", "validating-webhook-key",
-            "enable-ssl-chain-completion", "sync-rate-limit", "profiling", "v"] == ignored  # fmt: skip
+            "enable-ssl-chain-completion", "sync-rate-limit", "profiling", "enable-metrics",
+            "v"] == ignored  # fmt: skip
 
 
 def test_booleans_may_have_a_value_as_in_go() -> None:
