@@ -93,7 +93,7 @@ def test_both_serve_one_writes_and_the_other_takes_over_when_it_is_gone(api: Api
     leader.stop()
     api.apply(redirect("late", "late.test"))
     wait(api, lambda: instances.shown("late"), "the status by the other", one, two)
-    assert serves(standby, "late.test")
+    wait(api, lambda: serves(standby, "late.test"), "the other to serve it", standby)
     patches = [
         each["objectRef"]["name"]
         for each in api.requests()
