@@ -32,7 +32,7 @@ from lbcore.lab.router import bird
 
 __all__ = ["NAME", "run"]
 
-NAME = "BGP: routes into a router"
+NAME = "bgp (wall clock): routes into a router"
 ROUNDS = 3
 PATIENCE = 60.0
 NODE, ROUTER = {4: str(SERVER4), 6: str(SERVER6)}, {4: str(ASKER4), 6: str(ASKER6)}

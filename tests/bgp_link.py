@@ -27,7 +27,7 @@ __all__ = ["NODE", "ROUTER", "Cable", "Speaking", "prefixes", "session", "texts"
 NODE = {4: "192.0.2.2", 6: "2001:db8::2"}
 ROUTER = {4: "192.0.2.1", 6: "2001:db8::1"}
 FAR_NODE, FAR_ROUTER = "10.255.0.2", "10.255.0.1"  # on no link: sessions of several hops
-PATIENCE = 15.0
+PATIENCE = 40.0  # seconds: many times what anything here takes, for a machine that is busy
 
 
 class Cable:
