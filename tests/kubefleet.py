@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,6 +73,25 @@ class KubeFleet:
         for node in self.lab.nodes:
             self.speakers[node] = self.lab.start_speaker(node, speaker)
         return self
+
+    def explained(self, name: str) -> Any:
+        """What `lbcore explain` says of a Service, asked on the control plane's host."""
+        lbcore = str(Path(sys.executable).parent / "lbcore")
+        asked = [lbcore, "explain", name, "-o", "json", "--kubeconfig", str(self.api.kubeconfig)]
+        return json.loads(self.lab.control.namespace.run(asked, check=True).stdout)
+
+    def wait_for_announcer(self, name: str, address: Address, among: int) -> str:
+        """The node that is to announce an address, once so many may and it alone says that it does."""
+
+        def elected() -> str | None:
+            verdicts = {
+                each["node"]: each["reason"] for each in self.explained(name)["announcers"].get(str(address), ())
+            }
+            able = [node for node, reason in verdicts.items() if reason in ("OK", "NotElected")]
+            winner = next((node for node in able if verdicts[node] == "OK"), "")
+            return winner if len(able) == among and [winner] == self.said_to_announce(name) else None
+
+        return self.wait(elected, f"one of {among} nodes to announce {name}") or ""
 
     def said_to_announce(self, name: str) -> list[str]:
         """The nodes that stand in the ServiceL2Statuses of a Service, found as dashboards find them."""
