@@ -33,8 +33,9 @@ _ASK = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: %s\r\n\r\n"
 class Connections:
     """The script at work in a namespace, from the first page on."""
 
-    def __init__(self, client: Namespace, address: Address, port: int = 80) -> None:
-        command = [sys.executable, __file__, str(address), str(port)]
+    def __init__(self, client: Namespace, address: Address, port: int = 80, *, neighbour: bool = True) -> None:
+        """`neighbour`: the address itself is on the segment, so that it has an entry to be deleted."""
+        command = [sys.executable, __file__, str(address), str(port), *(["neighbour"] if neighbour else [])]
         self._process = client.spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"steady\n"
@@ -118,7 +119,7 @@ class _Run:
                     self.end(sock, "broken")
 
 
-def main(address: str, port: str) -> None:
+def main(address: str, port: str, *neighbour: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     run: Any = _Run((address, int(port)), family)
     standing, said = selectors.DefaultSelector(), False
@@ -130,7 +131,7 @@ def main(address: str, port: str) -> None:
         turn = 0
         while not standing.select(0):
             # With its entry a packet that waits for the answer would go, too.
-            if not any(state == "new" for _, state in run.under_way.values()):
+            if neighbour and not any(state == "new" for _, state in run.under_way.values()):
                 with contextlib.suppress(NetlinkError):
                     ip.neigh("del", dst=address, ifindex=link)
             run.begin("new")

@@ -2,7 +2,8 @@
 
 The rules are those of MetalLB's speaker, with two questions more, because without a session or a
 living speaker nobody hears of the address. A node's own facts, the advertisements and peers decide;
-what other nodes do does not matter.
+what other nodes do does not matter, with two exceptions of ours: a drained node announces only what no other can,
+and a Service may ask for a few nodes instead of all (`lbcore.io/announcing-nodes`).
 """
 
 from __future__ import annotations
@@ -14,14 +15,24 @@ from attrs import field, frozen
 
 from lbcore.addresses import Address, Family
 from lbcore.bgp import BGPAdvertisement, BGPPeer, local_prefs_agree
-from lbcore.election import EXCLUDE_LABEL
+from lbcore.election import EXCLUDE_LABEL, rank
 from lbcore.endpoints import Reach
 from lbcore.model import Node, Service, TrafficPolicy
 from lbcore.resources import Pool
 from lbcore.routes import Path, Prefix
 from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 
-__all__ = ["PeerVerdict", "Speakers", "bgp_verdict", "bgp_verdicts", "peer_verdicts"]
+ANNOUNCING_NODES = "lbcore.io/announcing-nodes"  # of a Service: from how many nodes at most, a number from 1 on
+
+__all__ = [
+    "ANNOUNCING_NODES",
+    "PeerVerdict",
+    "Speakers",
+    "bgp_verdict",
+    "bgp_verdicts",
+    "peer_verdicts",
+    "wanted_nodes",
+]
 
 
 @frozen(kw_only=True)
@@ -31,6 +42,7 @@ class Speakers:
     nodes: Mapping[str, Node]
     members: frozenset[str]
     ignore_exclude_label: bool = False
+    drained: frozenset[str] = frozenset()
 
     @property
     def names(self) -> list[str]:
@@ -53,8 +65,10 @@ def bgp_verdicts(
     `adverts` and `peers` are all that are configured; `reach` is where the usable endpoints are.
     """
     adverts, peers = tuple(adverts), tuple(peers)
-    for name in speakers.names:
-        yield bgp_verdict(name, service, family, pool, adverts, peers, speakers, reach)
+    able = [_able(name, service, family, pool, adverts, peers, speakers, reach) for name in speakers.names]
+    chosen = _chosen(service, able, speakers)
+    for verdict in able:
+        yield _narrowed(verdict, service, chosen, speakers)
 
 
 def bgp_verdict(
@@ -68,6 +82,61 @@ def bgp_verdict(
     reach: Reach,
 ) -> NodeVerdict:
     """The same for one node."""
+    adverts, peers = tuple(adverts), tuple(peers)
+    verdict = _able(name, service, family, pool, adverts, peers, speakers, reach)
+    if verdict.reason is not Reason.OK or not (name in speakers.drained or ANNOUNCING_NODES in service.annotations):
+        return verdict  # what other nodes do does not matter
+    able = [_able(each, service, family, pool, adverts, peers, speakers, reach) for each in speakers.names]
+    return _narrowed(verdict, service, _chosen(service, able, speakers), speakers)
+
+
+def wanted_nodes(service: Service) -> int | None:
+    """From how many nodes a Service wants to be announced at most; None is from all, and so is what is no number."""
+    text = service.annotations.get(ANNOUNCING_NODES, "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 and int(text) else None
+
+
+def _chosen(service: Service, able: Iterable[NodeVerdict], speakers: Speakers) -> frozenset[str]:
+    """Of the nodes that are able the ones that announce: those not drained, if there are any, and the first so many.
+
+    The order is that of the Layer 2 election (rendezvous hashing): a node that goes is replaced by the next one, and
+    all others stay; one that comes back has its place again.
+    """
+    names = frozenset(verdict.node for verdict in able if verdict.reason is Reason.OK)
+    fresh = names - speakers.drained or names
+    most = wanted_nodes(service)
+    return fresh if most is None or len(fresh) <= most else frozenset(rank(fresh, service.held[0])[:most])
+
+
+def _narrowed(verdict: NodeVerdict, service: Service, chosen: frozenset[str], speakers: Speakers) -> NodeVerdict:
+    """The verdict on a node that is able, when others have been looked at."""
+    name = verdict.node
+    if verdict.reason is not Reason.OK:
+        return verdict
+    if name in chosen:
+        text = service.annotations.get(ANNOUNCING_NODES)
+        if text is not None and wanted_nodes(service) is None:
+            detail = f"announces it, like all nodes: {ANNOUNCING_NODES} {text[:20]!r} is no number from 1 on"
+        else:
+            detail = "announces it though drained: no other node can" if name in speakers.drained else verdict.detail
+        return NodeVerdict(node=name, reason=Reason.OK, detail=detail)
+    if name in speakers.drained:
+        return NodeVerdict(node=name, reason=Reason.NODE_DRAINED, detail=NODE_TEXTS[Reason.NODE_DRAINED])
+    detail = f"the Service asks for {wanted_nodes(service)} nodes ({ANNOUNCING_NODES}): {', '.join(sorted(chosen))}"
+    return NodeVerdict(node=name, reason=Reason.NODE_NOT_CHOSEN, detail=detail)
+
+
+def _able(
+    name: str,
+    service: Service,
+    family: Family,
+    pool: Pool,
+    adverts: Sequence[BGPAdvertisement],
+    peers: Sequence[BGPPeer],
+    speakers: Speakers,
+    reach: Reach,
+) -> NodeVerdict:
+    """Whether a node could announce it, whatever others do."""
     matching = [advert for advert in adverts if advert.selects_pool(pool) and advert.selects_service(service)]
     fitting = [peer for peer in peers if peer.carries(family)]
     node = speakers.nodes.get(name)

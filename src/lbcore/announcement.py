@@ -110,7 +110,8 @@ class AnnouncementSettings:
     another, goes on answering before it lets go, or asks again (`PATIENCE` times), unless it hears its
     successor. `effort` bounds one step, in hashes: a
     node's rank costs one, a look at a Service about as much as `LOOK`. `drain_cordoned`: a node with
-    `spec.unschedulable` counts as drained. `config_quiet` and `config_patience` are the controller's:
+    `spec.unschedulable` counts as drained. `drain_time`: seconds that routers are given to turn to other nodes before
+    a drained node withdraws its routes. `config_quiet` and `config_patience` are the controller's:
     seconds without a change after which, and seconds after the first change at which at the latest,
     changed configuration is put in force. `tells` is whether anybody wants to hear what this node
     announces (`ReportAnnounced`).
@@ -123,6 +124,7 @@ class AnnouncementSettings:
     hand_over: float = 2.0
     effort: int = 4000
     drain_cordoned: bool = False
+    drain_time: float = 10.0
     config_quiet: float = 0.1
     config_patience: float = 1.0
     tells: bool = False
@@ -186,6 +188,10 @@ class AnnouncementState:
     present: bool | None = None
     unshown: tuple[Address, ...] = ()  # to be compared with what the answering process does
     orphans: bool = False
+    drain_ends: float | None = None  # when this node's own drain is over, and routes that others have are withdrawn
+    drain_over: bool = False
+    lingers: bool = False  # stops, and gives its routers time to turn to others
+    leaving: frozenset[str] = frozenset()  # peers that are told so
     handing_over: HandOver = field(factory=HandOver)  # announced still, and another's by right
     stop_at: float | None = None
     exports: Exports = field(factory=Exports)  # what routers are told
@@ -215,7 +221,7 @@ class AnnouncementState:
     @property
     def stopped(self) -> bool:
         """Whether a speaker that was asked to stop has let go of everything."""
-        return self.stop_at is not None and not self.announced
+        return self.stop_at is not None and not self.announced and not self.lingers
 
 
 def step(state: AnnouncementState, event: Event, now: float) -> Step[AnnouncementState]:
@@ -236,6 +242,7 @@ def _wake_at(state: AnnouncementState, now: float) -> float | None:
     if state.ready and state.unfinished:
         return now
     times = [state.stop_at if not state.stopped else None, state.handing_over.deadline]
+    times += [state.drain_ends if state.drain_ends is not None and state.drain_ends > now else None]
     if state.listed >= _ALL_BUT_MEMBERS:
         times.append(state.config_due)
     return min((time for time in times if time is not None), default=None)
@@ -303,7 +310,12 @@ class _Turn:
             case Stopping() if state.stop_at is None:
                 # Alone there is nobody to hand over to, and nothing to wait for.
                 others = state.members - {state.settings.node}
-                self.change(stop_at=self.now + (state.settings.hand_over if others else 0.0))
+                sessions = [status for status in state.sessions.values() if status.advertised]
+                lingers = (
+                    bool(others) and state.settings.hand_over > 0 and any(not each.keeps_routes for each in sessions)
+                )
+                self.change(stop_at=self.now + (state.settings.hand_over if others else 0.0), lingers=lingers)
+                self.change(peers_due=True)
             case (
                 NodeGone() | DrainsSeen() | AddressHeard() | Stopping() | Tick() | Applied() | Failed()
                 | NamespaceSeen() | NamespaceGone() | ManifestRefused()
@@ -362,7 +374,17 @@ class _Turn:
     def _see_nodes(self, nodes: Map[str, Node]) -> None:
         cordons = self.state.settings.drain_cordoned
         drained = drained_nodes(nodes.values(), self.state.marked, cordons=cordons)
+        self._note_own_drain(drained)
         self.change(nodes=nodes, drained=drained, electorates=Map(), work=self.state.work.sweep(), peers_due=True)
+
+    def _note_own_drain(self, drained: frozenset[str]) -> None:
+        """A node that starts as a drained one has nothing that its routers would have to turn away from."""
+        node = self.state.settings.node
+        if node not in drained:
+            self.change(drain_ends=None)
+        elif node not in self.state.drained:
+            wait = self.state.settings.drain_time if self.state.ready else 0.0
+            self.change(drain_ends=self.now + wait)
 
     def _set_peers(self) -> None:
         """Where a Node is, a speaker may be."""
@@ -378,7 +400,9 @@ class _Turn:
             return
         lost = tuple(name for name in (*self.state.lost, *sorted(before - names)) if name not in names)
         self.change(members=names, electorates=Map(), lost=lost)
-        if names - before:
+        config = self.state.configuration.current
+        routed = config is not None and bool(config.bgp_advertisements)
+        if names - before or (routed and lost):  # a lost node's place among a Service's few is another's
             self.change(work=self.state.work.sweep())
 
     def _see_answering(self, answering: tuple[tuple[Address, tuple[str, ...]], ...]) -> None:
@@ -420,6 +444,7 @@ class _Turn:
         if self.state.taken_up and (self.state.listed >= _ALL_BUT_MEMBERS or self.state.stop_at is not None):
             self._set_presence()
         if self.state.ready:
+            self._end_drain()
             self._look_at_some()
             if self.state.peers_due and (self.state.peers or not self.state.unfinished):
                 self._set_sessions()
@@ -431,6 +456,7 @@ class _Turn:
             else:
                 self._give_up(address)
         if self.state.stop_at is not None and self.now >= self.state.stop_at:
+            self.change(lingers=False)
             for address in sorted(self.state.announced, key=_number):
                 self._withdraw(address)
         if self.state.stopped:
@@ -441,6 +467,14 @@ class _Turn:
         nothing_configured = self.state.configuration == Configuration() and due is None
         if nothing_configured or (due is not None and self.now >= due):
             self._put_config_in_force()
+
+    def _end_drain(self) -> None:
+        """The time that routers were given is over: what other nodes announce, too, is looked at to be withdrawn."""
+        ends = self.state.drain_ends
+        if ends is not None and self.now >= ends and not self.state.drain_over:
+            self.change(drain_over=True, work=self.state.work.sweep())
+        elif self.state.drain_over and (ends is None or self.now < ends):
+            self.change(drain_over=False)
 
     def _look_at_some(self) -> None:
         if self.state.unshown:
@@ -582,13 +616,24 @@ class _Turn:
         self.change(peers_due=False)
         peers, problems = peers_of(given, node, self.state.secrets)
         self.intents += problems
-        if peers != self.state.peers:
-            self.change(peers=peers)
-            self.intents.append(SetSessions(peers))
+        leaving = self._leaving(peers)
+        if peers != self.state.peers or leaving != self.state.leaving:
+            self.change(peers=peers, leaving=leaving)
+            self.intents.append(SetSessions(peers, leaving))
         watches, problems = watches_of(peers, config.bfd_profiles if config is not None else ())
         if watches != self.state.sent_watches:
             self.change(sent_watches=watches)
             self.intents += [*problems, SetWatches(watches)]
+
+    def _leaving(self, peers: tuple[BGPPeer, ...]) -> frozenset[str]:
+        """The peers that are to turn to other nodes; one that keeps our routes over a restart is to notice nothing."""
+        state = self.state
+        if state.drain_ends is not None:
+            return frozenset(peer.name for peer in peers)
+        if state.stop_at is None:
+            return frozenset()
+        keeping = {name for name, status in state.sessions.items() if status.keeps_routes}
+        return frozenset(peer.name for peer in peers) - keeping
 
     def _see_peer(self, name: str, status: PeerStatus | None) -> None:
         before, node = self.state.sessions.get(name), self.state.settings.node
@@ -761,9 +806,12 @@ def _contributions(state: AnnouncementState, service: Service) -> tuple[Contribu
     owned = _owned(state, service)
     if isinstance(owned, NotAnnounced):
         return ()
-    # Whether other speakers see this one does not matter to a router that does.
+    # Whether other speakers see this one does not matter to a router that does. And who is drained goes on for a while.
     speakers = Speakers(
-        nodes=state.nodes, members=state.members | {node}, ignore_exclude_label=state.settings.ignore_exclude_label
+        nodes=state.nodes,
+        members=state.members | {node},
+        ignore_exclude_label=state.settings.ignore_exclude_label,
+        drained=state.drained if state.drain_over else state.drained - {node},
     )
     reach = _reach(state, service.key)
     return contributions(service, owned, config.bgp_advertisements, config.bgp_peers, node, speakers, reach)
@@ -882,6 +930,15 @@ def _node_verdicts(state: AnnouncementState, service: Service, part: _Part) -> I
             yield judge_node(name, part.adverts, state.nodes, state.members, ignore_exclude_label=ignore)
 
 
+def _speakers(state: AnnouncementState) -> Speakers:
+    return Speakers(
+        nodes=state.nodes,
+        members=state.members,
+        ignore_exclude_label=state.settings.ignore_exclude_label,
+        drained=state.drained,
+    )
+
+
 def explain_bgp(
     state: AnnouncementState, key: ServiceKey
 ) -> tuple[tuple[Address, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None:
@@ -896,9 +953,7 @@ def explain_bgp(
     if isinstance(owned, NotAnnounced):
         return owned
     assert config is not None  # its pools own the addresses
-    speakers = Speakers(
-        nodes=state.nodes, members=state.members, ignore_exclude_label=state.settings.ignore_exclude_label
-    )
+    speakers = _speakers(state)
     reach = _reach(state, key)
     adverts, peers = config.bgp_advertisements, config.bgp_peers
     return tuple(
@@ -921,9 +976,7 @@ def explain_routes(state: AnnouncementState, key: ServiceKey) -> tuple[PeerVerdi
     assert config is not None  # its pools own the addresses
     if not config.bgp_advertisements and not config.bgp_peers:
         return ()
-    speakers = Speakers(
-        nodes=state.nodes, members=state.members, ignore_exclude_label=state.settings.ignore_exclude_label
-    )
+    speakers = _speakers(state)
     reach = _reach(state, key)
     return tuple(
         verdict

@@ -218,10 +218,12 @@ class SetPresence:
 class SetSessions:
     """Hold a BGP session with each of these peers, and with no other; passwords of Secrets are filled in.
 
-    A session with a peer that stays as it was is left alone.
+    A session with a peer that stays as it was is left alone. To those named in `leaving` all routes are told as
+    going away soon (RFC 8326).
     """
 
     peers: tuple[BGPPeer, ...]
+    leaving: frozenset[str] = frozenset()
 
     @property
     def subject(self) -> tuple[str, str]:

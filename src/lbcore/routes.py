@@ -82,3 +82,4 @@ class PeerStatus:
     received: int = 0
     error: str = ""
     flaps: int = 0  # times that an established session was lost
+    keeps_routes: bool = False  # whether the router was asked to keep routes over a restart, and does

@@ -62,6 +62,7 @@ class Reason(Enum):
     # Why a node does not announce over BGP (speaker); those above serve here, too.
     CONFLICTING_ADVERTISEMENTS = "ConflictingAdvertisements"
     NO_PEER = "NoPeer"
+    NODE_NOT_CHOSEN = "NodeNotChosen"
 
 
 NODE_TEXTS: Mapping[Reason, str] = {

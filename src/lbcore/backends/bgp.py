@@ -51,8 +51,11 @@ class BgpSpeaker:
     async def apply(self, intent: Intent) -> Applied | Failed:
         """Carry out one intent; what is there already is left alone."""
         match intent:
-            case SetSessions(peers):
+            case SetSessions(peers, leaving):
                 self._set_peers({peer.name: peer for peer in peers})
+                for name, peering in self._peerings.items():
+                    peering.session.leave(leaving=name in leaving, now=asyncio.get_running_loop().time())
+                    peering.wake()
             case LoseSession(peer, why) if peer in self._peerings:
                 self._peerings[peer].lose(why)
             case LoseSession():

@@ -102,6 +102,14 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
             help="How long at most to go on answering for an address that another node takes over; 0: not at all.",
         ),
         click.option(
+            "--drain-time",
+            type=click.FloatRange(min=0, max=3600),
+            default=10.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long a drained node goes on telling routers of its routes, as the last to be used.",
+        ),
+        click.option(
             "--drain-cordoned",
             is_flag=True,
             help="Treat cordoned nodes (kubectl cordon, kubectl drain) as drained; the same on all speakers.",
@@ -171,6 +179,7 @@ def speaker_command(
     refresh: float,
     ignore_exclude_lb: bool,
     hand_over: float,
+    drain_time: float,
     drain_cordoned: bool,
     bgp_listen: int | None,
     gossip: GossipSettings | None,
@@ -188,7 +197,9 @@ def speaker_command(
     pools are announced.
     """
     threshold = _begin(log_level, log_format)
-    settings = _announcement_settings(node, exclude, ignore_exclude_lb, hand_over, drain_cordoned, load_balancer_class)
+    settings = _announcement_settings(
+        node, exclude, ignore_exclude_lb, hand_over, drain_time, drain_cordoned, load_balancer_class
+    )
     daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip, bgp_listen)
     _run(daemons, threshold, _Ports(metrics_host, metrics_port, probe_port))
 
@@ -210,6 +221,7 @@ def run_command(
     refresh: float,
     ignore_exclude_lb: bool,
     hand_over: float,
+    drain_time: float,
     drain_cordoned: bool,
     bgp_listen: int | None,
     gossip: GossipSettings | None,
@@ -222,7 +234,9 @@ def run_command(
 ) -> None:
     """Controller and speaker in one, for a single machine."""
     threshold = _begin(log_level, log_format)
-    settings = _announcement_settings(node, exclude, ignore_exclude_lb, hand_over, drain_cordoned, load_balancer_class)
+    settings = _announcement_settings(
+        node, exclude, ignore_exclude_lb, hand_over, drain_time, drain_cordoned, load_balancer_class
+    )
     speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip, bgp_listen)
     _run(
         _controller(place, load_balancer_class).and_(speaker), threshold, _Ports(metrics_host, metrics_port, probe_port)
@@ -240,6 +254,7 @@ def _announcement_settings(
     exclude: tuple[str, ...],
     ignore_exclude_lb: bool,
     hand_over: float,
+    drain_time: float,
     drain_cordoned: bool,
     load_balancer_class: str | None,
 ) -> AnnouncementSettings:
@@ -255,6 +270,7 @@ def _announcement_settings(
         load_balancer_class=load_balancer_class,
         ignore_exclude_label=ignore_exclude_lb,
         hand_over=hand_over,
+        drain_time=drain_time,
         drain_cordoned=drain_cordoned,
         exclusions=Exclusions(exclude or DEFAULT_EXCLUSIONS),
     )

@@ -27,8 +27,9 @@ from lbcore.adapters.bgp.messages import (
 )
 from lbcore.adapters.bgp.notifications import Cease, Notification, cease
 from lbcore.adapters.bgp.session import Dial, Drop, Session, SessionOutput, Side
+from lbcore.adapters.bgp.updates import decode_update
 from lbcore.addresses import Address, Family
-from lbcore.bgp import DynamicASN
+from lbcore.bgp import Community, DynamicASN
 from lbcore.routes import Path, PeerState, Prefix
 
 BOTH = frozenset(Family)
@@ -455,3 +456,45 @@ def test_the_state_and_its_numbers_are_reported_without_a_flood() -> None:
     status = pair.a.reports[-1].status
     assert status is not None
     assert (PeerState.ESTABLISHED, 1000) == (status.state, status.advertised)
+
+
+@pytest.mark.parametrize("make", [ebgp, ibgp])
+def test_a_session_that_is_left_tells_all_routes_as_the_last_to_be_used_and_back_again(
+    make: Callable[[], Pair],
+) -> None:
+    """RFC 8326: the community GRACEFUL_SHUTDOWN to an external peer, LOCAL_PREF 0 to an internal one."""
+    pair, wanted = make(), prefixes(20)
+    for prefix in wanted:
+        pair.a.session.offer(prefix, Path(local_pref=200, communities=(Community((1, 2)),)), pair.now)
+    pair.start()
+    pair.run(1)
+    usual = told_attributes(pair, internal=make is ibgp)
+    pair.a.session.leave(leaving=True, now=pair.now)
+    pair.a.session.leave(leaving=True, now=pair.now)
+    pair.a.session.offer(wanted[0], None, pair.now)
+    pair.run(1)
+    leaving = told_attributes(pair, internal=make is ibgp)
+    gone = wanted.pop(0)
+    assert gone not in heard(pair.a, internal=make is ibgp)[0]
+    if make is ibgp:
+        assert {(0, (Community((1, 2)),))} == {leaving[prefix] for prefix in wanted}
+    else:
+        assert {(None, (Community((1, 2)), Community((65535, 0))))} == {leaving[prefix] for prefix in wanted}
+    pair.a.session.leave(leaving=False, now=pair.now)
+    pair.run(1)
+    assert {prefix: usual[prefix] for prefix in wanted} == {
+        prefix: told_attributes(pair, internal=make is ibgp)[prefix] for prefix in wanted
+    }
+    assert 19 == pair.a.session.status.advertised
+
+
+def told_attributes(pair: Pair, *, internal: bool) -> dict[Prefix, tuple[int | None, tuple[Community, ...]]]:
+    """What the other end was told last of each prefix."""
+    found: dict[Prefix, tuple[int | None, tuple[Community, ...]]] = {}
+    for kind, body in pair.a.sent:
+        if kind == Kind.UPDATE:
+            update = decode_update(body, four_octets=True, internal=internal)
+            for each in update.announced:
+                attributes = update.attributes
+                found.update(dict.fromkeys(each.prefixes(), (attributes.local_pref, attributes.communities)))
+    return found

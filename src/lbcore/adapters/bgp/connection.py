@@ -30,7 +30,7 @@ from lbcore.adapters.bgp.messages import (
 from lbcore.adapters.bgp.notifications import BgpError, Code, Notification
 from lbcore.adapters.bgp.updates import NextHop, announcements, decode_update
 from lbcore.addresses import Address, Family
-from lbcore.bgp import DynamicASN
+from lbcore.bgp import Community, DynamicASN
 from lbcore.routes import Path, PeerState, Prefix
 
 __all__ = ["Connection", "LocalEnd", "SessionSettings"]
@@ -38,6 +38,7 @@ __all__ = ["Connection", "LocalEnd", "SessionSettings"]
 OPEN_WAIT = 30.0  # seconds for the peer's OPEN. RFC 4271 suggests 240; who has not spoken after 30 will not.
 SEND_HOLD = 480.0  # seconds without a byte taken, or twice the hold time if that is more: RFC 9687 section 4
 DEFAULT_LOCAL_PREF = 100
+GRACEFUL_SHUTDOWN = Community((65535, 0))  # RFC 8326 section 8
 
 
 @frozen(kw_only=True)
@@ -196,14 +197,23 @@ class Connection:
             self._stuck_at = now + max(SEND_HOLD, 2 * hold_time)
         self._waiting = waiting
 
-    def announce(self, family: Family, path: Path, prefixes: list[Prefix]) -> Iterator[bytes]:
-        """UPDATEs that announce prefixes, with the attributes that this peer is to see (RFC 4271 section 5.1)."""
+    def announce(self, family: Family, path: Path, prefixes: list[Prefix], *, leaving: bool) -> Iterator[bytes]:
+        """UPDATEs that announce prefixes, with the attributes that this peer is to see (RFC 4271 section 5.1).
+
+        `leaving`: as going away soon, so that the peer prefers every other way (RFC 8326): by the community
+        GRACEFUL_SHUTDOWN, which an external peer turns into the lowest preference, or by that itself.
+        """
         assert self.negotiated is not None
         internal = self.negotiated.internal
+        communities, local_pref = path.communities, path.local_pref or DEFAULT_LOCAL_PREF
+        if leaving and internal:
+            local_pref = 0
+        elif leaving:
+            communities = tuple(sorted({*communities, GRACEFUL_SHUTDOWN}))
         attributes = Attributes(
             as_path=() if internal else (self._settings.asn,),
-            local_pref=(path.local_pref or DEFAULT_LOCAL_PREF) if internal else None,
-            communities=path.communities,
+            local_pref=local_pref if internal else None,
+            communities=communities,
         )
         next_hop, four_octets = self.negotiated.next_hops[family], self.negotiated.four_octets
         return announcements(prefixes, family, attributes, next_hop, four_octets=four_octets)

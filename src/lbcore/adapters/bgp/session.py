@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from enum import Enum
+from functools import partial
 
 from attrs import frozen
 
@@ -74,6 +75,7 @@ class Session:
         self._rng = rng
         self._connections: dict[Side, Connection] = {}
         self._running = False
+        self._leaving = False
         self._dial_until: float | None = None
         self._retry_at: float | None = None
         self._attempts = 0
@@ -108,6 +110,10 @@ class Session:
             received=connection.received if connection is not None else 0,
             error=self._error,
             flaps=self._flaps,
+            keeps_routes=self._settings.restart_time is not None
+            and connection is not None
+            and connection.negotiated is not None
+            and connection.negotiated.keeps_routes,
         )
 
     @property
@@ -204,6 +210,16 @@ class Session:
         if connection is self._established and self.outbox.pending and waiting < MOST_WAITING // 2:
             self._flush_soon(now)
         return []
+
+    def leave(self, *, leaving: bool, now: float) -> None:
+        """Tell all routes as going away soon from now on (RFC 8326 section 4), or as they are again."""
+        if leaving == self._leaving:
+            return
+        self._leaving = leaving
+        for family in Family:
+            self.outbox.again(family)
+        if self.outbox.pending:
+            self._flush_soon(now)
 
     def offer(self, prefix: Prefix, path: Path | None, now: float) -> None:
         """Advertise a prefix from now on, or with None no more; told with others when `deadline` has come."""
@@ -322,7 +338,7 @@ class Session:
             return []
         if connection.waiting >= MOST_WAITING:
             return []  # `drained` brings us back
-        messages = self.outbox.take(SLICE, connection.announce)
+        messages = self.outbox.take(SLICE, partial(connection.announce, leaving=self._leaving))
         if self.outbox.pending:
             self._flush_at = now
         else:
