@@ -107,8 +107,7 @@ class AnnouncementSettings:
     """What the operator chose for this speaker.
 
     `node` is this node's name. `hand_over` is how many seconds a node that stops, or loses an address to
-    another, goes on answering before it lets go, or asks again (`PATIENCE` times), unless it hears its
-    successor. `effort` bounds one step, in hashes: a
+    another, goes on answering while it waits to hear its successor. `effort` bounds one step, in hashes: a
     node's rank costs one, a look at a Service about as much as `LOOK`. `drain_cordoned`: a node with
     `spec.unschedulable` counts as drained. `drain_time`: seconds that routers are given to turn to other nodes before
     a drained node withdraws its routes. `config_quiet` and `config_patience` are the controller's:
@@ -130,7 +129,6 @@ class AnnouncementSettings:
     tells: bool = False
 
 
-PATIENCE = 5  # times that a living node waits for its successor, each time asking who else has the address
 LOOK = 60  # what looking at one Service costs beside its election, in hashes: 30 us against 0.5
 
 
@@ -450,11 +448,8 @@ class _Turn:
                 self._set_sessions()
             if self.state.settings.tells and not self.state.unfinished and self.state.stop_at is None:
                 self._say(*self.state.telling.settle(self.state.members))
-        for address, is_over in tuple(self.state.handing_over.due(self.now)):
-            if is_over or self.state.stop_at is not None:
-                self._withdraw(address)
-            else:
-                self._give_up(address)
+        for address in tuple(self.state.handing_over.due(self.now)):
+            self._withdraw(address)
         if self.state.stop_at is not None and self.now >= self.state.stop_at:
             self.change(lingers=False)
             for address in sorted(self.state.announced, key=_number):
@@ -722,16 +717,12 @@ class _Turn:
         """Go on answering for what is another's, until it is heard or the time is over."""
         if address not in self.state.announced or address in self.state.handing_over:
             return
-        if self.state.settings.hand_over <= 0:
+        stop_at = self.state.stop_at
+        until = stop_at if stop_at is not None else self.now + self.state.settings.hand_over
+        if until <= self.now:
             self._withdraw(address)
             return
-        self._give_up(address)
-
-    def _give_up(self, address: Address) -> None:
-        wait, stop_at = self.state.settings.hand_over, self.state.stop_at
-        # Who stops cannot wait for long. Who lives had better, as nobody answers before the successor does.
-        until = stop_at if stop_at is not None else self.now + PATIENCE * wait
-        self.change(handing_over=self.state.handing_over.begin(address, self.now + wait, until))
+        self.change(handing_over=self.state.handing_over.begin(address, until))
         interfaces = self.state.announced[address]
         self.intents.append(Announce(address=address, interfaces=interfaces, yielding=True))
 

@@ -19,40 +19,38 @@ __all__ = ["HandOver"]
 
 @frozen
 class HandOver:
-    """The addresses that are given up: when each is to be asked for again, and when it is let go whoever was heard.
+    """The addresses that are given up, each with the time at which it is let go whoever was heard.
 
-    Times to ask come in the order in which they were set, so that the first one is found at once.
+    Times are told in the order in which they come, so that the first to end is found at once.
     """
 
     _queue: Fifo[Address] = field(factory=Fifo)
-    _times: Map[Address, tuple[float, float]] = field(factory=Map)
+    _until: Map[Address, float] = field(factory=Map)
 
     def __contains__(self, address: Address) -> bool:
-        return address in self._times
+        return address in self._until
 
     @property
     def deadline(self) -> float | None:
-        """When the first one is due; None while nothing is handed over."""
+        """When the first one is let go; None while nothing is handed over."""
         first = self._queue.first()
-        return None if first is None else self._times[first][0]
+        return None if first is None else self._until[first]
 
-    def begin(self, address: Address, ask_at: float, until: float) -> HandOver:
-        """Give an address up, which is due at `ask_at`; one that is given up already keeps its end."""
-        if address in self._times:
-            until = self._times[address][1]
-        times = self._times.set(address, (min(ask_at, until), until))
-        return HandOver(self._queue.remove(address).push(address), times)
+    def begin(self, address: Address, until: float) -> HandOver:
+        """Give an address up; one that is given up already keeps its time."""
+        if address in self._until:
+            return self
+        return HandOver(self._queue.push(address), self._until.set(address, until))
 
     def end(self, address: Address) -> HandOver:
         """It is let go, or taken back."""
-        if address not in self._times:
+        if address not in self._until:
             return self
-        return HandOver(self._queue.remove(address), self._times.delete(address))
+        return HandOver(self._queue.remove(address), self._until.delete(address))
 
-    def due(self, now: float) -> Iterator[tuple[Address, bool]]:
-        """Those that are due, each with whether its end has come."""
+    def due(self, now: float) -> Iterator[Address]:
+        """Those whose time has come."""
         for address in self._queue:
-            ask_at, until = self._times[address]
-            if ask_at > now:
+            if self._until[address] > now:
                 return
-            yield address, until <= now
+            yield address

@@ -600,6 +600,14 @@ def test_a_claim_that_is_taken_back_is_told_anew_and_what_was_heard_before_is_he
     assert [(31.1, vip, 2)] == told_until(responder, 31.2)
 
 
+@BOTH
+def test_what_is_not_claimed_cannot_be_given_up(vip: Address) -> None:
+    """The word came late: to a process that was started anew (found by the simulation, seed 1030)."""
+    responder = claiming()
+    assert [] == responder.command(Announce(address=vip, yielding=True), 30.0)
+    assert () == responder.answering
+
+
 def questioned(frame: bytes) -> Address:
     """The address that a question without a questioner's own is for."""
     if frame[12:14] == b"\x08\x06":

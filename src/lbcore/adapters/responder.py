@@ -238,6 +238,8 @@ class Responder:
     def _announce(self, intent: Announce, now: float) -> list[Output[int]]:
         key = intent.address.packed
         claim = self._claims.get(key)
+        if claim is None and intent.yielding:
+            return []  # meant for a process that is no more: who gives an address up takes none
         if claim is None:
             claim = self._claims[key] = _Claim(intent.address, now)
         claim.names = tuple(sorted(set(intent.interfaces)))
