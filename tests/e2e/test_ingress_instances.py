@@ -128,7 +128,7 @@ def test_the_nodes_of_its_pods_are_shown_where_no_service_is_named_and_cleared_b
 
 def test_health_is_told_and_what_ends_says_so_before_it_does(api: ApiServer, instances: Instances) -> None:
     port = free_port()
-    flags = ("--healthz-port", str(port), "--healthz-host", "127.0.0.1", "--shutdown-grace-period", "2")
+    flags = ("--healthz-port", str(port), "--healthz-host", "127.0.0.1", "--shutdown-grace-period", "5")
     running = instances.start("health", *flags, "--publish-status-address", "192.0.2.1")
     api.apply(redirect("health", "health.test"))
     wait(api, lambda: page(port, "/readyz")[0] == 200, "it to be ready", running)
