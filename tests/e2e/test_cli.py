@@ -116,10 +116,11 @@ def test_services_have_kubectls_columns(folder: Path) -> None:
     ] == table
 
 
-def test_wide_adds_selector_and_pool_at_the_right(folder: Path) -> None:
+def test_wide_adds_selector_pool_and_who_announces_at_the_right(folder: Path) -> None:
     plain, wide = (rows(ask(folder, "get", "services", "-o", output).stdout) for output in ("table", "wide"))
-    assert [[*row, *extra] for row, extra in zip(plain, [row[-2:] for row in wide], strict=True)] == wide
-    assert [["SELECTOR", "POOL"], ["app=web", "first"], ["app=web", "first"]] == [row[-2:] for row in wide[:3]]
+    assert plain == [row[:7] for row in wide]
+    assert ["SELECTOR", "POOL", "ANNOUNCED", "BY"] == wide[0][7:]
+    assert [["app=web", "first"]] * 2 == [row[7:9] for row in wide[1:3]]
 
 
 def test_columns_stand_below_their_headings(folder: Path) -> None:
@@ -130,7 +131,7 @@ def test_columns_stand_below_their_headings(folder: Path) -> None:
 
 def test_services_as_data_have_the_same_fields_whatever_their_state(folder: Path) -> None:
     found = ask_for_data(folder, "get", "services")["services"]
-    fields = ["namespace", "name", "type", "addresses", "pool", "ports", "reason", "message"]
+    fields = ["namespace", "name", "type", "addresses", "pool", "announcedBy", "ports", "reason", "message"]
     assert [fields] * 5 == [list(each) for each in found]
     by_name = {each["name"]: each for each in found}
     assert ["192.168.20.20", "fd00:20::"] == by_name["b-dual"]["addresses"]
@@ -342,7 +343,7 @@ def test_the_answering_process_logs_in_the_format_of_its_speaker(form: str, tmp_
     [
         (("explain", "absent"), 1, "lbcore: there is no Service default/absent in "),
         (("explain", "a/b/c"), 1, "lbcore: 'a/b/c' is neither an address nor a Service's name; write "),
-        (("get", "nodes"), 2, "No such command 'nodes'"),
+        (("get", "secrets"), 2, "No such command 'secrets'"),
         (("get", "services", "-o", "xml"), 2, "'xml' is not one of 'table', 'wide', 'json', 'yaml'"),
         (("speaker", "--exclude-interface", "("), 2, "'(' is no regular expression"),
         (("speaker", "--refresh", "-1"), 2, "-1.0 is not in the range x>=0"),
@@ -366,7 +367,10 @@ def test_a_folder_that_is_not_there_is_named(arguments: tuple[str, ...], tmp_pat
     assert 1 == len(done.stderr.splitlines())
 
 
-def test_a_command_without_its_cluster_says_which_option_is_missing() -> None:
+def test_a_command_without_its_cluster_says_how_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("KUBECONFIG", "LBCORE_CLUSTER"):
+        monkeypatch.delenv(name, raising=False)
     done = lbcore("get", "services")
     assert 2 == done.returncode
-    assert "Missing option '--cluster' (env var: 'LBCORE_CLUSTER')" in done.stderr
+    assert "which cluster? Name a folder of manifests (--cluster FOLDER) or an API server" in done.stderr
