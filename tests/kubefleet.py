@@ -30,6 +30,7 @@ __all__ = [
     "roles",
     "start_metallb",
     "start_metallb_controller",
+    "start_metallb_speaker",
 ]
 
 T = TypeVar("T")
@@ -153,7 +154,7 @@ def start_metallb(lab: KubernetesLab) -> None:
     key.mkdir()
     (key / "secretkey").write_bytes(base64.b64decode(lab.api.ask("GET", secret)["data"]["secretkey"]))
     for node in lab.nodes:
-        _start_metallb_speaker(lab, node, key)
+        start_metallb_speaker(lab, node)
 
 
 def start_metallb_controller(api: ApiServer) -> Daemon:
@@ -174,7 +175,8 @@ def start_metallb_controller(api: ApiServer) -> Daemon:
     return api.daemon("metallb-controller", flags, program=_peer("controller"), environment=environment).start()
 
 
-def _start_metallb_speaker(lab: KubernetesLab, node: str, key: Path) -> Daemon:
+def start_metallb_speaker(lab: KubernetesLab, node: str) -> Daemon:
+    """MetalLB's speaker on a node, with the secret that `start_metallb` has put aside."""
     station, name = lab.nodes[node], f"speaker-{node}"
     address = str(station.addresses[0])
     metadata = {"name": name, "namespace": SYSTEM, "labels": {"app": "metallb", "component": "speaker"}}
@@ -189,7 +191,7 @@ def _start_metallb_speaker(lab: KubernetesLab, node: str, key: Path) -> Daemon:
         "POD_NAME": name,
         "ML_BIND_ADDR": address,
         "ML_LABELS": "app=metallb,component=speaker",
-        "ML_SECRET_KEY_PATH": str(key),
+        "ML_SECRET_KEY_PATH": str(lab.directory / "memberlist"),
     }
     return lab.api.daemon(
         name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,36 @@ def worst(fleet: Fleet, addresses: tuple[Address, ...], during: Callable[[], obj
     outages = fleet.outages(addresses, during)
     print(outages)
     return max(outages.values())
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_node_that_is_cut_off_stops_by_itself_and_a_lone_survivor_goes_on(count: int) -> None:
+    with Lab(count, grace=0.3) as lab:
+        lab.apply(BASE)
+        fleet = Fleet(lab)
+        fleet.start_controller()
+        for name, station in lab.nodes.items():
+            fleet.start_speaker(name, "--bind-address", str(station.address(6)))  # the others are found by their Nodes
+        addresses = fleet.serve("web", ipFamilyPolicy="RequireDualStack")
+        everybody = ",".join(lab.nodes)
+        for name in lab.nodes:
+            lab.wait_until(partial(sees, fleet, name, everybody), f"{name} to see all", 90)
+        left = set(lab.nodes)
+        while len(left) > 1:  # to the last
+            first = fleet.announcer(addresses)
+            before = len(fleet.log(f"speaker-{first}"))
+            assert worst(fleet, addresses, partial(lab.cut_silently, first)) < CRASH
+            left.remove(first)
+            assert fleet.announcer(addresses) in left
+            for address in addresses:  # nobody could tell it: only the gateway that no longer answers
+                fleet.wait_for_log(f"speaker-{first}", "withdrawing", f"ip={address} ", since=before)
+        for name in set(lab.nodes) - left:
+            lab.heal(name)
+        for name in lab.nodes:
+            lab.wait_until(partial(sees, fleet, name, everybody), f"{name} to see all", 60)
+
+
+def sees(fleet: Fleet, name: str, everybody: str) -> bool:
+    """Whether a speaker's last word on members is that they are all there."""
+    lines = ["", *(line for line in fleet.log(f"speaker-{name}").splitlines() if " members " in line)]
+    return lines[-1].endswith(f"names={everybody}")

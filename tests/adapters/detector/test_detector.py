@@ -77,6 +77,22 @@ def test_a_lone_survivor_that_reaches_a_gateway_goes_on(count: int) -> None:
     assert {survivor.name} == survivor.view
 
 
+@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_those_who_come_back_together_do_not_drive_out_the_one_who_stayed(count: int, seed: int) -> None:
+    world = DetectorWorld(count, seed=seed).settle()
+    survivor = world.nodes[0]
+    world.part([survivor])
+    world.gateways = {survivor.name}
+    world.run(3.0)
+    assert {survivor.name} == survivor.view
+    began = world.now
+    world.heal()
+    world.until(lambda: world.agreed, 10.0)
+    world.run(5.0)
+    assert all(survivor.name in view for moment, view in survivor.views if moment > began)
+
+
 def test_where_nobody_can_be_asked_a_lone_survivor_goes_on() -> None:
     world = DetectorWorld(2, gateway=False).settle()
     survivor, other = world.nodes

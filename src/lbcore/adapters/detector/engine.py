@@ -295,7 +295,8 @@ class Detector:
         if record is None:
             return []
         if record.status is Status.DEAD:
-            return [self._tell_the_dead(record)]
+            # With a beat, as we beat to members only: two that come back together would hold us for dead.
+            return [self._tell_the_dead(record), *self._say(self._own_beat(asks=False), [record.name])]
         outputs: list[DetectorOutput] = []
         if self._hearing.hear(beat, now) and self._accused.pop(beat.name, None) is not None:
             outputs += self._vote(beat.name, beat.life, now, accuses=False)
