@@ -27,7 +27,7 @@ from benchmarks.report import Row, progress
 from fleet import advertisement, deployment, pool, service
 from lbcore.addresses import Address
 from lbcore.lab import Lab
-from lbcore.lab.errors import LabError
+from lbcore.lab.errors import LabError, LabUnavailable
 from lbcore.lab.segment import Segment
 
 __all__ = ["NAME", "run"]
@@ -35,9 +35,12 @@ __all__ = ["NAME", "run"]
 NAME = "failover, from the client's side (wall clock): the longest time without a page, three nodes"
 AIM_MEDIAN, AIM_WORST = 300.0, 450.0  # ms, for a cut and for a freeze
 SCENARIOS = ("silent cut", "freeze", "kill -9", "second cut", "clean stop")
-_BACK = 1.6  # seconds for a node that is back to be a member everywhere
+# Seconds for a node that is back to be a member everywhere. Ours may not be a candidate by then, which matters to none:
+# the others are, or nobody is and then all are.
+_BACK, _RIVALS_BACK = 1.6, 5.0
 
 _KEEPALIVED = """global_defs {{
+    vrrp_version 3
     vrrp_garp_master_refresh 0
 }}
 vrrp_instance lb {{
@@ -63,6 +66,7 @@ class Contestant:
         self.revive = revive
         self.stop: Callable[[str], None] | None = None
         self.members: Callable[[], int] | None = None  # how often members have changed
+        self.back = _RIVALS_BACK
 
     def announcer(self) -> str:
         """The node that the client's frames go to, once it has answered."""
@@ -96,7 +100,7 @@ class Contestant:
         for each in (node, before):
             if each is not None:
                 self.lab.heal(each)
-        time.sleep(_BACK)
+        time.sleep(self.back)
         return waited
 
     def _other_than(self, node: str) -> str | None:
@@ -131,7 +135,9 @@ def lbcore(nodes: int = 3) -> Iterator[Contestant]:
 
         def start(node: str) -> None:
             peers = [part for each in lab.nodes.values() for part in ("--peer", str(each.address(4)))]
+            before = _count(lab, node, _UP)
             running[node] = lab.start_speaker(node, "--bind-address", str(lab.nodes[node].address(4)), *peers)
+            lab.wait_until(lambda: _count(lab, node, _UP) > before, f"the speaker of {node}", 60)
 
         running: dict[str, Any] = {}
         for node in lab.nodes:
@@ -141,12 +147,24 @@ def lbcore(nodes: int = 3) -> Iterator[Contestant]:
         lab.wait_for_pods(30)
         ours = Contestant("lbcore", lab, address, start)
         ours.stop = lambda node: running[node].stop()
-        ours.members = lambda: sum(
-            (lab.directory / f"speaker-{node}.log").read_text("utf-8").count(" members ") for node in lab.nodes
-        )
+        ours.members = lambda: sum(_count(lab, node, " members ") for node in lab.nodes)
+        ours.back = _BACK
         ours.announcer()
-        time.sleep(3.0)
+        lab.wait_until(lambda: all(_sees_all(lab, node) for node in lab.nodes), "all nodes to be members", 120)
         yield ours
+
+
+def _count(lab: Lab, node: str, words: str) -> int:
+    """How often a speaker's log has these words."""
+    log = lab.directory / f"speaker-{node}.log"
+    return log.read_text("utf-8").count(words) if log.exists() else 0
+
+
+def _sees_all(lab: Lab, node: str) -> bool:
+    """Whether a speaker's last word on members is that they are all there."""
+    text = (lab.directory / f"speaker-{node}.log").read_text("utf-8")
+    lines = ["", *(line for line in text.splitlines() if " members " in line)]
+    return lines[-1].endswith("names=" + ",".join(lab.nodes))
 
 
 def _base() -> str:
@@ -277,6 +295,7 @@ def contest(ours: int, rivals: int, seconds: float, scenarios: tuple[str, ...] =
     return rows
 
 
+_UP = "reflex process taken up"
 _MANY = ("silent cut", "freeze")
 
 
@@ -295,7 +314,11 @@ def _rivals() -> list[Callable[[], Any]]:
 
 def run() -> list[Row]:
     """A quick look, without rivals: three of each fault."""
-    return contest(3, 0, 0.0, ("silent cut", "freeze"))
+    try:
+        return contest(3, 0, 0.0, ("silent cut", "freeze"))
+    except LabUnavailable as error:
+        progress(f"left out: {error}")
+        return []
 
 
 def main() -> None:
