@@ -175,9 +175,9 @@ def test_definitions_that_are_missing_or_come_again_are_waited_for(cluster: Trou
     cluster.create(5)
     define()
     cluster.require_order()
-    for plural, lines in (("ipaddresspools", 2), ("bgppeers", 0)):
-        # A server that has just been given a definition may say 429 for a while.
-        assert lines == controller.said(10**7).count(f"cannot read {plural}: 404"), controller.said()
+    # Twice it was away; a server that makes a definition ready says 429 for a while, before or after.
+    assert 1 <= controller.said(10**7).count("cannot read ipaddresspools: ") <= 4, controller.said()
+    assert "cannot read bgppeers: 404" not in controller.said(10**7)
 
 
 def _status(cluster: Troubled, plural: str) -> int:
