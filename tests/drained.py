@@ -40,7 +40,8 @@ def told(*events: Event, node: str = "n1", **chosen: object) -> Desk[Announcemen
     config: list[Event] = [ConfigSeen(document(pool)), ConfigSeen(document(ADVERT))]
     nodes = [NodeSeen(Node(name=name)) for name in NAMES]
     listed = [Listed(kind) for kind in ALL_KINDS]
-    desk.run(AnsweringSeen(()), LinksSeen((link("eth0", 2),)), MembersSeen(frozenset(NAMES)), *config, *nodes, *events)
+    desk.feed(AnsweringSeen(()), LinksSeen((link("eth0", 2),)), MembersSeen(frozenset(NAMES)), *config, *nodes, *events)
+    desk.settle(until=1.0)  # the configuration's quiet time, and not a drain's
     desk.run(*listed)
     return desk
 
