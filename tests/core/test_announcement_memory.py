@@ -24,6 +24,7 @@ from lbcore.events import (
 )
 from lbcore.intents import Announce, Withdraw
 from lbcore.model import Endpoint, EndpointSlice, Link, Node, Service, ServiceKey, SliceKey
+from worlds import Desk
 
 NODES = ("node-a", "node-b", "node-c", "node-d")
 WEB = Service(key=ServiceKey("default", "web"), uid="1")
@@ -51,17 +52,14 @@ def surroundings() -> list[Event]:
 
 
 def announced_by(node: str, events: list[Event]) -> set[Address]:
-    """What a speaker answers for after a history that ends with everything listed."""
-    state = AnnouncementState(settings=AnnouncementSettings(node=node))
+    """What a speaker answers for after a history that ends with everything listed, when hand-overs are over."""
+    desk = Desk(announcement.step, AnnouncementState(settings=AnnouncementSettings(node=node)))
     held: set[Address] = set()
-    for event in events:
-        step = announcement.step(state, event, 0.0)
-        state = step.state
-        for intent in step.intents:
-            if isinstance(intent, Announce):
-                held.add(intent.address)
-            if isinstance(intent, Withdraw):
-                held.discard(intent.address)
+    for intent in [*desk.feed(*events), *desk.settle(until=10.0)]:
+        if isinstance(intent, Announce):
+            held.add(intent.address)
+        if isinstance(intent, Withdraw):
+            held.discard(intent.address)
     return held
 
 
