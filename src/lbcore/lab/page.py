@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 __all__: list[str] = []
 
@@ -31,6 +32,11 @@ def _server(name: str, address: str, port: int) -> ThreadingHTTPServer:
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         daemon_threads = True
+
+        def server_bind(self) -> None:
+            # HTTPServer's own asks name servers for our name: where none answers that takes ten seconds.
+            TCPServer.server_bind(self)
+            self.server_name, self.server_port = address, port
 
     return Server((address, port), Page)
 
