@@ -10,6 +10,7 @@ import pytest
 
 from fleet import BASE, Fleet
 from lbcore.addresses import Address
+from lbcore.election import elect
 from lbcore.lab import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("netns", "packet", "nft", "nginx", "curl")]
@@ -43,7 +44,7 @@ def options(lab: Lab, name: str, secret: Path) -> list[str]:
 
 def test_another_node_takes_over_from_one_that_is_lost_and_from_one_that_stops(served: Served) -> None:
     fleet, addresses = served
-    first = fleet.announcer(addresses)
+    first = fleet.announcer(addresses, elect(fleet.lab.nodes, addresses[0]))
     assert set() == fleet.members()
     assert worst(fleet, addresses, lambda: fleet.lab.cut_silently(first)) < CRASH
     second = fleet.announcer(addresses)

@@ -13,6 +13,7 @@ import pytest
 from connections import Connections
 from fleet import BASE, Fleet, wait_for
 from lbcore.addresses import Address
+from lbcore.election import elect
 from lbcore.lab import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("netns", "packet", "nft", "nginx", "curl")]
@@ -51,7 +52,7 @@ def test_no_new_connection_fails_while_a_node_is_drained_and_undrained(
     cluster: tuple[Fleet, tuple[Address, ...]],
 ) -> None:
     fleet, addresses = cluster
-    first = fleet.announcer(addresses)
+    first = fleet.announcer(addresses, elect(fleet.lab.nodes, addresses[0]))
     since = len(fleet.log(f"speaker-{first}"))
     found = during(fleet, addresses, lambda: fleet.cli("drain", first))
     print("drain", found)
@@ -77,7 +78,7 @@ def test_no_new_connection_fails_while_a_speaker_is_stopped_in_order(
 ) -> None:
     fleet, addresses = cluster
     fleet.restore()
-    first = fleet.announcer(addresses)
+    first = fleet.announcer(addresses, elect(fleet.lab.nodes, addresses[0]))
 
     found = during(fleet, addresses, fleet.speakers[first].stop)
     print("stop", found)
