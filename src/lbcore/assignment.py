@@ -316,13 +316,15 @@ class _Turn:
     def _looks_as_told(self, known: Service, service: Service) -> bool:
         """Whether nothing about a Service has changed but what was to be written, and that it shows."""
         told = self.told.get(service.key)
-        if told is None or told.uid != service.uid or told.addresses != service.held or told.refusal is not None:
+        if told is None or told.uid != service.uid:
+            return False
+        if told.addresses != service.held or not _says(service, told.refusal):
             return False
         before = known.annotations
         expected = before if told.pool is None else before.set(PREFIX + _POOL, told.pool)
         if service.annotations not in (expected, before):
             return False
-        return evolve(known, held=service.held, annotations=service.annotations, pending=None) == service
+        return evolve(known, held=service.held, annotations=service.annotations, pending=service.pending) == service
 
     def _forget_service(self, key: ServiceKey) -> None:
         self.services = self.services.delete(key)
@@ -709,7 +711,7 @@ def _shows_pool(service: Service, wanted: SetAddresses) -> bool:
 
 def _says(service: Service, refusal: Refusal | None) -> bool:
     """Whether a Service's status says why it lacks something, or that it lacks nothing, as before a restart."""
-    return service.pending == (None if refusal is None else (refusal.reason.value, refusal.detail))
+    return service.pending == (refusal.shown if refusal is not None else None)
 
 
 def _plain_request(service: Service) -> Request:

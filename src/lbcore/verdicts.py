@@ -111,5 +111,10 @@ class Refusal:
     pools: tuple[PoolVerdict, ...] = ()
     path: str = field(default="", eq=False)
 
+    @property
+    def shown(self) -> tuple[str, str]:
+        """What a Service's status says of it (`Service.pending`): the reason and the words."""
+        return self.reason.value, self.detail
+
     def __str__(self) -> str:
         return f"{self.reason.value}: {self.detail}"

@@ -593,9 +593,17 @@ def test_a_restart_tells_nobody_again_why_he_waits() -> None:
     waiter = attrs.evolve(any_address("waiter"), annotations={"metallb.io/address-pool": "none"})
     (told,) = writes(controller(room_for(1), ServiceSeen(waiter)).intents)
     assert told.refusal is not None
-    shown = attrs.evolve(waiter, pending=(told.refusal.reason.value, told.refusal.detail))
+    shown = attrs.evolve(waiter, pending=told.refusal.shown)
     again = controller(room_for(1), ServiceSeen(shown)).intents
     assert [] == [each for each in again if isinstance(each, SetAddresses | RecordEvent)]
+
+
+def test_a_reason_is_not_told_in_other_words_when_its_own_echo_comes() -> None:
+    waiter, other = both_families("waiter"), any_address("other")
+    desk = controller(pool("p", "2001:db8::-2001:db8::1"))
+    told, *_ = writes(desk.run(*seen(waiter, other)))
+    assert told.refusal is not None and "only 2001:db8::." in told.refusal.detail  # which the other has by now
+    assert [] == writes(desk.run(ServiceSeen(attrs.evolve(waiter, pending=told.refusal.shown))))
 
 
 def test_after_a_restart_a_reason_that_holds_no_more_is_taken_back_and_another_is_told() -> None:

@@ -219,7 +219,7 @@ def _holding(service: Service, status: SetAddresses) -> ServiceSeen:
     if _other_incarnation(service, status):
         return ServiceSeen(service)
     refusal = status.refusal
-    pending = (refusal.reason.value, refusal.detail) if refusal is not None else None
+    pending = refusal.shown if refusal is not None else None
     return ServiceSeen(attrs.evolve(service, held=status.addresses, pending=pending))
 
 

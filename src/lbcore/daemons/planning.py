@@ -235,7 +235,9 @@ class _Run:
         seen = self._objects.get(intent.subject)
         if not isinstance(seen, ServiceSeen) or seen.service.uid != intent.uid:
             return [Applied(intent)]  # what it was meant for is gone
-        written = self._objects[intent.subject] = ServiceSeen(evolve(seen.service, held=intent.addresses))
+        pending = intent.refusal.shown if intent.refusal is not None else None
+        shows = evolve(seen.service, held=intent.addresses, pending=pending)
+        written = self._objects[intent.subject] = ServiceSeen(shows)
         return [Applied(intent), *([written] if written != seen else [])]
 
     def plan(self) -> Plan:
@@ -286,7 +288,7 @@ def _is_same(event: Seen, other: Seen | None) -> bool:
 
 def _with_status_of(known: Seen | None, event: Seen) -> Seen:
     if isinstance(event, ServiceSeen) and isinstance(known, ServiceSeen) and _is_same(known, event):
-        return ServiceSeen(evolve(event.service, held=known.service.held))
+        return ServiceSeen(evolve(event.service, held=known.service.held, pending=known.service.pending))
     return event
 
 
