@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -283,9 +284,22 @@ class _Playground:
         """Run a shell command on a host with the terminal as it is; Ctrl-C ends the command only."""
         given = None if self._interactive else subprocess.DEVNULL  # what comes next in a pipe is for us
         sys.stdout.flush()
-        program = subprocess.Popen(station.namespace.command(["sh", "-c", command]), stdin=given)
-        while program.returncode is None:
-            with contextlib.suppress(KeyboardInterrupt):
-                program.wait()
+        with _deaf_to_interrupts():
+            program = subprocess.Popen(station.namespace.command(["sh", "-c", command]), stdin=given)
+            program.wait()
         if program.returncode:
             self._screen.warn(f"it ended with status {program.returncode}")
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let Ctrl-C end what the terminal runs beside this process, and not this process.
+
+    A KeyboardInterrupt that is raised just as `Popen.wait` has reaped the program loses its status, which is 0
+    from then on. The handler is one of Python, not SIG_IGN, which the program would inherit.
+    """
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
