@@ -11,13 +11,28 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from pyroute2 import IPRoute
 
 from lbcore.lab.controlplane import ApiServer
 
-__all__ = ["api", "namespace", "own_api"]
+__all__ = ["NODE", "api", "as_one_node", "namespace", "own_api"]
+
+NODE = "192.168.20.1"  # of the node that `as_one_node` makes
 
 _WITHOUT_CONTROLLERS = ("--disable-admission-plugins=ServiceAccount",)
 _numbers = itertools.count(1)
+
+
+def as_one_node() -> None:
+    """To be called in a namespace, which is a node then: loopback, and one link with addresses of both families."""
+    with IPRoute() as ip:
+        ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
+        ip.link("add", ifname="eth0", kind="veth", peer={"ifname": "wire"})
+        for name in ("eth0", "wire"):
+            ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")
+        eth0 = ip.link_lookup(ifname="eth0")[0]
+        ip.addr("add", index=eth0, address=NODE, prefixlen=24)
+        ip.addr("add", index=eth0, address="fd00:20::1", prefixlen=64, flags=0x02)  # no duplicate detection
 
 
 @pytest.fixture(scope="module")

@@ -9,36 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyroute2 import IPRoute
 
 from lbcore.adapters.kubernetes.crds import KINDS, definitions
 from lbcore.adapters.kubernetes.writing import documents_text
 from lbcore.lab.controlplane import ApiServer, Daemon
 from lbcore.lab.namespaces import Namespace
+from planes import NODE, as_one_node
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("envtest", "openssl", "kubectl", "peers", "netns")]
 
-NODE = "192.168.20.1"
 SYSTEM = "/api/v1/namespaces/metallb-system"
-
-
-def _one_node() -> None:
-    """In its namespace: loopback, and one link with the node's addresses."""
-    with IPRoute() as ip:
-        ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
-        ip.link("add", ifname="eth0", kind="veth", peer={"ifname": "wire"})
-        for name in ("eth0", "wire"):
-            ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")
-        eth0 = ip.link_lookup(ifname="eth0")[0]
-        ip.addr("add", index=eth0, address=NODE, prefixlen=24)
-        ip.addr("add", index=eth0, address="fd00:20::1", prefixlen=64, flags=0x02)  # no duplicate detection
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ApiServer]:
     """One node, an API server on it with our definitions, and what MetalLB's programs look for."""
     with Namespace("n1") as space:
-        space.call(_one_node)
+        space.call(as_one_node)
         options: dict[str, Any] = {"flags": ["--disable-admission-plugins=ServiceAccount"]}
         with ApiServer.start(space=space, address=NODE, **options) as api:
             api.kubectl("apply", "--server-side", "-f", "-", text=documents_text(definitions()))

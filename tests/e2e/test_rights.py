@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyroute2 import IPRoute
 
 from lbcore.lab.controlplane import ApiServer
 from lbcore.lab.namespaces import Namespace
+from planes import NODE, as_one_node
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("envtest", "openssl", "kubectl", "netns", "packet")]
 
 ROOT = Path(__file__).parent.parent.parent
-NODE = "192.168.20.1"
 SYSTEM = "metallb-system"
 
 # What a good day does not need.
@@ -33,23 +32,11 @@ SELDOM = {
 }
 
 
-def _one_node() -> None:
-    """In its namespace: loopback, and one link with the node's addresses."""
-    with IPRoute() as ip:
-        ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
-        ip.link("add", ifname="eth0", kind="veth", peer={"ifname": "wire"})
-        for name in ("eth0", "wire"):
-            ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")
-        eth0 = ip.link_lookup(ifname="eth0")[0]
-        ip.addr("add", index=eth0, address=NODE, prefixlen=24)
-        ip.addr("add", index=eth0, address="fd00:20::1", prefixlen=64, flags=0x02)  # no duplicate detection
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ApiServer]:
     """One node, an API server on it, and the plain manifests applied."""
     with Namespace("n1") as space:
-        space.call(_one_node)
+        space.call(as_one_node)
         flags = ["--disable-admission-plugins=ServiceAccount"]
         with ApiServer.start(space=space, address=NODE, audit=True, flags=flags) as api:
             api.kubectl("apply", "-f", str(ROOT / "deploy/manifests/lbcore.yaml"))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyroute2 import IPRoute
 
 from certificates import make_pair, mount
 from lbcore.adapters.kubernetes.text import parse, split
@@ -22,28 +21,20 @@ from lbcore.adapters.kubernetes.writing import documents_text
 from lbcore.daemons.checking import check, entries_of
 from lbcore.lab.controlplane import ApiServer, Daemon, assets
 from lbcore.lab.namespaces import Namespace
+from planes import NODE, as_one_node
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("envtest", "openssl", "kubectl", "helm", "netns")]
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = Path(__file__).parent.parent / "data"
-NODE = "192.168.20.1"
 SYSTEM = "metallb-system"
-
-
-def _one_node() -> None:
-    """In its namespace: an address that is the node's, for endpoints may not be loopback."""
-    with IPRoute() as ip:
-        lo = ip.link_lookup(ifname="lo")[0]
-        ip.link("set", index=lo, state="up")
-        ip.addr("add", index=lo, address=NODE, prefixlen=32)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ApiServer]:
     """An API server on a node of its own, with the chart installed and its webhook switched on."""
     with Namespace("n1") as space:
-        space.call(_one_node)
+        space.call(as_one_node)
         flags = ["--disable-admission-plugins=ServiceAccount", "--enable-aggregator-routing=true"]
         with ApiServer.start(space=space, address=NODE, flags=flags) as api:
             helm(api, "install", "--create-namespace", "--set=webhook.enabled=true")
