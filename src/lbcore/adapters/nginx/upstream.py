@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lbcore.adapters.nginx.location import LocationWriter
 from lbcore.adapters.nginx.names import digest
-from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, directive
+from lbcore.adapters.nginx.shared import Shared
+from lbcore.adapters.nginx.tree import Directive, Entry, Plain, Value, directive
 from lbcore.proxy import Balance, Options, Upstream, Variable
 
 __all__ = ["is_static", "write_dynamic", "write_upstream"]
@@ -32,17 +32,17 @@ def write_dynamic(name: str, options: Options, folder: str) -> Directive:
     return directive("upstream", name, block=block)
 
 
-def write_upstream(upstream: Upstream, options: Options, writer: LocationWriter) -> Iterator[Directive]:
+def write_upstream(upstream: Upstream, options: Options, shared: Shared) -> Iterator[Directive]:
     """The block, and the map of its cookie; nothing where there is no peer or nginx looks a name up itself."""
     if not upstream.peers or (upstream.external and not upstream.peers[0].is_address):
         return
     block: list[Directive] = []
     if upstream.affinity is not None:
         cookie, key = f"lbcore_q{digest(upstream.affinity.name)}", f"lbcore_k{upstream.id}"
-        writer.cookie_variable(cookie, upstream.affinity.name)
-        lines = (directive("default", Value((Variable(cookie),))), Entry(Plain(""), Value((Variable("request_id"),))))
-        writer.shared.http[key] = directive("map", Value((Variable(cookie),)), Name(key), block=lines)
-        block.append(directive("hash", Value((Variable(key),)), "consistent"))
+        shared.cookie_variable(cookie, upstream.affinity.name)
+        first = Entry(Plain(""), Value((Variable("request_id"),)))
+        given = shared.map(key, Variable(cookie), Value((Variable(cookie),)), (first,))
+        block.append(directive("hash", given, "consistent"))
     elif upstream.hash_by:
         block.append(directive("hash", Value(upstream.hash_by), "consistent"))
     elif upstream.balance is Balance.EWMA:

@@ -1,0 +1,123 @@
+"""What the client is told besides the backend's answer: cookies, CORS, and other pages for errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lbcore.adapters.nginx.names import digest
+from lbcore.adapters.nginx.shared import Shared, literal
+from lbcore.adapters.nginx.targets import Targets
+from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Plain, Value, directive
+from lbcore.proxy import Affinity, Cors, Location, Options, Template, Variable
+
+__all__ = ["answer_headers", "error_locations", "errors", "preflight"]
+
+
+def answer_headers(location: Location, options: Options, targets: Targets) -> Iterator[Directive]:
+    """`add_header` in a location cancels what the http block adds, so that is repeated."""
+    policies = location.policies
+    made: list[Directive] = []
+    if policies.cors is not None:
+        made += _cors_headers(policies.cors, targets.shared)
+    if policies.affinity is not None and targets.upstreams[location.upstream or ""].affinity is not None:
+        made.append(_cookie(location, policies.affinity, targets.shared))
+    if policies.external_auth is not None:
+        made.append(directive("add_header", "Set-Cookie", Value((Variable("lbcore_cookie"),))))
+    if made:
+        yield from made
+        if options.hsts:
+            yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
+
+
+def _cookie(location: Location, affinity: Affinity, shared: Shared) -> Directive:
+    path = affinity.path or location.path
+    text = f"; Path={path}"
+    if affinity.max_age is not None:
+        text += f"; Max-Age={affinity.max_age}"
+    if affinity.domain:
+        text += f"; Domain={affinity.domain}"
+    if affinity.same_site:
+        text += f"; SameSite={affinity.same_site}"
+    if affinity.secure:
+        text += "; Secure"
+    text += "; HttpOnly"
+    name, cookie = f"lbcore_s{digest(affinity.name, text)}", f"lbcore_q{digest(affinity.name)}"
+    shared.cookie_variable(cookie, affinity.name)
+    value: Template = (f"{affinity.name}=", Variable("request_id"), text)
+    given = shared.map(name, Variable(cookie), Value(()), (Entry(Plain(""), Value(value)),))
+    return directive("add_header", "Set-Cookie", given)
+
+
+def _cors_origin(cors: Cors, shared: Shared) -> Template:
+    if cors.origins is None:
+        return ("*",)
+    name = f"lbcore_o{digest(*cors.origins)}"
+    asked = Variable("http_origin")
+    lines = [Entry(Plain(f"~^{_origin_pattern(origin)}$"), Value((asked,))) for origin in cors.origins]
+    return shared.map(name, asked, Value(()), tuple(lines)).parts
+
+
+def _cors_headers(cors: Cors, shared: Shared) -> list[Directive]:
+    headers: list[tuple[str, Template]] = [("Access-Control-Allow-Origin", _cors_origin(cors, shared))]
+    if cors.origins is not None:
+        headers.append(("Vary", ("Origin",)))
+    if cors.credentials:
+        headers.append(("Access-Control-Allow-Credentials", ("true",)))
+    headers += [
+        ("Access-Control-Allow-Methods", (", ".join(cors.methods),)),
+        ("Access-Control-Allow-Headers", (",".join(cors.headers),)),
+        ("Access-Control-Max-Age", (str(cors.max_age),)),
+    ]
+    if cors.expose:
+        headers.append(("Access-Control-Expose-Headers", (",".join(cors.expose),)))
+    return [directive("add_header", name, Value(value), "always") for name, value in headers]
+
+
+def preflight(cors: Cors, shared: Shared) -> Iterator[Directive]:
+    """The answer to a browser that asks whether it may ask; neither a password nor the backend is asked for it."""
+    block = (*_cors_headers(cors, shared), directive("return", 204))
+    yield directive("if", Condition("lbcore_preflight"), block=block)
+
+
+def errors(location: Location, targets: Targets, name: str) -> Iterator[Directive]:
+    """Which answers are replaced, and from where; `name` is that of the location's internal ones."""
+    if location.errors_to is None or not targets.has_peers(location.errors_to):
+        return
+    yield directive("proxy_intercept_errors", "on")
+    for code in location.policies.errors.codes:
+        yield directive("error_page", code, "=", f"@lbcore_error_{name}_{code}")
+
+
+def error_locations(location: Location, targets: Targets, name: str) -> list[Directive]:
+    """The internal locations from which the pages of errors come."""
+    if location.errors_to is None or not targets.has_peers(location.errors_to):
+        return []
+    source = location.source
+    made = []
+    for code in location.policies.errors.codes:
+        headers: tuple[tuple[str, Template], ...] = (
+            ("X-Code", (str(code),)),
+            ("X-Format", (Variable("http_accept"),)),
+            ("X-Original-URI", (Variable("request_uri"),)),
+            ("X-Namespace", (source.ingress.namespace,)),
+            ("X-Ingress-Name", (source.ingress.name,)),
+            ("X-Service-Name", (source.service,)),
+            ("X-Service-Port", (source.port,)),
+            ("X-Request-ID", (Variable("lbcore_request_id"),)),
+            ("Host", (Variable("lbcore_host"),)),
+        )
+        block = (
+            directive("internal"),
+            directive("proxy_intercept_errors", "off"),
+            *(directive("proxy_set_header", name, Value(value)) for name, value in headers),
+            directive("rewrite", Plain("(.*)"), "/", "break"),
+            directive("proxy_pass", Value(("http://", targets.target(location.errors_to)))),
+        )
+        made.append(directive("location", f"@lbcore_error_{name}_{code}", block=block))
+    return made
+
+
+def _origin_pattern(origin: str) -> str:
+    scheme, _, host = origin.partition("://")
+    label = "[A-Za-z0-9-]+" if host.startswith("*") else ""
+    return f"(?i){scheme}://{label}" + "".join(literal(each) for each in host.removeprefix("*"))

@@ -1,0 +1,203 @@
+"""What holds for all: the main, events and http level, and the variables that are worked out when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from lbcore.adapters.nginx.capabilities import Capabilities
+from lbcore.adapters.nginx.lua import CONTROL
+from lbcore.adapters.nginx.passing import HEADERS, tuning
+from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, directive
+from lbcore.proxy import Balance, Options, RoutingTable, Variable
+
+__all__ = ["Places", "http_level", "main_level"]
+
+
+@frozen(kw_only=True)
+class Places:
+    """Where nginx listens and keeps its things. `listen` are addresses (`""`: all of IPv4, `[::]`: of IPv6)."""
+
+    folder: str
+    http_port: int = 80
+    https_port: int = 443
+    listen: tuple[str, ...] = ("", "[::]")
+    user: str = ""
+    resolvers: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    error_log: str = "stderr"
+    access_log: str = "/dev/stdout"
+    most_files: int = 0  # that a process may have open; 0: not known
+
+
+_LOG = (
+    Variable("remote_addr"), " - ", Variable("remote_user"), " [", Variable("time_local"), '] "', Variable("request"),
+    '" ', Variable("status"), " ", Variable("body_bytes_sent"), ' "', Variable("http_referer"), '" "',
+    Variable("http_user_agent"), '" ', Variable("request_length"), " ", Variable("request_time"), " [",
+    Variable("lbcore_route"), "] [] ", Variable("upstream_addr"), " ", Variable("upstream_response_length"), " ",
+    Variable("upstream_response_time"), " ", Variable("upstream_status"), " ", Variable("lbcore_request_id"),
+)  # fmt: skip
+
+
+def main_level(options: Options, places: Places, capabilities: Capabilities) -> Iterator[Directive]:
+    """Modules, users, workers."""
+    for module in (*capabilities.lua, *places.modules):
+        yield directive("load_module", Plain(module))
+    if places.user:
+        yield directive("user", places.user)
+    yield directive("pid", f"{places.folder}/nginx.pid")
+    yield directive("error_log", places.error_log, "warn")
+    yield directive("daemon", "off")
+    yield directive("worker_processes", options.workers or "auto")
+    yield directive("worker_shutdown_timeout", f"{options.shutdown_timeout}s")
+    if places.most_files:
+        yield directive("worker_rlimit_nofile", max(1024, min(2 * options.connections, places.most_files)))
+    yield directive(
+        "events", block=(directive("worker_connections", options.connections), directive("multi_accept", "on"))
+    )
+
+
+def http_level(table: RoutingTable, places: Places, capabilities: Capabilities) -> Iterator[Directive]:
+    """What every server inherits."""
+    options = table.options
+    temporary = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    scratch = f"{places.folder}/tmp"  # noqa: S108 - below our own folder
+    yield from (directive(f"{name}_temp_path", f"{scratch}/{name}") for name in temporary)
+    yield directive("log_format", "upstreaminfo", Value(_LOG))
+    yield directive(
+        "access_log", *((places.access_log,) if places.access_log == "off" else (places.access_log, "upstreaminfo"))
+    )
+    yield directive("default_type", "text/html")
+    yield directive("server_tokens", options.server_tokens)
+    longest = max((len(host) for host in table.sites), default=0)
+    yield directive("server_names_hash_bucket_size", _power(16 + 8 * ((longest + 2 + 7) // 8) + 8, 64))
+    yield directive("server_names_hash_max_size", max(1024, _power(sum(map(len, table.sites)), 1024)))
+    yield directive("map_hash_bucket_size", _power(longest + 32, 128))
+    yield directive("map_hash_max_size", max(2048, _power(2 * len(table.sites), 2048)))
+    yield directive("variables_hash_max_size", max(2048, _power(64 * len(table.upstreams), 2048)))
+    yield directive("variables_hash_bucket_size", 256)
+    yield directive("proxy_headers_hash_bucket_size", 128)
+    yield directive("tcp_nopush", "on")
+    yield directive("reset_timedout_connection", "on")
+    yield directive("keepalive_timeout", f"{options.client_keepalive}s")
+    yield directive("keepalive_requests", options.client_requests)
+    yield directive("underscores_in_headers", options.underscores)
+    yield directive("limit_req_status", options.limit_code)
+    yield directive("limit_conn_status", options.connections_code)
+    if capabilities.http2_directive:
+        yield directive("http2", options.http2)
+    if options.gzip:
+        yield directive("gzip", "on")
+        yield directive("gzip_proxied", "any")
+        yield directive("gzip_vary", "on")
+        yield directive("gzip_min_length", 256)
+        yield directive(
+            "gzip_types", "application/javascript", "application/json", "text/css", "text/plain", "image/svg+xml"
+        )
+    if options.forwarded_headers or options.proxy_protocol or options.real_ip:
+        yield from (directive("set_real_ip_from", Plain(cidr)) for cidr in options.trusted)
+        yield directive("real_ip_header", "proxy_protocol" if options.proxy_protocol else "X-Forwarded-For")
+        yield directive("real_ip_recursive", "on")
+    if places.resolvers:
+        yield directive("resolver", *places.resolvers, "valid=30s")
+    if capabilities.lua:
+        yield from _lua(table, places.folder)
+    yield from _tls(options, places.folder)
+    yield from tuning(options.tuning, None, "proxy")
+    yield from (directive("proxy_set_header", Plain(name), Value(value)) for name, value in HEADERS)
+    yield directive("proxy_cookie_domain", "off")
+    yield directive("proxy_redirect", "off")
+    if options.hsts:
+        yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
+    yield from _variables(options, places)
+
+
+def _lua(table: RoutingTable, folder: str) -> Iterator[Directive]:
+    # 10,000 upstreams of ten peers each take 3 MB; what is not used takes no memory.
+    yield directive("lua_shared_dict", "lbcore_peers", "64m")
+    yield directive("lua_package_path", Plain(f"{folder}/?.lua;;"))
+    yield directive("init_by_lua_file", f"{folder}/init.lua")
+    if any(upstream.balance is Balance.EWMA for _, upstream in table.upstreams.items()):
+        yield directive("log_by_lua_file", f"{folder}/log.lua")
+    control = (
+        directive("access_log", "off"),
+        directive("client_max_body_size", "64m"),
+        directive("client_body_buffer_size", "1m"),
+        directive("content_by_lua_file", f"{folder}/control.lua"),
+    )
+    location = directive("location", "=", "/peers", block=control)
+    # In a folder that nobody else gets into.
+    listen = directive("listen", f"unix:{folder}/{CONTROL}")
+    yield directive("server", block=(listen, location, directive("location", "/", block=(directive("return", 404),))))
+
+
+def _tls(options: Options, folder: str) -> Iterator[Directive]:
+    yield directive("ssl_protocols", *options.ssl_protocols)
+    yield directive("ssl_ciphers", Plain(options.ssl_ciphers))
+    yield directive("ssl_prefer_server_ciphers", "on")
+    yield directive("ssl_session_cache", "shared:lbcore:10m")
+    yield directive("ssl_session_timeout", "10m")
+    yield directive("ssl_session_tickets", "off")
+    yield directive("ssl_buffer_size", "4k")
+    # Read for each handshake, so that a renewed certificate needs no reload, and a thousand hosts no memory.
+    name = Value((f"{folder}/", Variable("lbcore_certificate"), ".pem"))
+    yield directive("ssl_certificate", name)
+    yield directive("ssl_certificate_key", name)
+
+
+def _power(number: int, least: int) -> int:
+    while least < number:
+        least *= 2
+    return least
+
+
+def _map(key: str, name: str, default: Value, *lines: tuple[str, Value]) -> Directive:
+    entries = (Entry(Plain(each), value) for each, value in lines)
+    block: tuple[Directive | Entry, ...] = (directive("default", default), *entries)
+    return directive("map", Value((Variable(key),)), Name(name), block=block)
+
+
+def _v(*parts: str | Variable) -> Value:
+    return Value(parts)
+
+
+def _variables(options: Options, places: Places) -> Iterator[Directive]:
+    """Variables that are worked out when somebody asks for them."""
+    yield directive("geo", Name("lbcore_dollar"), block=(Entry(Plain("default"), Plain("$")),))
+    trusted = options.forwarded_headers
+    scheme = Variable("scheme")
+    if trusted:
+        yield _map(
+            "http_x_forwarded_proto", "lbcore_scheme", _v(scheme), ("~^https$", _v("https")), ("~^http$", _v("http"))
+        )
+        yield _map(
+            "http_x_forwarded_host",
+            "lbcore_host",
+            _v(Variable("http_host")),
+            ("~^(?<lbcore_v1>[^,\\s]+)", _v(Variable("lbcore_v1"))),
+        )
+    else:
+        yield _map("scheme", "lbcore_scheme", _v(scheme))
+        yield _map("http_host", "lbcore_host", _v(Variable("http_host")))
+    full = trusted and options.full_forwarded_for
+    yield _map(
+        "remote_addr", "lbcore_forwarded_for", _v(Variable("proxy_add_x_forwarded_for" if full else "remote_addr"))
+    )
+    yield _map("lbcore_scheme", "lbcore_plain", _v("0"), ("http", _v("1")))
+    yield _map("server_port", "lbcore_port", _v(Variable("server_port")), (str(places.https_port), _v("443")))
+    yield _map("server_port", "lbcore_port_suffix", _v(":", Variable("server_port")))
+    yield _map("http_upgrade", "lbcore_connection", _v("upgrade"), ("", _v("")))
+    yield _map(
+        "http_x_request_id", "lbcore_request_id", _v(Variable("http_x_request_id")), ("", _v(Variable("request_id")))
+    )
+    yield _map(
+        "request_uri", "lbcore_uri", _v(Variable("request_uri")), ("~^(?<lbcore_v2>.*)/$", _v(Variable("lbcore_v2")))
+    )
+    yield _map("request_uri", "lbcore_escaped_uri", _v(Variable("request_uri")))
+    yield _map("request_method", "lbcore_preflight", _v("0"), ("OPTIONS", _v("1")))
+    yield _map("uri", "lbcore_root", _v("0"), ("/", _v("1")))
+    hsts = f"max-age={options.hsts_max_age}"
+    hsts += "; includeSubDomains" if options.hsts_subdomains else ""
+    hsts += "; preload" if options.hsts_preload else ""
+    yield _map("lbcore_scheme", "lbcore_hsts", _v(""), ("https", _v(hsts)))

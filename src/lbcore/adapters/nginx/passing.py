@@ -1,0 +1,110 @@
+"""How a request is passed to a backend: sizes and times, headers, TLS towards it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import fields
+
+from lbcore.adapters.nginx.shared import Shared
+from lbcore.adapters.nginx.tree import Directive, Plain, Value, directive
+from lbcore.proxy import Policies, Protocol, Template, Tuning, Variable
+
+__all__ = ["HEADERS", "headers", "tuning", "upstream_tls"]
+
+# What is sent to a backend, at the http level and again in each location that sends something more.
+HEADERS: tuple[tuple[str, Template], ...] = (
+    ("Host", (Variable("lbcore_host"),)),
+    ("Upgrade", (Variable("http_upgrade"),)),
+    ("Connection", (Variable("lbcore_connection"),)),
+    ("X-Request-ID", (Variable("lbcore_request_id"),)),
+    ("X-Real-IP", (Variable("remote_addr"),)),
+    ("X-Forwarded-For", (Variable("lbcore_forwarded_for"),)),
+    ("X-Forwarded-Host", (Variable("lbcore_host"),)),
+    ("X-Forwarded-Port", (Variable("lbcore_port"),)),
+    ("X-Forwarded-Proto", (Variable("lbcore_scheme"),)),
+    ("X-Forwarded-Scheme", (Variable("lbcore_scheme"),)),
+    ("X-Scheme", (Variable("lbcore_scheme"),)),
+    ("X-Original-Forwarded-For", (Variable("http_x_forwarded_for"),)),
+    ("Proxy", ()),
+)
+
+_TUNING = {
+    "body_size": "client_max_body_size",
+    "body_buffer": "client_body_buffer_size",
+    "connect_timeout": "{}_connect_timeout",
+    "send_timeout": "{}_send_timeout",
+    "read_timeout": "{}_read_timeout",
+    "buffering": "proxy_buffering",
+    "buffer_size": "{}_buffer_size",
+    "busy_buffers": "proxy_busy_buffers_size",
+    "temp_file": "proxy_max_temp_file_size",
+    "request_buffering": "proxy_request_buffering",
+    "http_version": "proxy_http_version",
+    "next_upstream": "{}_next_upstream",
+    "next_timeout": "{}_next_upstream_timeout",
+    "next_tries": "{}_next_upstream_tries",
+}
+_SECONDS = {"connect_timeout", "send_timeout", "read_timeout", "next_timeout"}
+_FOR_GRPC = {name for name, text in _TUNING.items() if text.startswith("{}")} | {"body_size", "body_buffer"}
+
+
+def tuning(given: Tuning, defaults: Tuning | None, protocol: str) -> Iterator[Directive]:
+    """The directives of what differs from the defaults; `protocol` is `proxy` or `grpc`."""
+    for name, text in _TUNING.items():
+        value = getattr(given, name)
+        if value is None or (defaults is not None and value == getattr(defaults, name) and protocol == "proxy"):
+            continue
+        if protocol == "grpc" and name not in _FOR_GRPC:
+            continue
+        words = value if isinstance(value, tuple) else (f"{value}s" if name in _SECONDS else value,)
+        yield directive(text.format(protocol), *words)
+    size = given.buffer_size or (defaults.buffer_size if defaults else None)
+    if protocol == "proxy" and (given.buffers or given.buffer_size) and size is not None:
+        number = given.buffers or (defaults.buffers if defaults else None) or 4
+        yield directive("proxy_buffers", number, str(size))
+        if given.busy_buffers is None and given.buffer_size is not None:
+            yield directive("proxy_busy_buffers_size", f"{2 * size.number}{size.unit}")
+    for name, off in (("cookie_domain", "proxy_cookie_domain"), ("cookie_path", "proxy_cookie_path")):
+        pair = getattr(given, name)
+        if pair is not None and protocol == "proxy":
+            yield directive(off, *(("off",) if pair[0] == "off" else tuple(Value((part,)) for part in pair)))
+    if given.access_log is False:
+        yield directive("access_log", "off")
+    if given.rate:
+        yield directive("limit_rate", f"{given.rate}k")
+    if given.rate_after:
+        yield directive("limit_rate_after", f"{given.rate_after}k")
+
+
+assert {each.name for each in fields(Tuning)} >= set(_TUNING)
+
+
+def headers(kind: str, changed: dict[str, Template], more: tuple[tuple[str, Template], ...]) -> Iterator[Directive]:
+    """All headers, some with another value, and more: those of the http level hold no more where one is given."""
+    sent = [(name, changed.get(name, value)) for name, value in HEADERS]
+    if kind == "grpc":
+        sent = [(name, value) for name, value in sent if name not in {"Upgrade", "Connection"}]
+    for name, value in (*sent, *more):
+        yield directive(f"{kind}_set_header", Plain(name), Value(value))
+
+
+def upstream_tls(policies: Policies, kind: str, shared: Shared) -> Iterator[Directive]:
+    """How we show ourselves to a backend that speaks TLS, and whether we believe it."""
+    tls = policies.upstream_tls
+    if tls is None or policies.protocol is Protocol.HTTP or policies.protocol is Protocol.GRPC:
+        return
+    if tls.certificate is not None:
+        pair = shared.file("pem", tls.certificate.chain + tls.certificate.key)
+        yield directive(f"{kind}_ssl_certificate", pair)
+        yield directive(f"{kind}_ssl_certificate_key", pair)
+    if tls.authorities:
+        yield directive(f"{kind}_ssl_trusted_certificate", shared.file("ca", tls.authorities))
+        yield directive(f"{kind}_ssl_verify", "on" if tls.verify else "off")
+        yield directive(f"{kind}_ssl_verify_depth", tls.depth)
+    if tls.name:
+        yield directive(f"{kind}_ssl_name", Value(tls.name))
+    if tls.server_name:
+        yield directive(f"{kind}_ssl_server_name", "on")
+    if tls.protocols:
+        yield directive(f"{kind}_ssl_protocols", *tls.protocols)

@@ -1,0 +1,104 @@
+"""Servers: their names, where they listen, which certificate they show, and what answers for hosts that nobody has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from lbcore.adapters.nginx.capabilities import Capabilities
+from lbcore.adapters.nginx.general import Places
+from lbcore.adapters.nginx.names import digest
+from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, Word, directive
+from lbcore.ingress import Certificate
+from lbcore.proxy import Options, RoutingTable, Site, Variable
+
+__all__ = ["Servers", "aliases_of", "certificate_map", "default_location"]
+
+Aliases = dict[str, tuple[str, ...]]
+
+
+@frozen
+class Servers:
+    """Writes server blocks."""
+
+    options: Options
+    places: Places
+    capabilities: Capabilities
+
+    def write(self, site: Site, body: list[Directive], aliases: tuple[str, ...] = ()) -> Directive:
+        """The server of a host with this in it."""
+        names: list[Plain | Word] = [_server_name(name) for name in (site.host, *aliases)] if site.host else [Word("_")]
+        return directive("server", block=(*self._listen(bool(not site.host)), directive("server_name", *names), *body))
+
+    def _listen(self, default: bool) -> Iterator[Directive]:
+        """Only the default server says how; the others are there, too, by naming the ports."""
+        options, places = self.options, self.places
+        for address in places.listen:
+            prefix = f"{address}:" if address else ""
+            proxy = ["proxy_protocol"] if options.proxy_protocol and default else []
+            first = ["default_server"] if default else []
+            http2 = ["http2"] if options.http2 and not self.capabilities.http2_directive else []
+            own = [*first, *proxy]
+            for port, words in ((places.http_port, ()), (places.https_port, ("ssl", *http2))):
+                v6 = ["ipv6only=on"] if address.startswith("[") and default else []
+                yield directive("listen", Plain(f"{prefix}{port}"), *own, *words, *v6)
+
+    def catch_all(self, table: RoutingTable) -> Directive:
+        """The server of all hosts that no other has."""
+        reject = [directive("ssl_reject_handshake", "on")] if table.options.reject_handshake else []
+        return self.write(Site(host=""), [*reject, directive("access_log", "off"), default_location(table)])
+
+    def twins(self, table: RoutingTable, aliases: Aliases) -> Iterator[Directive]:
+        """The servers that redirect from a host's `www.` twin."""
+        taken = {*table.sites, *(name for names in aliases.values() for name in names)}
+        for host, site in sorted(table.sites.items()):
+            if site.www and site.www not in taken:
+                to = Value((Variable("scheme"), "://", host, Variable("lbcore_port_suffix"), Variable("lbcore_uri")))
+                yield self.write(Site(host=site.www), [directive("return", table.options.redirect_code, to)])
+
+
+def default_location(table: RoutingTable) -> Directive:
+    """`/` where no Ingress says anything."""
+    # Set here, too: a variable that is set nowhere, because there is no Ingress, is one that nginx does not know.
+    route = directive("set", Name("lbcore_route"), Value(("-",)))
+    if table.default_upstream is None:
+        return directive("location", Plain("/"), block=(route, directive("return", 404)))
+    to = Value((f"http://{table.default_upstream}",))
+    return directive("location", Plain("/"), block=(route, directive("proxy_pass", to)))
+
+
+def certificate_map(
+    table: RoutingTable, fake: Certificate, without: frozenset[str], aliases: Aliases
+) -> tuple[Directive, dict[str, bytes]]:
+    """The map from a server's name to its certificate, and their files by host: a renewed one takes its place."""
+    default = table.default_certificate or fake
+    files = {"default.pem": default.chain + default.key}
+    lines: list[Directive | Entry] = [directive("default", "default")]
+    for host, site in sorted(table.sites.items()):
+        if site.certificate is None or host in without:
+            continue
+        name = f"c{digest(host)}"
+        files[f"{name}.pem"] = site.certificate.chain + site.certificate.key
+        for each in (host, *aliases[host]):
+            key = f"~*^[^.]+{_escaped(each[1:])}$" if each.startswith("*") else f"\\{each}"
+            lines.append(Entry(Plain(key), Word(name)))
+    return directive("map", Value((Variable("ssl_server_name"),)), Name("lbcore_certificate"), block=lines), files
+
+
+def aliases_of(table: RoutingTable) -> dict[str, tuple[str, ...]]:
+    """Each host's other names but those that are taken: nginx would give them to whichever comes first."""
+    taken, found = set(table.sites), {}
+    for host, site in sorted(table.sites.items()):
+        found[host] = tuple(name for name in dict.fromkeys(site.aliases) if name not in taken) if host else ()
+        taken |= set(found[host])
+    return found
+
+
+def _server_name(name: str) -> Plain:
+    """A wildcard matches one label: a pattern, for nginx's own would match several."""
+    return Plain(f"~^[a-z0-9_-]+{_escaped(name[1:])}$") if name.startswith("*.") else Plain(name)
+
+
+def _escaped(name: str) -> str:
+    return name.replace(".", "\\.")

@@ -1,0 +1,49 @@
+"""What the parts of a configuration need together: maps and zones at the http level, and files, each once."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from lbcore.adapters.nginx.names import digest
+from lbcore.adapters.nginx.tree import Argument, Directive, Entry, Name, Plain, Value, Word, directive
+from lbcore.proxy import Variable
+
+__all__ = ["Shared", "literal"]
+
+
+@define
+class Shared:
+    """What locations need at the http level (maps, zones, split_clients) and as files, each once."""
+
+    http: dict[str, Directive] = field(factory=dict)
+    files: dict[str, bytes] = field(factory=dict)
+    folder: str = ""
+
+    def file(self, suffix: str, data: bytes) -> Word:
+        """A file with this content; its name is a hash of it."""
+        name = f"{digest(repr(data))}.{suffix}"
+        self.files[name] = data
+        return Word(f"{self.folder}/{name}")
+
+    def map(self, name: str, key: Variable, default: Argument, lines: tuple[Entry, ...] = ()) -> Value:
+        """A map of this name; what it comes to."""
+        block: tuple[Directive | Entry, ...] = (Directive("default", (default,)), *lines)
+        self.http[name] = directive("map", Value((key,)), Name(name), block=block)
+        return Value((Variable(name),))
+
+    def constant(self, value: str) -> str:
+        """A variable that is always this word."""
+        name = f"lbcore_c{digest(value)}"
+        self.map(name, Variable("request_id"), Word(value))
+        return name
+
+    def cookie_variable(self, name: str, cookie: str) -> None:
+        """`$cookie_x` for names with characters that a variable cannot have: read out of the header."""
+        capture = f"c{digest(cookie)}"  # a number is no variable in a map, and PCRE takes 32 characters
+        pattern = "~(?:^|;\\s*)" + "".join(literal(each) for each in cookie) + f"=(?<{capture}>[^;]*)"
+        self.map(name, Variable("http_cookie"), Value(()), (Entry(Plain(pattern), Value((Variable(capture),))),))
+
+
+def literal(character: str) -> str:
+    """A character as a pattern that matches it alone."""
+    return character if character.isalnum() or character in "-_" else "\\" + character

@@ -1,0 +1,119 @@
+"""Where a request may go: which upstream of two, by which name, and who chooses the peer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from lbcore.adapters.nginx.names import DYNAMIC, DYNAMIC_GRPC, digest
+from lbcore.adapters.nginx.shared import Shared, literal
+from lbcore.adapters.nginx.tree import Argument, Directive, Entry, Name, Plain, Value, Word, directive
+from lbcore.proxy import Canary, Location, Protocol, Template, Upstream, Variable
+
+__all__ = ["Targets", "block_of", "scheme"]
+
+
+@frozen
+class Targets:
+    """The upstreams of one host. `static` are those that nginx itself chooses peers of; None: all of them."""
+
+    upstreams: dict[str, Upstream]
+    static: frozenset[str] | None
+    shared: Shared
+
+    def is_dynamic(self, location: Location) -> bool:
+        """Whether Lua chooses where requests of a location go, whoever its peers are by then."""
+        names = [location.upstream, location.canary.upstream if location.canary else location.upstream]
+        return self.static is not None and not any(each is None or each in self.static for each in names)
+
+    def has_peers(self, upstream: str) -> bool:
+        """Whether anybody answers there."""
+        found = self.upstreams.get(upstream)
+        return found is not None and bool(found.peers)
+
+    def word(self, upstream: str) -> Word:
+        """What an upstream is called where one is chosen: its id, or name and port of a host that nginx looks up."""
+        found = self.upstreams[upstream]
+        return Word(str(found.peers[0])) if found.external and not found.peers[0].is_address else Word(upstream)
+
+    def target(self, upstream: str) -> str | Variable:
+        """What stands behind `http://`. A host's name is a variable: looked up for a request, not at the start."""
+        name = self.word(upstream).text
+        return upstream if name == upstream else Variable(self.shared.constant(name))
+
+    def choose(self, location: Location, canary: Canary) -> Variable:
+        """Header, then cookie, then weight: each a map that hands on to the next."""
+        rule, main, other = canary.rule, location.upstream or "", canary.upstream
+        if not self.has_peers(other):
+            return Variable(self.shared.constant(self.word(main).text))
+        name = f"lbcore_c{digest(main, other, repr(rule))}"
+        here, elsewhere = self.word(main), self.word(other)
+        share = min(10000, rule.weight * 10000 // rule.total)
+        if 0 < share < 10000:
+            parts = (
+                Entry(Plain(f"{share // 100}.{share % 100:02d}%"), elsewhere),
+                Entry(Plain("*"), here),
+            )
+            self.shared.http[f"{name}w"] = directive(
+                "split_clients", Value((Variable("request_id"),)), Name(f"{name}w"), block=parts
+            )
+            last: Argument = Value((Variable(f"{name}w"),))
+        else:
+            last = elsewhere if share else here
+        always = (Entry(Plain("always"), elsewhere), Entry(Plain("never"), here))
+        if rule.cookie:
+            variable = f"lbcore_q{digest(rule.cookie)}"
+            self.shared.cookie_variable(variable, rule.cookie)
+            last = self.shared.map(f"{name}k", Variable(variable), last, always)
+        if rule.header:
+            lines: tuple[Entry, ...] = always
+            if rule.header_value is not None:
+                lines = (Entry(Plain(_exactly(rule.header_value)), elsewhere),)
+            elif rule.header_pattern is not None:
+                lines = (Entry(Plain("~" + rule.header_pattern), elsewhere),)
+            last = self.shared.map(f"{name}h", Variable(f"http_{rule.header.lower().replace('-', '_')}"), last, lines)
+        self.shared.map(name, Variable("request_id"), last)
+        return Variable(name)
+
+    def tell(self, target: str, name: Template) -> Iterator[Directive]:
+        """What Lua has to know: which upstream, and what is hashed for it."""
+        upstream = self.upstreams[target]
+        yield directive("set", Name("lbcore_upstream"), Value(name))
+        key: Template = upstream.hash_by or ()
+        if upstream.affinity is not None:
+            cookie, variable = f"lbcore_q{digest(upstream.affinity.name)}", f"lbcore_k{digest(upstream.affinity.name)}"
+            self.shared.cookie_variable(cookie, upstream.affinity.name)
+            first = Entry(Plain(""), Value((Variable("request_id"),)))
+            self.shared.map(variable, Variable(cookie), Value((Variable(cookie),)), (first,))
+            key = (Variable(variable),)
+        if key:
+            yield directive("set", Name("lbcore_key"), Value(key))
+        yield directive("rewrite_by_lua_file", f"{self.shared.folder}/check.lua")
+
+
+def block_of(protocol: Protocol, upstream: Upstream) -> str:
+    """The block by which Lua chooses a peer."""
+    match protocol:
+        case Protocol.HTTP:
+            return DYNAMIC
+        case Protocol.GRPC:
+            return DYNAMIC_GRPC
+        case _:
+            return upstream.id
+
+
+def scheme(protocol: Protocol) -> Template:
+    """What stands before the name of an upstream."""
+    return {
+        Protocol.HTTP: ("http://",),
+        Protocol.HTTPS: ("https://",),
+        Protocol.AUTO_HTTP: (Variable("scheme"), "://"),
+        Protocol.GRPC: ("grpc://",),
+        Protocol.GRPCS: ("grpcs://",),
+    }[protocol]
+
+
+def _exactly(text: str) -> str:
+    """A key of a map that is compared as it is: the words that mean something else get a backslash or a pattern."""
+    return "~^" + "".join(literal(each) for each in text) + "$"
