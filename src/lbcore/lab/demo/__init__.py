@@ -38,7 +38,7 @@ _MORE: Sequence[tuple[str, Callable[[Screen, Findings], None]]] = (
 )
 _SOURCES = (
     ("which address a Service gets", "src/lbcore/assignment.py and allocation.py"),
-    ("which node announces it", "src/lbcore/announcement.py and election.py"),
+    ("which node announces it", "src/lbcore/announcement/ and election.py"),
     ("what is said on the wire", "src/lbcore/adapters/arp.py, ndp.py and responder.py"),
     ("what a router is told", "src/lbcore/exports.py, adapters/bgp/ and backends/bgp.py"),
     ("who answers within a millisecond", "src/lbcore/daemons/reflex.py, a process of its own"),

@@ -1,0 +1,122 @@
+"""Why a Service is announced where it is, in words for each node and each router."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lbcore.addresses import Address
+from lbcore.advertising import PeerVerdict, Speakers, bgp_verdicts, peer_verdicts
+from lbcore.announcement.judging import electorate_of, judge_service, owners_of, reach_to
+from lbcore.announcement.state import AnnouncementState, NotAnnounced, Part
+from lbcore.election import judge_node, rank, restrict_to_endpoints
+from lbcore.model import Service, ServiceKey
+from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
+
+
+def explain(
+    state: AnnouncementState, key: ServiceKey
+) -> tuple[tuple[Address, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None:
+    """For each address of a Service every node's verdict, the one that announces first; or why none does.
+
+    None for a Service that is not known. Nodes that could take over follow in the order in which
+    they would, then those that cannot, by name.
+    """
+    service = state.services.get(key)
+    if service is None:
+        return None
+    judged = judge_service(state, service)
+    if isinstance(judged, NotAnnounced):
+        return judged
+    return tuple((part.address, tuple(_node_verdicts(state, service, part))) for part in judged)
+
+
+def _node_verdicts(state: AnnouncementState, service: Service, part: Part) -> Iterator[NodeVerdict]:
+    ignore = state.settings.ignore_exclude_label
+    reach = reach_to(state, service.key)
+    among = electorate_of(state, part.adverts)
+    local = restrict_to_endpoints(among, service, reach.nodes)
+    order = rank(local.candidates, part.ranked_by, local.scores)
+    for place, name in enumerate(order):
+        if place == 0:
+            detail = "announces it" if name not in state.drained else "announces it though drained: no other node can"
+            yield NodeVerdict(node=name, reason=Reason.OK, detail=detail)
+        elif name in state.drained:
+            yield NodeVerdict(node=name, reason=Reason.NODE_DRAINED, detail=NODE_TEXTS[Reason.NODE_DRAINED])
+        else:
+            text = f"{order[0]} ranks before it; number {place + 1} of {len(order)} to take over"
+            yield NodeVerdict(node=name, reason=Reason.NOT_ELECTED, detail=text)
+    for name in sorted({*state.nodes, *state.members} - set(order)):
+        if name in among.candidates:
+            reason = Reason.NO_LOCAL_ENDPOINTS
+            yield NodeVerdict(node=name, reason=reason, detail=NODE_TEXTS[reason])
+        else:
+            yield judge_node(name, part.adverts, state.nodes, state.members, ignore_exclude_label=ignore)
+
+
+def _speakers(state: AnnouncementState) -> Speakers:
+    return Speakers(
+        nodes=state.nodes,
+        members=state.members,
+        ignore_exclude_label=state.settings.ignore_exclude_label,
+        drained=state.drained,
+    )
+
+
+def explain_bgp(
+    state: AnnouncementState, key: ServiceKey
+) -> tuple[tuple[Address, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None:
+    """For each address of a Service every node's verdict on announcing it over BGP, by name; or why none does.
+
+    None for a Service that is not known.
+    """
+    service, config = state.services.get(key), state.configuration.current
+    if service is None:
+        return None
+    owned = owners_of(state, service)
+    if isinstance(owned, NotAnnounced):
+        return owned
+    assert config is not None  # its pools own the addresses
+    speakers = _speakers(state)
+    reach = reach_to(state, key)
+    adverts, peers = config.bgp_advertisements, config.bgp_peers
+    return tuple(
+        (address, tuple(bgp_verdicts(service, address.family, pool, adverts, peers, speakers, reach)))
+        for address, pool in owned
+    )
+
+
+def explain_routes(state: AnnouncementState, key: ServiceKey) -> tuple[PeerVerdict, ...] | NotAnnounced | None:
+    """What each node tells each of its routers of a Service's addresses, and why not the others; or why nobody does.
+
+    None for a Service that is not known, and empty where the configuration has nothing of BGP.
+    """
+    service, config = state.services.get(key), state.configuration.current
+    if service is None:
+        return None
+    owned = owners_of(state, service)
+    if isinstance(owned, NotAnnounced):
+        return owned
+    assert config is not None  # its pools own the addresses
+    if not config.bgp_advertisements and not config.bgp_peers:
+        return ()
+    speakers = _speakers(state)
+    reach = reach_to(state, key)
+    return tuple(
+        verdict
+        for address, pool in owned
+        for name in speakers.names
+        for verdict in peer_verdicts(
+            name, service, address, pool, config.bgp_advertisements, config.bgp_peers, speakers, reach
+        )
+    )
+
+
+def bgp_announcers(state: AnnouncementState, key: ServiceKey) -> tuple[tuple[Address, tuple[str, ...]], ...]:
+    """For each address of a Service the nodes that announce it over BGP, sorted; nothing where nobody may."""
+    judged = explain_bgp(state, key)
+    if judged is None or isinstance(judged, NotAnnounced):
+        return ()
+    return tuple(
+        (address, tuple(verdict.node for verdict in verdicts if verdict.reason is Reason.OK))
+        for address, verdicts in judged
+    )

@@ -1,0 +1,129 @@
+"""BGP: which sessions this node holds, what its routers are told, and what is heard of them."""
+
+from __future__ import annotations
+
+from lbcore.announcement.turn import Turn
+from lbcore.bfd import WatchStatus
+from lbcore.bgp import BGPPeer
+from lbcore.events import Kind, PeerSeen, SecretGone, SecretSeen, WatchSeen
+from lbcore.exports import Contribution
+from lbcore.intents import EventType, LoseSession, RecordEvent, ReportPeer, SetSessions, SetWatches
+from lbcore.model import ServiceKey
+from lbcore.peering import about, peers_of, session_event, watches_of
+from lbcore.routes import PeerStatus
+
+
+def note_of_routers(turn: Turn, event: PeerSeen | WatchSeen | SecretSeen | SecretGone) -> None:
+    """What was heard of sessions with routers, of the paths to them, and of Secrets with their passwords."""
+    secrets = turn.state.secrets
+    match event:
+        case PeerSeen(name, status):
+            _see_peer(turn, name, status)
+        case WatchSeen(name, seen):
+            _see_watch(turn, name, seen)
+        case SecretSeen(secret):
+            turn.change(secrets=secrets.set(secret.key, secret), peers_due=True)
+        case SecretGone(key) if key in secrets:
+            turn.change(secrets=secrets.delete(key), peers_due=True)
+
+
+def _see_peer(turn: Turn, name: str, status: PeerStatus | None) -> None:
+    before, node = turn.state.sessions.get(name), turn.state.settings.node
+    if status == before:
+        return
+    sessions = turn.state.sessions
+    turn.change(sessions=sessions.set(name, status) if status is not None else sessions.delete(name))
+    _report_peer(turn, name, status)
+    peer = next((peer for peer in turn.state.peers if peer.name == name), None)
+    event = session_event(node, about(peer) if peer is not None else f"BGPPeer {name}", before, status)
+    if event is not None:
+        turn.intents.append(event)
+
+
+def _report_peer(turn: Turn, name: str, status: PeerStatus | None) -> None:
+    peer = next((peer for peer in turn.state.peers if peer.name == name), None)
+    watched = turn.state.watched.get(name)
+    turn.intents.append(
+        ReportPeer(
+            node=turn.state.settings.node,
+            peer=name,
+            router=peer.router if peer is not None else "",
+            status=status,
+            watch=watched.state if watched is not None else None,
+        )
+    )
+
+
+def _see_watch(turn: Turn, name: str, seen: WatchStatus | None) -> None:
+    """A session falls with the path under it (RFC 5882 section 4.3), long before its hold time is over."""
+    watched, before = turn.state.watched, turn.state.watched.get(name)
+    turn.change(watched=watched.set(name, seen) if seen is not None else watched.delete(name))
+    if seen is not None and seen.failed and before is not None and not before.failed:
+        turn.intents.append(LoseSession(name, f"BFD: {seen.diagnostic.text}"))
+    state, was = seen and seen.state, before and before.state
+    status = turn.state.sessions.get(name)
+    if status is not None and state is not was:
+        _report_peer(turn, name, status)
+
+
+def export(turn: Turn, key: ServiceKey, given: tuple[Contribution, ...]) -> None:
+    """Tell routers what a Service's change means for them."""
+    before = turn.state.exports.given.get(key, ())
+    exports, intents = turn.state.exports.put(key, given)
+    turn.change(exports=exports)
+    turn.intents += intents
+    if given and not before:
+        text = f"announcing from node {turn.state.settings.node} with protocol bgp"
+        about = f"Service {key}"
+        turn.intents.append(RecordEvent(about=about, type=EventType.NORMAL, reason="nodeAssigned", message=text))
+
+
+def set_sessions(turn: Turn) -> None:
+    """Not before every Service was looked at: a router that keeps our routes drops what the first table lacks.
+    Nor before Secrets were told, if a password stands in one: it would be called missing.
+    """
+    config, node = turn.state.configuration.current, turn.state.nodes.get(turn.state.settings.node)
+    given = config.bgp_peers if config is not None else ()
+    if Kind.SECRETS not in turn.state.listed and any(peer.password_secret is not None for peer in given):
+        return
+    turn.change(peers_due=False)
+    peers, problems = peers_of(given, node, turn.state.secrets)
+    turn.intents += problems
+    leaving = _leaving(turn, peers)
+    if peers != turn.state.peers or leaving != turn.state.leaving:
+        turn.change(peers=peers, leaving=leaving)
+        turn.intents.append(SetSessions(peers, leaving))
+    watches, problems = watches_of(peers, config.bfd_profiles if config is not None else ())
+    if watches != turn.state.sent_watches:
+        turn.change(sent_watches=watches)
+        turn.intents += [*problems, SetWatches(watches)]
+
+
+def _leaving(turn: Turn, peers: tuple[BGPPeer, ...]) -> frozenset[str]:
+    """The peers that are to turn to other nodes; one that keeps our routes over a restart is to notice nothing."""
+    state = turn.state
+    if state.drain_ends is not None:
+        return frozenset(peer.name for peer in peers)
+    if state.stop_at is None:
+        return frozenset()
+    keeping = {name for name, status in state.sessions.items() if status.keeps_routes}
+    return frozenset(peer.name for peer in peers) - keeping
+
+
+def note_own_drain(turn: Turn, drained: frozenset[str]) -> None:
+    """A node that starts as a drained one has nothing that its routers would have to turn away from."""
+    node = turn.state.settings.node
+    if node not in drained:
+        turn.change(drain_ends=None)
+    elif node not in turn.state.drained:
+        wait = turn.state.settings.drain_time if turn.state.ready else 0.0
+        turn.change(drain_ends=turn.now + wait)
+
+
+def end_drain(turn: Turn) -> None:
+    """The time that routers were given is over: what other nodes announce, too, is looked at to be withdrawn."""
+    ends = turn.state.drain_ends
+    if ends is not None and turn.now >= ends and not turn.state.drain_over:
+        turn.change(drain_over=True, work=turn.state.work.sweep())
+    elif turn.state.drain_over and (ends is None or turn.now < ends):
+        turn.change(drain_over=False)

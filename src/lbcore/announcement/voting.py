@@ -1,0 +1,132 @@
+"""Looking at Services in slices: the vote on each address, and what follows from it for this node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lbcore.announcement.answering import show, want, withdraw_orphans
+from lbcore.announcement.judging import contributions_of, electorate_of, interfaces_of, parts_of, reach_to
+from lbcore.announcement.routers import export
+from lbcore.announcement.state import LOOK, Part
+from lbcore.announcement.turn import Turn
+from lbcore.config import L2Advertisement
+from lbcore.election import Electorate, re_elect, restrict_to_endpoints
+from lbcore.intents import Intent
+from lbcore.model import Service, ServiceKey
+from lbcore.telling import Telling
+from lbcore.worklist import Fifo
+
+
+def look_at_some(turn: Turn) -> None:
+    """Look at what must be looked at, for as long as this step's effort lasts."""
+    if turn.state.unshown:
+        count = max(1, turn.state.settings.effort // LOOK)
+        turn.effort += count * LOOK
+        for address in turn.state.unshown[:count]:
+            show(turn, address)
+        turn.change(unshown=turn.state.unshown[count:])
+    while turn.effort < turn.state.settings.effort and turn.state.unfinished:
+        turn.effort += LOOK
+        key = _next(turn)
+        if key is not None:
+            _look_at(turn, key)
+    if not turn.state.unfinished and turn.state.orphans:
+        withdraw_orphans(turn)
+
+
+def _next(turn: Turn) -> ServiceKey | None:
+    """The next Service to look at: what a lost member announced comes before all else."""
+    if not turn.state.lost:
+        key, work = turn.state.work.take()
+        turn.change(work=work)
+        return key
+    # Looking at it elects another, or nobody, and so takes it out of this queue.
+    first = turn.state.won.get(turn.state.lost[0], Fifo[ServiceKey]()).first()
+    if first is None:
+        turn.change(lost=turn.state.lost[1:])
+    return first
+
+
+def _look_at(turn: Turn, key: ServiceKey) -> None:
+    """Vote on one Service's addresses, and announce or withdraw the difference."""
+    service = turn.state.services.get(key)
+    if service is None:
+        return
+    export(turn, key, contributions_of(turn.state, service))
+    before = {part.address: part for part in turn.state.parts.get(key, ())}
+    parts = tuple(_elect(turn, service, each, before.get(each.address)) for each in parts_of(turn.state, service))
+    _keep_parts(turn, key, parts)
+    mine = {
+        part.address: interfaces_of(part.adverts, turn.state.nodes.get(turn.state.settings.node))
+        for part in parts
+        if part.election is not None and part.election.winner == turn.state.settings.node
+    }
+    moved = {part.address for part in parts if part.election is not None} - mine.keys()
+    for address in sorted({*before, *mine}):
+        want(turn, service, address, mine.get(address), moved=address in moved)
+    _tell_of(turn, key, mine.values())
+
+
+def _elect(turn: Turn, service: Service, part: Part, before: Part | None) -> Part:
+    among = _known_electorate(turn, part.adverts)
+    among = restrict_to_endpoints(among, service, reach_to(turn.state, service.key).nodes)
+    # Ranks by another first address say nothing about this one.
+    last = before.election if before is not None and before.ranked_by == part.ranked_by else None
+    election = re_elect(last, among, part.ranked_by)
+    if election is not last:
+        anew = last is None or last.winner not in among.candidates
+        known = frozenset[str]() if anew or last is None else last.among.candidates
+        turn.effort += len(among.candidates - known)
+    return Part(part.address, part.ranked_by, part.adverts, election)
+
+
+def _known_electorate(turn: Turn, adverts: tuple[L2Advertisement, ...]) -> Electorate:
+    names = tuple(advert.name for advert in adverts)
+    known = turn.state.electorates.get(names)
+    if known is not None:
+        return known
+    among = electorate_of(turn.state, adverts)
+    turn.change(electorates=turn.state.electorates.set(names, among))
+    return among
+
+
+def _keep_parts(turn: Turn, key: ServiceKey, parts: tuple[Part, ...]) -> None:
+    before = {part.election.winner for part in turn.state.parts.get(key, ()) if part.election is not None}
+    after = {part.election.winner for part in parts if part.election is not None}
+    won = turn.state.won
+    for winner in before - after:
+        rest = won[winner].remove(key)
+        won = won.set(winner, rest) if rest else won.delete(winner)
+    for winner in after - before:
+        won = won.set(winner, won.get(winner, Fifo[ServiceKey]()).push(key))
+    kept = turn.state.parts
+    if parts:
+        kept = kept.set(key, parts)
+    elif key in kept:
+        kept = kept.delete(key)
+    turn.change(won=won, parts=kept)
+
+
+def drop(turn: Turn, key: ServiceKey) -> None:
+    """Forget what a Service that is gone was announced with."""
+    service = turn.state.services[key]
+    before = [part.address for part in turn.state.parts.get(key, ())]
+    _keep_parts(turn, key, ())
+    export(turn, key, ())
+    for address in before:
+        want(turn, service, address, None)
+    _tell_of(turn, key, ())
+
+
+def _tell_of(turn: Turn, key: ServiceKey, interfaces: Iterable[tuple[str, ...]]) -> None:
+    """Say what this node announces of a Service, to those who want to hear it."""
+    if turn.state.settings.tells and not turn.state.stopped:
+        peers = (offer.peer for _, offer in turn.state.exports.given.get(key, ()))
+        say(turn, *turn.state.telling.say(key, interfaces, peers))
+
+
+def say(turn: Turn, telling: Telling, said: tuple[Intent, ...]) -> None:
+    """Keep what was said, and say it."""
+    if said:
+        turn.change(telling=telling)
+        turn.intents += said
