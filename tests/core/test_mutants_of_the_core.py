@@ -27,7 +27,8 @@ TABLE = PROJECT / "tests" / "mutants" / "core.tsv"
 WITH_MUTANTS = {
     "addresses", "model", "config", "soundness", "resources", "bgp", "requests", "pools", "sharing", "occupancy",
     "ledger", "allocation", "election", "waiting", "worklist", "keeping", "links", "endpoints", "advertising",
-    "verdicts", "assignment", "announcement/knowing", "announcement/judging", "announcement/voting",
+    "verdicts", "assignment/__init__", "assignment/knowing", "assignment/deciding", "assignment/reporting",
+    "assignment/explaining", "announcement/knowing", "announcement/judging", "announcement/voting",
     "announcement/answering", "announcement/routers", "announcement/explaining",
 }  # fmt: skip
 FAILED = 1  # pytest's exit status when a test failed; 2 to 5 are mistakes in running it

@@ -37,7 +37,7 @@ _MORE: Sequence[tuple[str, Callable[[Screen, Findings], None]]] = (
     ("BGP: all nodes at once", all_nodes_at_once),
 )
 _SOURCES = (
-    ("which address a Service gets", "src/lbcore/assignment.py and allocation.py"),
+    ("which address a Service gets", "src/lbcore/assignment/ and allocation.py"),
     ("which node announces it", "src/lbcore/announcement/ and election.py"),
     ("what is said on the wire", "src/lbcore/adapters/arp.py, ndp.py and responder.py"),
     ("what a router is told", "src/lbcore/exports.py, adapters/bgp/ and backends/bgp.py"),
