@@ -14,13 +14,23 @@ from lbcore.announcement.answering import set_links, set_presence, withdraw
 from lbcore.announcement.explaining import bgp_announcers, explain, explain_bgp, explain_routes
 from lbcore.announcement.knowing import keep_config_in_force, note, set_peers
 from lbcore.announcement.routers import end_drain, set_sessions
-from lbcore.announcement.state import ALL_BUT_MEMBERS, AnnouncementSettings, AnnouncementState, NotAnnounced, number
+from lbcore.announcement.state import (
+    ALL_BUT_MEMBERS,
+    LOOK,
+    NEEDS,
+    AnnouncementSettings,
+    AnnouncementState,
+    NotAnnounced,
+    number,
+)
 from lbcore.announcement.turn import Turn
 from lbcore.announcement.voting import look_at_some, say
 from lbcore.brain import Step
 from lbcore.events import Event
 
 __all__ = [
+    "LOOK",
+    "NEEDS",
     "AnnouncementSettings",
     "AnnouncementState",
     "NotAnnounced",

@@ -23,6 +23,7 @@ from lbcore.events import Applied, Event, Failed
 from lbcore.intents import SetAddresses
 
 __all__ = [
+    "NEEDS",
     "AddressStory",
     "AssignmentSettings",
     "AssignmentState",
