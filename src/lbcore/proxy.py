@@ -16,12 +16,14 @@ from lbcore.ingress import Certificate, ObjectKey
 
 __all__ = [
     "AccessLists",
+    "AccessLog",
     "Affinity",
     "Balance",
     "BasicAuth",
     "Canary",
     "CanaryRule",
     "ClientCertificates",
+    "Comparison",
     "Cors",
     "CustomErrors",
     "ExternalAuth",
@@ -33,11 +35,15 @@ __all__ = [
     "Protocol",
     "RateLimit",
     "Redirect",
+    "Return",
+    "Reworded",
     "Rewrite",
     "RoutingTable",
     "Site",
     "Size",
+    "Snippet",
     "Source",
+    "Step",
     "Template",
     "Tuning",
     "Upstream",
@@ -286,6 +292,57 @@ class UpstreamTLS:
     authorities: bytes = field(default=b"", repr=False)
 
 
+@frozen(kw_only=True)
+class Comparison:
+    """A variable of the request that equals a text, matches a pattern, or (with neither) is neither empty nor 0."""
+
+    variable: str
+    equals: str | None = None
+    matches: str | None = None
+    negated: bool = False
+
+
+@frozen(kw_only=True)
+class Return:
+    """An answer of the proxy's own: a code, and where to (3xx) or a text."""
+
+    code: int
+    text: Template | None = None
+
+
+@frozen(kw_only=True)
+class Reworded:
+    """A redirect to what a path is rewritten to, where it matches."""
+
+    pattern: str
+    to: Template
+    permanent: bool
+
+
+@frozen(kw_only=True)
+class Step:
+    """What ends a request early, and when."""
+
+    what: Return | Reworded
+    when: Comparison | None = None
+
+
+@frozen(kw_only=True)
+class Snippet:
+    """What a `configuration-snippet` asks for, as far as it is in the closed list.
+
+    `answered` are headers of answers (name, value, of every status), `hidden` those of the backend that are left
+    out, `sent` those of the request to it.
+    """
+
+    steps: tuple[Step, ...] = ()
+    answered: tuple[tuple[str, Template, bool], ...] = ()
+    hidden: tuple[str, ...] = ()
+    sent: tuple[tuple[str, Template], ...] = ()
+    cookie_path: tuple[str, str] | None = None
+    gzip: bool | None = None
+
+
 class Balance(Enum):
     """How one of several peers is chosen."""
 
@@ -321,10 +378,28 @@ class Policies:
     hash_by: Template | None = None
     balance: Balance | None = None
     upstream_tls: UpstreamTLS | None = None
+    snippet: Snippet = Snippet()
     aliases: tuple[str, ...] = ()
     ciphers: str | None = None
     prefer_server_ciphers: bool | None = None
     response_headers: ObjectKey | None = None
+
+
+@frozen(kw_only=True)
+class AccessLog:
+    """Which requests are logged, where, and how; None: as the proxy has it by default.
+
+    `form` is one line; its variables are nginx's and ingress-nginx's own (`namespace`, `ingress_name`, ...).
+    `skipped` are paths with their queries. `parameters` are `buffer=` and `flush=`.
+    """
+
+    off: bool = False
+    form: Template | None = None
+    escape: str = "default"
+    path: str | None = None
+    parameters: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    of_default_backend: bool = False
 
 
 @frozen(kw_only=True)
@@ -378,6 +453,8 @@ class Options:
     connections_code: int = 503
     custom_errors: tuple[int, ...] = ()
     access: AccessLists = AccessLists()
+    log: AccessLog = AccessLog()
+    error_level: str = "warn"
     ssl_protocols: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
     ssl_ciphers: str = (
         "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
@@ -394,6 +471,7 @@ class Options:
     allowed_response_headers: frozenset[str] = frozenset()
     cross_namespace: bool = False
     retry_non_idempotent: bool = False
+    snippets: bool = False  # of a closed list
     exact_in_regex_hosts: bool = False  # ours: an Exact path stays exact beside patterns
 
 

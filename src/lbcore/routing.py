@@ -45,7 +45,7 @@ from lbcore.proxy import Options, Policies, RoutingTable, Upstream
 from lbcore.publishing import PublishSettings, PublishState, clear, hear, publish
 from lbcore.sites import Built, Entry, build_site, is_host, make_upstream
 
-__all__ = ["NEEDS", "RoutingSettings", "RoutingState", "needs", "step"]
+__all__ = ["NEEDS", "RoutingSettings", "RoutingState", "hosts_of", "needs", "step", "why_not_served"]
 
 NEEDS = frozenset({Kind.INGRESSES, Kind.INGRESS_CLASSES, Kind.SERVICES, Kind.SLICES, Kind.SECRETS})
 MOST = 100  # hosts in a step: about 10 ms
@@ -225,26 +225,36 @@ def _warn(about: str, reason: str, message: str) -> RecordEvent:
 # Ingresses.
 
 
-def _is_ours(state: RoutingState, ingress: Ingress) -> bool:
+def why_not_served(state: RoutingState, ingress: Ingress) -> str:
+    """Why an Ingress is none of ours; empty where it is."""
     settings = state.settings
     if settings.namespace and ingress.key.namespace != settings.namespace:
-        return False
+        return f"only namespace {settings.namespace} is served"
     if settings.namespace_selector is not None:
         namespace = state.namespaces.get(ingress.key.namespace)
         if namespace is None or not settings.namespace_selector.matches(namespace.labels):
-            return False
+            return "its namespace has not the labels that are served"
     if settings.no_catch_all and ingress.default_backend is not None:
-        return False
+        return "it has a default backend, and --disable-catch-all is given"
     if ingress.class_name is not None:
         found = state.classes.get(ingress.class_name)
+        if found is None:
+            return f"there is no IngressClass {ingress.class_name}"
         by_name = settings.by_name and ingress.class_name == settings.ingress_class
-        return found is not None and (found.controller == settings.controller_class or by_name)
-    if "kubernetes.io/ingress.class" in ingress.annotations:
-        return ingress.annotations["kubernetes.io/ingress.class"] == settings.ingress_class
-    return settings.without_class
+        ours = by_name or found.controller == settings.controller_class
+        return "" if ours else f"its IngressClass {found.name} is of the controller {found.controller}"
+    named = ingress.annotations.get("kubernetes.io/ingress.class")
+    if named is not None:
+        return "" if named == settings.ingress_class else f"its class {named} is not {settings.ingress_class}"
+    return "" if settings.without_class else "it names no class, and --watch-ingress-without-class is not given"
 
 
-def _hosts_of(ingress: Ingress) -> set[str]:
+def _is_ours(state: RoutingState, ingress: Ingress) -> bool:
+    return not why_not_served(state, ingress)
+
+
+def hosts_of(ingress: Ingress) -> set[str]:
+    """The hosts that an Ingress has something to say about; empty: all that no other has."""
     hosts = {rule.host.lower() for rule in ingress.rules}
     if ingress.default_backend is not None and not ingress.rules:
         hosts.add("")
@@ -260,9 +270,10 @@ def _see(state: RoutingState, ingress: Ingress) -> RoutingState:
     state = _unlink(evolve(state, ingresses=state.ingresses.set(ingress.key, ingress)), ingress.key)
     if not _is_ours(state, ingress):
         return state
-    policies, findings = read(ingress.annotations, ingress.key.namespace, state.settings.annotations_prefix)
+    prefix = state.settings.annotations_prefix
+    policies, findings = read(ingress.annotations, ingress.key.namespace, prefix, snippets=state.options.snippets)
     hosts, children = state.hosts, state.children
-    for host in _hosts_of(ingress):
+    for host in hosts_of(ingress):
         hosts = hosts.set(host, hosts.get(host, Map()).set(ingress.key, None))
         parent = _parent(host)
         if parent:
@@ -274,7 +285,7 @@ def _see(state: RoutingState, ingress: Ingress) -> RoutingState:
         hosts=hosts,
         children=children,
     )
-    return _soil(state, _hosts_of(ingress))
+    return _soil(state, hosts_of(ingress))
 
 
 def _forget(state: RoutingState, key: ObjectKey) -> RoutingState:
@@ -290,7 +301,7 @@ def _unlink(state: RoutingState, key: ObjectKey) -> RoutingState:
     entry = state.entries.get(key)
     if entry is None:
         return state
-    hosts, gone = state.hosts, _hosts_of(entry.ingress)
+    hosts, gone = state.hosts, hosts_of(entry.ingress)
     for host in gone:
         left = hosts[host].delete(key)
         hosts = hosts.set(host, left) if left else hosts.delete(host)
@@ -331,7 +342,11 @@ def _touch(state: RoutingState, kind: str, key: ObjectKey) -> RoutingState:
 def _with_options(state: RoutingState, options: Options) -> RoutingState:
     if options == state.options:
         return state
+    anew = options.snippets != state.options.snippets
     state = evolve(state, options=options, table=evolve(state.table, options=options))
+    if anew:  # what an annotation comes to hangs on this one
+        for entry in state.entries.values():
+            state = _see(state, entry.ingress)
     return _soil(state, state.hosts)
 
 
@@ -462,7 +477,7 @@ def _speak(state: RoutingState, keys: list[ObjectKey], fresh: Built | None) -> t
             for each in state.findings[key]
             if each.state is not State.SUPPORTED
         ]
-        troubles += [message for about, message in (fresh.problems if fresh else ()) if about == key]
+        troubles += [message for about, message in ((*fresh.problems, *fresh.lacking) if fresh else ()) if about == key]
         known = said.get(key, frozenset())
         new = [text for text in dict.fromkeys(troubles) if text not in known]
         intents += [_warn(f"Ingress {key}", "Rejected" if "denied" in text else "Ignored", text) for text in new]

@@ -70,11 +70,15 @@ class View(Contract):
 
 @frozen
 class Built:
-    """A site, the upstreams that it uses, and what was wrong: an Ingress and a message each."""
+    """A site, the upstreams that it uses, and what was wrong: an Ingress and a message each.
+
+    `lacking` is what is wrong with Secrets, and may mend itself.
+    """
 
     site: Site
     upstreams: tuple[Upstream, ...]
-    problems: tuple[tuple[ObjectKey, str], ...]
+    problems: tuple[tuple[ObjectKey, str], ...] = ()
+    lacking: tuple[tuple[ObjectKey, str], ...] = ()
 
 
 def is_host(text: str) -> bool:
@@ -128,6 +132,7 @@ class _Builder:
     default: str | None
     upstreams: dict[str, Upstream] = field(factory=dict)
     problems: list[tuple[ObjectKey, str]] = field(factory=list)
+    lacking: list[tuple[ObjectKey, str]] = field(factory=list)
 
     def build(self) -> Built:
         main = [entry for entry in self.entries if entry.policies.canary is None]
@@ -161,7 +166,8 @@ class _Builder:
                 (e.policies.prefer_server_ciphers for e in main if e.policies.prefer_server_ciphers is not None), None
             ),
         )
-        return Built(self._with_client_certificates(site, main), tuple(self.upstreams.values()), tuple(self.problems))
+        whole = self._with_client_certificates(site, main)
+        return Built(whole, tuple(self.upstreams.values()), tuple(self.problems), tuple(self.lacking))
 
     # Paths.
 
@@ -310,7 +316,7 @@ class _Builder:
         return policies
 
     def _denied(self, entry: Entry, policies: Policies, why: str) -> Policies:
-        self._say(entry, why)
+        self._lack(entry, why)
         return evolve(policies, denied=policies.denied or why)
 
     def _certificate(self, entry: Entry | None) -> Certificate | None:
@@ -330,7 +336,7 @@ class _Builder:
                     if isinstance(certificate, Certificate)
                     else certificate or "holds no certificate"
                 )
-                self._say(entry, f"tls: Secret {tls.secret} {why}; the default certificate is shown")
+                self._lack(entry, f"tls: Secret {tls.secret} {why}; the default certificate is shown")
         return None
 
     def _with_client_certificates(self, site: Site, main: list[Entry]) -> Site:
@@ -341,7 +347,7 @@ class _Builder:
             secret = self._secret(entry, wanted.secret)
             authorities = secret.data.get("ca.crt", b"") if secret is not None else b""
             if secret is None or not authorities:
-                self._say(entry, f"auth-tls-secret: no ca.crt in Secret {wanted.secret}")
+                self._lack(entry, f"auth-tls-secret: no ca.crt in Secret {wanted.secret}")
                 return evolve(site, forbidden="auth-tls-secret")
             found = evolve(wanted, authorities=authorities, revoked=secret.data.get("ca.crl", b""))
             return evolve(site, client_certificates=found)
@@ -354,6 +360,9 @@ class _Builder:
 
     def _say(self, entry: Entry, message: str) -> None:
         self.problems.append((entry.ingress.key, message))
+
+    def _lack(self, entry: Entry, message: str) -> None:
+        self.lacking.append((entry.ingress.key, message))
 
 
 def _is_path(path: str) -> bool:

@@ -228,3 +228,57 @@ def test_objects_that_do_not_go_together_are_told_where_and_what_to_do(
 def test_every_file_of_objects_that_do_not_go_together_is_tried() -> None:
     (parameters,) = test_objects_that_do_not_go_together_are_told_where_and_what_to_do.pytestmark  # type: ignore[attr-defined]
     assert {path.stem for path in TOGETHER.iterdir()} == {row[0] for row in parameters.args[1]}
+
+
+INGRESS = """---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: shop
+  namespace: default
+  annotations: {%s}
+spec:
+  ingressClassName: nginx
+  rules:
+    - host: shop.example
+      http: {paths: [{path: %s, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
+"""
+
+
+def ingress(path: str = "/", **annotations: str) -> str:
+    named = {f"nginx.ingress.kubernetes.io/{name.replace('_', '-')}": value for name, value in annotations.items()}
+    return INGRESS % (json.dumps(named)[1:-1], json.dumps(path))
+
+
+def test_annotations_of_an_ingress_that_are_refused_or_cannot_be_read_are_problems(tmp_path: Path) -> None:
+    texts = ingress("/(a+)+$", use_regex="true", limit_rps="many", proxy_read_timeout="60s", server_snippet="x;")
+    found = problems("-", given=texts)
+    assert {
+        ("standard input", "Ingress default/shop", f"metadata.annotations[{name}]")
+        for name in ("limit-rps", "proxy-read-timeout", "server-snippet")
+    } | {("standard input", "Ingress default/shop", "spec")} == set(places(found))
+
+
+def test_what_has_no_effect_is_warned_of_and_changes_no_exit_status() -> None:
+    result = check("-", given=ingress(mirror_target="https://x.example", proxy_body_size="8m"))
+    assert (0, "") == (result.exit_code, result.stdout)
+    (line,) = result.stderr.splitlines()
+    assert (
+        "warning: standard input: Ingress default/shop: metadata.annotations[mirror-target]: requests are not mirrored"
+        == line
+    )
+
+
+def test_a_snippet_is_judged_by_the_option_that_lies_beside_it() -> None:
+    text = ingress(configuration_snippet="add_header X-A b;")
+    assert 1 == check("-", given=text).exit_code
+    option = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: default}\ndata: %s\n"
+    assert 0 == check("-", given=text + option % '{allow-snippet-annotations: "true"}').exit_code
+    assert 1 == check("-", given=text + option % '{allow-snippet-annotations: "false"}').exit_code
+
+
+def test_an_ingress_of_another_controller_is_not_judged() -> None:
+    other = (
+        "---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: nginx}\nspec: {controller: x}\n"
+    )
+    assert [] == problems("-", given=other + ingress(limit_rps="many"))

@@ -206,9 +206,35 @@ def test_manifests_are_checked_together_with_what_the_cluster_has(cluster: Clust
     assert (0, True) == (checked.code, f"only what is in namespace {SYSTEM} has an effect" in checked.stderr)
 
 
+def test_the_report_on_ingresses_needs_no_secret(cluster: Cluster) -> None:
+    ingress_class = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {"name": "nginx"},
+        "spec": {"controller": "k8s.io/ingress-nginx"},
+    }
+    prefix = "nginx.ingress.kubernetes.io/"
+    annotations = {f"{prefix}auth-type": "basic", f"{prefix}auth-secret": "users", f"{prefix}mirror-target": "http://x"}
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    rule = {"host": "shop.example", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}
+    ingress = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": "shop", "namespace": "default", "annotations": annotations},
+        "spec": {"ingressClassName": "nginx", "rules": [rule]},
+    }
+    cluster.api.apply(ingress_class, ingress)
+    (found,) = json.loads(cluster.lb("report", "ingress", "-o", "json").stdout)["ingresses"]
+    assert ("shop", "partial", []) == (found["name"], found["verdict"], found["problems"])
+    verdicts = {each["name"]: each["verdict"] for each in found["annotations"]}
+    assert {"auth-type": "supported", "auth-secret": "supported", "mirror-target": "ignored"} == verdicts
+
+
 def test_reading_is_all_that_is_done_and_every_right_of_the_viewer_is_needed(cluster: Cluster, tmp_path: Path) -> None:
-    for argv in (["get", "services", "-o", "wide"], ["get", "pools"], ["explain", "web"], ["check"], ["plan"]):
+    asked = (["get", "services", "-o", "wide"], ["get", "pools"], ["explain", "web"], ["check"], ["plan"])
+    for argv in asked:
         assert "" == cluster.lb(*argv).stderr, argv
+    assert 0 == cluster.lb("report", "ingress").code
     used: set[tuple[str, str]] = set()
     for each in cluster.api.requests():
         about = each.get("objectRef") or {}

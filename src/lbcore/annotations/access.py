@@ -12,7 +12,7 @@ from attrs import evolve
 
 from lbcore.annotations.rules import Bad, Group, Rule, Values
 from lbcore.annotations.scalars import (
-    REQUEST_VARIABLES,
+    REFLECTED_VARIABLES,
     URL_CHARACTERS,
     choice,
     cidrs,
@@ -80,7 +80,7 @@ RULES = (
     _deny("auth-signin", redirect_target, "1A"),
     _deny("auth-signin-redirect-param", token, "1B"),
     _deny("auth-response-headers", listed(header_name), "1A"),
-    _deny("auth-request-redirect", template(REQUEST_VARIABLES, URL_CHARACTERS, of_request=True), "2"),
+    _deny("auth-request-redirect", template(REFLECTED_VARIABLES, URL_CHARACTERS, of_request=True), "2"),
     _deny("auth-always-set-cookie", flag, "2"),
     _deny("enable-global-auth", flag, "2"),
     _deny("auth-tls-secret", object_key(None), "1A"),

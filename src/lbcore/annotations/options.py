@@ -2,22 +2,83 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import evolve
 
 from lbcore.annotations.passing import TUNING
-from lbcore.annotations.scalars import choice, cidrs, codes, flag, header_name, integer, listed, words
-from lbcore.proxy import Balance, Options
+from lbcore.annotations.scalars import (
+    REQUEST_VARIABLES,
+    absolute_path,
+    choice,
+    cidrs,
+    codes,
+    flag,
+    header_name,
+    integer,
+    listed,
+    template,
+    words,
+)
+from lbcore.proxy import AccessLog, Balance, Options, Template
 
 __all__ = ["OPTIONS", "read_options"]
 
+_OF_ANSWERS = re.compile(r"(?:sent_http|upstream_http)_[a-z0-9_]{1,64}")
 _PREFIXES = listed(lambda text: text if text.startswith("/") else _not_a_path())
 
 
 def _not_a_path() -> str:
     raise ValueError("write paths that begin with /")
+
+
+# What a line of the log may hold: nginx's own variables of a request and of what was asked for it, and those that
+# ingress-nginx sets. Any other is refused: nginx does not start with a variable that it does not know.
+LOG_VARIABLES = REQUEST_VARIABLES | {
+    "body_bytes_sent", "bytes_sent", "connection", "connection_requests", "content_length", "content_type", "hostname",
+    "msec", "pid", "pipe", "proxy_protocol_addr", "proxy_protocol_port", "realip_remote_addr", "remote_port", "request",
+    "request_body", "request_completion", "request_length", "request_time", "server_addr", "server_port",
+    "server_protocol", "ssl_cipher", "ssl_client_fingerprint", "ssl_client_i_dn", "ssl_client_s_dn",
+    "ssl_client_serial", "ssl_client_verify", "ssl_protocol", "ssl_server_name", "ssl_session_id",
+    "ssl_session_reused", "status", "time_iso8601", "time_local", "upstream_addr", "upstream_bytes_received",
+    "upstream_bytes_sent", "upstream_cache_status", "upstream_connect_time", "upstream_header_time",
+    "upstream_response_length", "upstream_response_time", "upstream_status", "proxy_add_x_forwarded_for",
+    "proxy_host", "proxy_port", "http2", "limit_rate",
+    # ingress-nginx's
+    "namespace", "ingress_name", "service_name", "service_port", "location_path", "proxy_upstream_name",
+    "proxy_alternative_upstream_name", "req_id", "the_real_ip", "best_http_host", "pass_access_scheme",
+    "pass_server_port", "pass_port",
+}  # fmt: skip
+_line = template(LOG_VARIABLES, r" -~", of_request=True, more=_OF_ANSWERS)
+
+
+def _log_form(text: str) -> Template:
+    return _line(" ".join(text.splitlines()))
+
+
+def _log_path(text: str) -> str | None:
+    """None is where logs go by default, as the usual path is a link to in ingress-nginx's image."""
+    if text in {"/var/log/nginx/access.log", "/dev/stdout"}:
+        return None
+    if not re.fullmatch(r"/[A-Za-z0-9._/-]{1,200}", text) or ".." in text:
+        raise ValueError("write a path from the root, of letters, digits and ._-")
+    return text
+
+
+def _log_parameters(text: str) -> tuple[str, ...]:
+    found = tuple(text.split())
+    if not all(re.fullmatch(r"buffer=\d{1,6}[km]|flush=\d{1,4}[smh]", each) for each in found):
+        raise ValueError("write buffer=SIZE and flush=TIME, such as buffer=16k flush=5s")
+    return found
+
+
+def _access_log(given: dict[str, Any], default: AccessLog) -> AccessLog:
+    escape = "none" if given.pop("none", False) else "default"
+    escape = "json" if given.pop("json", False) else escape
+    off = bool(given.pop("http_off", False)) or bool(given.pop("off", False))
+    return evolve(default, **given, escape=escape, off=off)
 
 
 def _ciphers(text: str) -> str:
@@ -60,15 +121,32 @@ OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "server-tokens": ("server_tokens", flag),
     "use-gzip": ("gzip", flag),
     "enable-underscores-in-headers": ("underscores", flag),
+    "error-log-level": ("error_level", choice("debug", "info", "notice", "warn", "error", "crit", "alert", "emerg")),
     "worker-processes": ("workers", lambda text: 0 if text == "auto" else integer(1, 1024)(text)),
     "max-worker-connections": ("connections", integer(64, 1 << 20)),
     "worker-shutdown-timeout": ("shutdown_timeout", lambda text: integer(0, 86400)(text.removesuffix("s"))),
     "allow-cross-namespace-resources": ("cross_namespace", flag),
+    "allow-snippet-annotations": ("snippets", flag),
     "lbcore-exact-in-regex-hosts": ("exact_in_regex_hosts", flag),
     "global-allowed-response-headers": ("allowed_response_headers", lambda text: frozenset(listed(header_name)(text))),
 }
+_LOG: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "log-format-upstream": ("form", _log_form),
+    "log-format-escape-json": ("json", flag),
+    "log-format-escape-none": ("none", flag),
+    "access-log-path": ("path", _log_path),
+    "http-access-log-path": ("path", _log_path),
+    "access-log-params": ("parameters", _log_parameters),
+    "disable-access-log": ("off", flag),
+    "disable-http-access-log": ("http_off", flag),
+    "enable-access-log-for-default-backend": ("of_default_backend", flag),
+    "skip-access-log-urls": ("skipped", listed(absolute_path, 200)),
+}
 _LISTS = ("whitelist-source-range", "denylist-source-range")
-_TUNING_OPTIONS = {name: (field, parse) for name, parse, _, field in TUNING if not name.startswith("enable")}
+_NO: tuple[str, None] = ("", None)
+_TUNING_OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    name: (field, parse) for name, parse, _, field in TUNING if not name.startswith("enable")
+}
 
 
 def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
@@ -77,10 +155,11 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
     found: dict[str, Any] = {}
     tuning: dict[str, Any] = {}
     lists: dict[str, tuple[str, ...]] = {}
+    log: dict[str, Any] = {}
     for name, text in sorted(data.items()):
-        target, (field, parse) = (
-            (found, OPTIONS[name]) if name in OPTIONS else (tuning, _TUNING_OPTIONS.get(name, ("", None)))
-        )
+        target, (field, parse) = (found, OPTIONS[name]) if name in OPTIONS else (tuning, _TUNING_OPTIONS.get(name, _NO))
+        if name in _LOG:
+            target, (field, parse) = log, _LOG[name]
         if name in _LISTS:
             try:
                 lists[name] = cidrs(text)
@@ -99,4 +178,6 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
     for name, field in (("whitelist-source-range", "allow"), ("denylist-source-range", "deny")):
         if name in lists:
             found["access"] = evolve(found.get("access", options.access), **{field: lists[name]})
+    if log:
+        found["log"] = _access_log(log, options.log)
     return evolve(options, **found, tuning=evolve(options.tuning, **tuning)), tuple(dict.fromkeys(problems))

@@ -27,6 +27,7 @@ class State(Enum):
     DENIED = "denied: bad value"
     UNSUPPORTED = "not supported"
     REFUSED = "refused"
+    PARTIAL = "taken in part"
     OBSOLETE = "obsolete"
     UNKNOWN = "unknown"
 

@@ -41,6 +41,8 @@ REQUEST_VARIABLES = frozenset(
     {"request_uri", "uri", "host", "http_host", "scheme", "args", "is_args", "query_string", "request_method",
      "remote_addr", "binary_remote_addr", "remote_user", "request_id", "server_name", "escaped_request_uri"}
 )  # fmt: skip
+# Those of them that hold no line end, whatever the client sends: `$uri` is decoded, and would end a header.
+REFLECTED_VARIABLES = REQUEST_VARIABLES - {"uri", "binary_remote_addr", "remote_user"}
 CAPTURES = frozenset("123456789")
 
 
@@ -199,8 +201,13 @@ def object_key(own_namespace: str | None) -> Callable[[str], ObjectKey]:
     return read
 
 
-def template(allowed: Iterable[str], characters: str, *, of_request: bool = False) -> Callable[[str], Template]:
-    """Texts of some characters (a class of a regular expression) with variables between them."""
+def template(
+    allowed: Iterable[str], characters: str, *, of_request: bool = False, more: re.Pattern[str] | None = None
+) -> Callable[[str], Template]:
+    """Texts of some characters (a class of a regular expression) with variables between them.
+
+    Besides those allowed, `of_request`: headers, arguments and cookies; `more`: names that match.
+    """
     known = frozenset(allowed)
     plain = re.compile(f"[{characters}]*")
 
@@ -211,7 +218,8 @@ def template(allowed: Iterable[str], characters: str, *, of_request: bool = Fals
         place = 0
         for match in _VARIABLE.finditer(text):
             name = (match[1] or match[2]).lower()
-            if name not in known and not (of_request and _OF_REQUEST.fullmatch(name)):
+            usable = name in known or (of_request and _OF_REQUEST.fullmatch(name)) or (more and more.fullmatch(name))
+            if not usable:
                 raise ValueError(f"the variable ${name[:40]} may not be used here")
             found += [text[place : match.start()], Variable(name)]
             place = match.end()
@@ -225,7 +233,7 @@ def template(allowed: Iterable[str], characters: str, *, of_request: bool = Fals
 
 
 URL_CHARACTERS = r"A-Za-z0-9._~/:,?&=%+@!*;#()-"
-_url_path = template(REQUEST_VARIABLES, URL_CHARACTERS, of_request=True)
+_url_path = template(REFLECTED_VARIABLES, URL_CHARACTERS, of_request=True)
 
 
 def url(text: str) -> Url:
@@ -244,7 +252,7 @@ def url(text: str) -> Url:
 
 def redirect_target(text: str) -> Template:
     """Where a client is sent: an absolute http(s) URL that may hold variables."""
-    found = template(REQUEST_VARIABLES, URL_CHARACTERS, of_request=True)(text)
+    found = template(REFLECTED_VARIABLES, URL_CHARACTERS, of_request=True)(text)
     if not found or not re.match(r"https?://|\$scheme://", text):
         raise ValueError("write a URL that begins with https:// or http://")
     return found

@@ -14,9 +14,10 @@ from lbcore.annotations.passing import PASSING
 from lbcore.annotations.redirecting import REDIRECTING
 from lbcore.annotations.rules import Bad, Finding, Rule, State, Values
 from lbcore.annotations.sessions import SESSIONS
+from lbcore.annotations.snippets import LISTED, read_snippet
 from lbcore.proxy import Policies
 
-__all__ = ["NOT_SUPPORTED", "OBSOLETE", "PREFIX", "RULES", "read"]
+__all__ = ["NOT_SUPPORTED", "OBSOLETE", "PARTS", "PREFIX", "RULES", "SNIPPET", "SWITCH", "read"]
 
 PREFIX = "nginx.ingress.kubernetes.io"
 
@@ -24,11 +25,14 @@ GROUPS = (REDIRECTING, PASSING, ACCESS, SESSIONS)
 RULES: Mapping[str, Rule] = {rule.name: rule for group in GROUPS for rule in group.rules}
 _BY_ALIAS = {alias: rule for rule in RULES.values() for alias in rule.aliases}
 
+SNIPPET, SWITCH = "configuration-snippet", "allow-snippet-annotations"
 _SNIPPET = "text in nginx's own language is never taken"
+_LISTED = f"never taken but for {', '.join(LISTED)}, and these where the ConfigMap says {SWITCH}"
 _CLOSED = "not yet: an access control, so the Ingress is not served without it"
-REFUSED = dict.fromkeys(
-    ("configuration-snippet", "server-snippet", "stream-snippet", "auth-snippet", "modsecurity-snippet"), _SNIPPET
-)
+REFUSED = {
+    SNIPPET: _LISTED,
+    **dict.fromkeys(("server-snippet", "stream-snippet", "auth-snippet", "modsecurity-snippet"), _SNIPPET),
+}
 # What protects and is not there may not be passed over: these deny, as a bad value does.
 PROTECTING = dict.fromkeys(
     ("auth-tls-match-cn", "enable-modsecurity", "enable-owasp-core-rules", "auth-proxy-set-headers"), _CLOSED
@@ -61,24 +65,37 @@ NOT_SUPPORTED: Mapping[str, str] = {
     ),
     "http2-push-preload": "nginx no longer pushes",
 }  # fmt: skip
+# What is supported and does not mean quite the same.
+PARTS: Mapping[str, str] = {
+    "affinity-mode": "of both modes a client keeps its backend while that one is there",
+    "upstream-hash-by": "by another hash: a key may have another backend than with ingress-nginx",
+}
 OBSOLETE = frozenset(
     {"secure-backends", "add-base-url", "grpc-backend", "session-cookie-hash", "secure-verify-ca-secret", "mirror-uri",
      "enable-influxdb", "enable-opentracing"}
 )  # fmt: skip
 
 
-def read(annotations: Mapping[str, str], namespace: str, prefix: str = PREFIX) -> tuple[Policies, tuple[Finding, ...]]:
+def read(
+    annotations: Mapping[str, str], namespace: str, prefix: str = PREFIX, *, snippets: bool = False
+) -> tuple[Policies, tuple[Finding, ...]]:
     """The policies that the annotations of an Ingress in a namespace ask for, and what became of each annotation.
 
-    Findings are sorted by name. With one bad value of an access control `Policies.denied` says which.
+    Findings are sorted by name. With one bad value of an access control `Policies.denied` says which. `snippets`:
+    what is in the closed list of a snippet is taken.
     """
     ours = {
         name[len(prefix) + 1 :]: text.strip() for name, text in annotations.items() if name.startswith(prefix + "/")
     }
     parsed: dict[str, object] = {}
-    findings = [_finding(name, text, ours, parsed) for name, text in sorted(ours.items())]
+    findings = [
+        _snippet(text, snippets) if name == SNIPPET else _finding(name, text, ours, parsed)
+        for name, text in sorted(ours.items())
+    ]
     denied = next((f"{each.annotation} {each.message}" for each in findings if each.state is State.DENIED), "")
     policies = Policies()
+    if snippets and SNIPPET in ours:
+        policies = evolve(policies, snippet=read_snippet(ours[SNIPPET]).snippet)
     values = Values(namespace, parsed)
     for group in GROUPS:
         try:
@@ -103,6 +120,21 @@ def _finding(name: str, text: str, ours: Mapping[str, str], parsed: dict[str, ob
         state = State.DENIED if rule.bad is Bad.DENIED else State.DROPPED
         return Finding(annotation=name, state=state, message=str(error))
     return Finding(annotation=name)
+
+
+def _snippet(text: str, allowed: bool) -> Finding:
+    found = read_snippet(text)
+    taken, refused = ", ".join(found.taken) or "nothing", ", ".join(found.refused)
+    never = f"; never: {refused}" if refused else ""
+    if not allowed:
+        message = f"the ConfigMap does not say {SWITCH}, by which this would be taken: {taken}{never}"
+        return Finding(annotation=SNIPPET, state=State.REFUSED, message=message)
+    if not refused:
+        return Finding(annotation=SNIPPET)
+    message = f"taken: {taken}{never}"
+    if found.protects:  # what is left out may have kept somebody out
+        return Finding(annotation=SNIPPET, state=State.DENIED, message=message)
+    return Finding(annotation=SNIPPET, state=State.PARTIAL if found.taken else State.REFUSED, message=message)
 
 
 def _unknown(name: str) -> Finding:

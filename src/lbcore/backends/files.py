@@ -19,11 +19,12 @@ from lbcore.adapters.kubernetes.documents import Ignored
 from lbcore.backends.folder import FolderReader
 from lbcore.backends.statuses import DRAINED, STATUS_FOLDER, StatusWriter, UnsafeNameError, is_lasting
 from lbcore.backends.watch import FolderWatch
-from lbcore.events import Applied, Event, Failed, Kind, Listed, ServiceGone
-from lbcore.intents import Intent, RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
+from lbcore.events import Applied, Event, Failed, IngressGone, Kind, Listed, ServiceGone
+from lbcore.ingress import ObjectKey
+from lbcore.intents import Intent, PublishIngress, RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
 from lbcore.model import ServiceKey
 
-__all__ = ["FilesCluster", "FilesSink", "FilesSource", "SessionSink"]
+__all__ = ["FilesCluster", "FilesSink", "FilesSource", "PublishedSink", "SessionSink"]
 
 BATCH = 500  # events taken from the reading thread at once: enough to make the hand-over cheap
 
@@ -46,6 +47,7 @@ class FilesCluster:
         self._on_note = on_note
         self._readers: list[FolderReader] = []
         self._sink: FilesSink | None = None
+        self._published: PublishedSink | None = None
 
     def source(self, kinds: Iterable[Kind]) -> FilesSource:
         """A source of these kinds. Raises `ValueError` for kinds that are no objects (members, links)."""
@@ -57,6 +59,13 @@ class FilesCluster:
         if self._sink is None:
             self._sink = FilesSink(self.folder, self._is_gone)
         return self._sink
+
+    @property
+    def published(self) -> PublishedSink:
+        """Where statuses of Ingresses go. Who takes it also takes away those of Ingresses that are gone."""
+        if self._published is None:
+            self._published = PublishedSink(self.folder)
+        return self._published
 
     def _is_gone(self, key: ServiceKey) -> bool:
         """Whether a source of this cluster knows all Services, and not this one."""
@@ -90,12 +99,16 @@ class FilesSource:
                     async for event in _in_thread(reader.look(time.monotonic(), changed)):
                         if isinstance(event, ServiceGone):
                             await self._take_away_status([str(event.key)])
+                        if isinstance(event, IngressGone) and cluster._published is not None:
+                            await cluster._published.forget([event.key])
                         yield event
                     if reader.listed and not listed:
                         for kind in OBJECT_KINDS:
                             if kind in self._kinds:
                                 yield Listed(kind)
                         await self._take_away_status(reader.orphans())
+                        if cluster._published is not None and Kind.INGRESSES in self._kinds and reader.is_whole:
+                            await cluster._published.keep(lambda key: reader.tells(str(key), "ingress"))
                     changed = await watch.wait(_time_left(reader.look_again_at))
         finally:
             cluster._readers.remove(reader)
@@ -178,6 +191,38 @@ class SessionSink:
         """A speaker that ends has no sessions."""
         with contextlib.suppress(OSError):
             self._writer.remove_peers(self._node)
+
+
+class PublishedSink:
+    """Writes the addresses that Ingresses show, each beside the manifests."""
+
+    handles: tuple[type[Intent], ...] = (PublishIngress,)
+
+    def __init__(self, folder: Path) -> None:
+        self._writer = StatusWriter(folder)
+
+    async def apply(self, intent: Intent) -> Applied | Failed:
+        """Carry out one intent."""
+        if not isinstance(intent, PublishIngress):
+            return Failed(intent=intent, message=f"not done here: {type(intent).__name__}", retry=False)
+        try:
+            await asyncio.to_thread(self._writer.publish_ingress, intent)
+        except UnsafeNameError as error:
+            return Failed(intent=intent, message=str(error), retry=False)
+        except OSError as error:
+            return Failed(intent=intent, message=str(error), retry=not is_lasting(error))
+        return Applied(intent)
+
+    async def forget(self, keys: Iterable[ObjectKey]) -> None:
+        """Take away the status of Ingresses that are gone; one that stays does no harm."""
+        for key in keys:
+            with contextlib.suppress(OSError, UnsafeNameError):
+                await asyncio.to_thread(self._writer.remove_ingress, key)
+
+    async def keep(self, wanted: Callable[[ObjectKey], bool]) -> None:
+        """Take away the status of all others."""
+        found = await asyncio.to_thread(self._writer.published)
+        await self.forget(key for key in found if not wanted(key))
 
 
 async def _in_thread(look: Iterator[Event | None]) -> AsyncIterator[Event]:

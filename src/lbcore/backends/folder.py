@@ -74,13 +74,18 @@ class FolderReader:
         """When the next vanished file is to be believed; None when there is none."""
         return min(self._fading.values(), default=None)
 
-    def tells(self, service: str) -> bool:
-        """Whether a Service (`namespace/name`) exists, as far as this source knows."""
-        return ("service", service) in self._told
+    def tells(self, name: str, kind: str = "service") -> bool:
+        """Whether a Service or another object (`namespace/name`) exists, as far as this source knows."""
+        return (kind, name) in self._told
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every manifest could be read, so that what is not told is not there."""
+        return not (self._trouble or self._fading or any(each.refused for each in self._manifests.values()))
 
     def orphans(self) -> list[str]:
         """Services that have a status and no manifest; none while any manifest cannot be read."""
-        if self._trouble or self._fading or any(each.refused for each in self._manifests.values()):
+        if not self.is_whole:
             return []
         return sorted(name for name in self._statuses.names if not self.tells(name))
 

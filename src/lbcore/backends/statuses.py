@@ -1,6 +1,7 @@
 """The status that lies beside a folder's manifests: `FOLDER/.lbcore/`, read and written.
 
     services/NAMESPACE/NAME.json   the addresses of a Service, or why it has none
+    ingresses/NAMESPACE/NAME.json  the addresses that an Ingress shows
     pools/NAME.json                how much of a pool is in use
     peers/NODE/NAME.json           how a node's session with a BGPPeer is
     config.json                    the configuration in force, and what is wrong with a newer one
@@ -33,6 +34,7 @@ from lbcore.adapters.kubernetes.status import (
     ServiceStatus,
     config_status,
     event_line,
+    ingress_status,
     peer_status,
     pool_status,
     read_service_status,
@@ -41,7 +43,8 @@ from lbcore.adapters.kubernetes.status import (
 from lbcore.backends.manifests import signature_of
 from lbcore.errors import ManifestError
 from lbcore.events import ManifestRefused
-from lbcore.intents import RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
+from lbcore.ingress import ObjectKey
+from lbcore.intents import PublishIngress, RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
 from lbcore.model import Service, ServiceKey
 
 __all__ = [
@@ -72,6 +75,11 @@ class UnsafeNameError(ValueError):
 def status_path(root: Path, key: ServiceKey) -> Path:
     """Where a Service's status lies. Raises `UnsafeNameError` for a name that could lead elsewhere."""
     return root / STATUS_FOLDER / "services" / _safe(key.namespace) / f"{_safe(key.name)}.json"
+
+
+def ingress_status_path(root: Path, key: ObjectKey) -> Path:
+    """Where an Ingress's status lies. Raises `UnsafeNameError` for a name that could lead elsewhere."""
+    return root / STATUS_FOLDER / "ingresses" / _safe(key.namespace) / f"{_safe(key.name)}.json"
 
 
 def _safe(name: str) -> str:
@@ -189,6 +197,23 @@ class StatusWriter:
     def set_addresses(self, intent: SetAddresses) -> None:
         """The status of a Service."""
         self._write(status_path(self._root, intent.key), service_status(intent))
+
+    def publish_ingress(self, intent: PublishIngress) -> None:
+        """The status of an Ingress; none where it shows no address."""
+        if intent.addresses:
+            self._write(ingress_status_path(self._root, intent.key), ingress_status(intent))
+        else:
+            self.remove_ingress(intent.key)
+
+    def remove_ingress(self, key: ObjectKey) -> None:
+        """Take away the status of an Ingress."""
+        ingress_status_path(self._root, key).unlink(missing_ok=True)
+
+    def published(self) -> list[ObjectKey]:
+        """The Ingresses that have a status."""
+        folders = _entries(str(self._folder / "ingresses"))
+        names = [(each.name, entry.name.removesuffix(".json")) for each in folders for entry in _entries(each.path)]
+        return [ObjectKey(*each) for each in sorted(names) if all(map(_SAFE.fullmatch, each))]
 
     def set_pool_usage(self, intent: SetPoolUsage) -> None:
         """The status of a pool."""

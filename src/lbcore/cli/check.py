@@ -14,7 +14,7 @@ from lbcore.cli.manifests import Applying, entries_in
 from lbcore.cli.options import live_options
 from lbcore.cli.progress import reading
 from lbcore.cli.show import print_structure
-from lbcore.daemons.checking import Entry, check
+from lbcore.daemons.checking import Entry, examine
 from lbcore.daemons.snapshot import list_cluster
 
 __all__ = ["check_command"]
@@ -49,7 +49,10 @@ def check_command(paths: tuple[Path, ...], live: Access | None, namespace: str, 
     if not paths and live is None:
         raise click.UsageError("what is to be checked? Name a PATH, or an API server (--kubeconfig PATH)")
     unreadable: list[str] = []
-    found = check(_entries(paths, unreadable) if live is None else _live_entries(live, namespace, paths, unreadable))
+    checked = examine(
+        _entries(paths, unreadable) if live is None else _live_entries(live, namespace, paths, unreadable)
+    )
+    found = checked.problems
     if output == "json":
         problems = [
             {"source": each.source, "object": each.object, "field": each.field, "message": each.message}
@@ -59,6 +62,8 @@ def check_command(paths: tuple[Path, ...], live: Access | None, namespace: str, 
     else:
         for problem in found:
             click.echo(str(problem))
+    for warning in checked.warnings:
+        click.echo(f"warning: {warning}", err=True)
     for path in paths:
         if path.is_dir() and not unreadable and not any(manifests_in(path)):
             click.echo(f"lbcore: {path} holds no manifests (.yaml, .yml, .json); is it the right path?", err=True)

@@ -15,7 +15,14 @@ from lbcore.ingress import ObjectKey
 from lbcore.model import LabelRequirement, LabelSelector, Operator
 from lbcore.publishing import PublishSettings
 
-__all__ = ["election_options", "health_options", "nginx_options", "publish_options", "routing_options"]
+__all__ = [
+    "chosen_options",
+    "election_options",
+    "health_options",
+    "nginx_options",
+    "publish_options",
+    "routing_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,6 +84,15 @@ def _all(options: Sequence[Callable[[F], F]], command: F) -> F:
 def routing_options(command: F) -> F:
     """Which Ingresses are served, and by what defaults: the fields of `RoutingSettings`, and two ports."""
     options = (
+        click.option("--http-port", type=click.IntRange(1, 65535), default=80, show_default=True, help="For HTTP."),
+        click.option("--https-port", type=click.IntRange(1, 65535), default=443, show_default=True, help="For HTTPS."),
+    )
+    return chosen_options(_all(options, command))
+
+
+def chosen_options(command: F) -> F:
+    """Which Ingresses are served, and by what defaults: the fields of `RoutingSettings`."""
+    options = (
         click.option("--controller-class", default="k8s.io/ingress-nginx", show_default=True, metavar="NAME",
                      help="Serve Ingresses whose IngressClass has this spec.controller."),
         click.option("--ingress-class", default="nginx", show_default=True, metavar="NAME",
@@ -97,8 +113,6 @@ def routing_options(command: F) -> F:
                      help="What annotations begin with."),
         click.option("--disable-catch-all", "no_catch_all", is_flag=True, help="No Ingress with a default backend."),
         click.option("--disable-svc-external-name", "no_external_name", is_flag=True, help="No ExternalName Services."),
-        click.option("--http-port", type=click.IntRange(1, 65535), default=80, show_default=True, help="For HTTP."),
-        click.option("--https-port", type=click.IntRange(1, 65535), default=443, show_default=True, help="For HTTPS."),
     )  # fmt: skip
     return _all(options, command)
 

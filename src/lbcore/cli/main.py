@@ -18,6 +18,7 @@ from lbcore.cli.ingress import ingress_command, render_command
 from lbcore.cli.options import PLUGIN
 from lbcore.cli.plan import plan_command
 from lbcore.cli.play import demo_command, lab_command
+from lbcore.cli.report import report_group
 from lbcore.cli.serve import controller_command, run_command, speaker_command
 from lbcore.cli.simulate import simulate_command
 from lbcore.errors import LbcoreError
@@ -56,6 +57,7 @@ for command in (
     undrain_command,
     plan_command,
     check_command,
+    report_group,
     convert_group,
     crds_command,
     doctor_command,

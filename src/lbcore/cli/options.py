@@ -29,6 +29,7 @@ __all__ = [
     "output_option",
     "place_options",
     "require_folder",
+    "server_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,8 +80,8 @@ def _access_options(namespace: str) -> tuple[Callable[[F], F], ...]:
     )
 
 
-def live_options(command: F) -> F:
-    """`--kubeconfig`, `--context`, the namespace of lbcore's own objects, and that of manifests that name none.
+def server_options(command: F) -> F:
+    """`--kubeconfig`, `--context` and the namespace of lbcore's own objects.
 
     The command gets `live`: the API server, or None where none was named; as a plugin of kubectl it is always one.
     """
@@ -95,18 +96,25 @@ def live_options(command: F) -> F:
             live = _place(None, kubeconfig, context, system_namespace)
         return command(*args, live=live, **others)
 
-    decorated: Any = click.option(
-        "-n",
-        "--namespace",
-        default="default",
-        show_default=True,
-        metavar="NAME",
-        help="With an API server: where manifests belong that name no namespace.",
-    )(placed)
+    decorated: Any = placed
     for option in reversed(_access_options("--system-namespace")):
         decorated = option(decorated)
     result: F = decorated
     return result
+
+
+def live_options(command: F) -> F:
+    """The same, and the namespace of manifests that name none."""
+    return server_options(
+        click.option(
+            "-n",
+            "--namespace",
+            default="default",
+            show_default=True,
+            metavar="NAME",
+            help="With an API server: where manifests belong that name no namespace.",
+        )(command)
+    )
 
 
 def place_options(*, writes: bool) -> Callable[[F], F]:

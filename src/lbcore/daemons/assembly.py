@@ -145,7 +145,10 @@ def ingress(cluster: IngressPlace, settings: RoutingSettings, nginx: Nginx, log:
             Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent,)),
         ]
     else:
-        outlets.append(Outlet.to("spoken", _Spoken((RecordEvent, PublishIngress)), concurrency=256))
+        outlets += [
+            Outlet.to("statuses", cluster.published, concurrency=8),
+            Outlet.to("spoken", _Spoken((RecordEvent,)), concurrency=256),
+        ]
     loop = Loop(routing.step, RoutingState(settings=settings), [outlet.lane for outlet in outlets], random.Random())
     return Carrier(
         loop=loop,

@@ -6,15 +6,19 @@ no pool could ever grant, and an object that two documents define.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from attrs import frozen
 
 from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, parse_json_chunk, read_chunk
 from lbcore.adapters.kubernetes.text import Chunk, TextError, parse, parse_json, split
 from lbcore.config import ConfigDocument, InvalidConfig, build
+from lbcore.daemons.reporting import Verdict, judge
 from lbcore.errors import Problem
 from lbcore.events import (
     ConfigMapSeen,
     ConfigSeen,
+    Event,
     IngressClassSeen,
     IngressSeen,
     NamespaceSeen,
@@ -23,10 +27,11 @@ from lbcore.events import (
     ServiceSeen,
     SliceSeen,
 )
+from lbcore.ingress import ObjectKey
 from lbcore.requests import read_request
 from lbcore.verdicts import Refusal
 
-__all__ = ["Entry", "check", "entries_of"]
+__all__ = ["Checked", "Entry", "check", "entries_of", "examine"]
 
 Entry = tuple[str, Seen | Ignored | Refused]
 """A document's source (a file, with the document's number where it has several), and what was read of it."""
@@ -60,12 +65,27 @@ def _is_json(text: str) -> bool:
     return True
 
 
+@frozen(kw_only=True)
+class Checked:
+    """What is wrong, and what only has no effect."""
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
+
+
 def check(entries: Iterable[Entry]) -> tuple[Problem, ...]:
     """Every problem of the objects that these documents hold, in the order of the documents."""
+    return examine(entries).problems
+
+
+def examine(entries: Iterable[Entry]) -> Checked:
+    """The same, and what only has no effect."""
     documents: list[ConfigDocument] = []
     problems: list[Problem] = []
     first: dict[tuple[str, str], str] = {}
     places: dict[str, int] = {}
+    ingresses: dict[ObjectKey, str] = {}
+    told: list[Event] = []
     for source, entry in entries:
         places.setdefault(source, len(places))
         if isinstance(entry, Ignored):
@@ -83,15 +103,47 @@ def check(entries: Iterable[Entry]) -> tuple[Problem, ...]:
             problems += entry.document.problems if isinstance(entry, ConfigSeen) else ()
             continue
         first[entry.subject] = source
+        if isinstance(entry, IngressSeen):
+            ingresses[entry.ingress.key] = source
+        if isinstance(entry, IngressSeen | IngressClassSeen | ServiceSeen | ConfigMapSeen):
+            told.append(entry)
         if isinstance(entry, ConfigSeen):
             documents.append(entry.document)
     built = build(documents)
     if isinstance(built, InvalidConfig):
         problems += built.problems
+    wrong, warnings = _judge_ingresses(ingresses, told)
+    problems += wrong
+
+    def place(problem: Problem) -> int:
+        return places.get(problem.source.partition(" items[")[0], 0)
+
     # An item of a List has a place of its own inside its document's.
-    return tuple(
-        sorted(dict.fromkeys(problems), key=lambda problem: places.get(problem.source.partition(" items[")[0], 0))
+    return Checked(
+        problems=tuple(sorted(dict.fromkeys(problems), key=place)), warnings=tuple(sorted(warnings, key=place))
     )
+
+
+def _judge_ingresses(sources: Mapping[ObjectKey, str], told: Iterable[Event]) -> tuple[list[Problem], list[Problem]]:
+    """What is refused, cannot be read or denies, and what has no effect."""
+    wrong: list[Problem] = []
+    warnings: list[Problem] = []
+    for found in judge(told) if sources else ():
+        if found.verdict is Verdict.IGNORED:  # somebody else's
+            continue
+        about = f"Ingress {found.key}"
+        for each in found.annotations:
+            problem = Problem(
+                source=sources[found.key], object=about, field=f"metadata.annotations[{each.name}]", message=each.how
+            )
+            if each.verdict is Verdict.DANGEROUS or each.is_wrong:
+                wrong.append(problem)
+            elif each.verdict is not Verdict.SUPPORTED:
+                warnings.append(problem)
+        wrong += [
+            Problem(source=sources[found.key], object=about, field="spec", message=each) for each in found.problems
+        ]
+    return wrong, warnings
 
 
 def _judge_service(source: str, seen: ServiceSeen) -> Iterator[Problem]:

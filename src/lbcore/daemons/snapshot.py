@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from lbcore import announcement, assignment, routing
 from lbcore.adapters.kubernetes.announced import Announced
 from lbcore.adapters.kubernetes.documents import Ignored, Refused
+from lbcore.adapters.kubernetes.served import ingress_resources
 from lbcore.announcement import AnnouncementSettings, AnnouncementState, NotAnnounced
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.files import FilesCluster
@@ -147,9 +148,23 @@ def _snapshot(events: Iterable[Event], members: frozenset[str], load_balancer_cl
     )
 
 
-async def list_routing(folder: Path, settings: RoutingSettings) -> tuple[RoutingState, list[Intent]]:
-    """What the Ingress controller would make of a folder, and what it would say."""
-    events = await list_folder(folder, routing.needs(settings))
+async def list_routing(
+    place: Path | Access, settings: RoutingSettings, tell: Callable[[str, int], None] = _tell_nobody
+) -> tuple[RoutingState, list[Intent]]:
+    """What the Ingress controller would make of a folder or of what an API server has, and what it would say.
+
+    Of an API server no Secret is read. Raises `LbcoreError`.
+    """
+    needs = routing.needs(settings)
+    if isinstance(place, Path):
+        events = await list_folder(place, needs)
+    else:
+        resources = ingress_resources(namespace=settings.namespace, config_map=settings.config_map)
+        async with Reader(place, tell=tell) as reader:
+            listing = await reader.of(each for each in resources if each.kind in needs - {Kind.SECRETS})
+        entries = (each for each in listing.entries() if not isinstance(each, Ignored))
+        events = [each.event if isinstance(each, Refused) else each for each in entries]
+        events += [Listed(kind) for kind in sorted(needs, key=lambda kind: kind.value)]
     return settle(routing.step, RoutingState(settings=settings), events, lambda state: state.settled)
 
 

@@ -16,13 +16,14 @@ from attrs import frozen
 from lbcore.addresses import Address
 from lbcore.config import Pool
 from lbcore.errors import AddressError, ManifestError, Problem
-from lbcore.intents import RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
+from lbcore.intents import PublishIngress, RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
 from lbcore.verdicts import Refusal
 
 __all__ = [
     "ServiceStatus",
     "config_status",
     "event_line",
+    "ingress_status",
     "peer_status",
     "pool_status",
     "read_service_status",
@@ -101,6 +102,11 @@ def read_service_status(data: bytes, source: str) -> ServiceStatus:
         reason=refusal.reason if refusal else None,
         message=refusal.message if refusal else None,
     )
+
+
+def ingress_status(intent: PublishIngress) -> bytes:
+    """The addresses and host names that one Ingress shows."""
+    return _text({"ingress": str(intent.key), "uid": intent.uid, "addresses": list(intent.addresses)})
 
 
 def pool_status(intent: SetPoolUsage) -> bytes:

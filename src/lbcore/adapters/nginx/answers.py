@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.shared import Shared, literal
+from lbcore.adapters.nginx.snippets import answered
 from lbcore.adapters.nginx.targets import Targets
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Plain, Value, directive
 from lbcore.proxy import Affinity, Cors, Location, Options, Template, Variable
@@ -23,6 +24,11 @@ def answer_headers(location: Location, options: Options, targets: Targets) -> It
         made.append(_cookie(location, policies.affinity, targets.shared))
     if policies.external_auth is not None:
         made.append(directive("add_header", "Set-Cookie", Value((Variable("lbcore_cookie"),))))
+    made += answered(policies.snippet)
+    if policies.snippet.gzip is not None:
+        yield directive("gzip", policies.snippet.gzip)
+    for name in dict.fromkeys(policies.snippet.hidden):
+        yield directive("proxy_hide_header", Plain(name))
     if made:
         yield from made
         if options.hsts:

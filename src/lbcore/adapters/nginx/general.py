@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from lbcore.adapters.nginx.capabilities import Capabilities
+from lbcore.adapters.nginx.logs import access_log, log_variables
 from lbcore.adapters.nginx.lua import CONTROL
 from lbcore.adapters.nginx.passing import HEADERS, tuning
 from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, directive
@@ -31,15 +32,6 @@ class Places:
     most_files: int = 0  # that a process may have open; 0: not known
 
 
-_LOG = (
-    Variable("remote_addr"), " - ", Variable("remote_user"), " [", Variable("time_local"), '] "', Variable("request"),
-    '" ', Variable("status"), " ", Variable("body_bytes_sent"), ' "', Variable("http_referer"), '" "',
-    Variable("http_user_agent"), '" ', Variable("request_length"), " ", Variable("request_time"), " [",
-    Variable("lbcore_route"), "] [] ", Variable("upstream_addr"), " ", Variable("upstream_response_length"), " ",
-    Variable("upstream_response_time"), " ", Variable("upstream_status"), " ", Variable("lbcore_request_id"),
-)  # fmt: skip
-
-
 def main_level(options: Options, places: Places, capabilities: Capabilities) -> Iterator[Directive]:
     """Modules, users, workers."""
     for module in (*capabilities.lua, *places.modules):
@@ -47,7 +39,7 @@ def main_level(options: Options, places: Places, capabilities: Capabilities) -> 
     if places.user:
         yield directive("user", places.user)
     yield directive("pid", f"{places.folder}/nginx.pid")
-    yield directive("error_log", places.error_log, "warn")
+    yield directive("error_log", places.error_log, options.error_level)
     yield directive("daemon", "off")
     yield directive("worker_processes", options.workers or "auto")
     yield directive("worker_shutdown_timeout", f"{options.shutdown_timeout}s")
@@ -64,12 +56,31 @@ def http_level(table: RoutingTable, places: Places, capabilities: Capabilities) 
     temporary = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     scratch = f"{places.folder}/tmp"  # noqa: S108 - below our own folder
     yield from (directive(f"{name}_temp_path", f"{scratch}/{name}") for name in temporary)
-    yield directive("log_format", "upstreaminfo", Value(_LOG))
+    yield from access_log(options.log, places.access_log)
     yield directive(
-        "access_log", *((places.access_log,) if places.access_log == "off" else (places.access_log, "upstreaminfo"))
-    )
+        "uninitialized_variable_warn", "off"
+    )  # some are set in some locations only, and are empty elsewhere
     yield directive("default_type", "text/html")
     yield directive("server_tokens", options.server_tokens)
+    yield from _sizes(table)
+    yield from _clients(options, capabilities)
+    if places.resolvers:
+        yield directive("resolver", *places.resolvers, "valid=30s")
+    if capabilities.lua:
+        yield from _lua(table, places.folder)
+    yield from _tls(options, places.folder)
+    yield from tuning(options.tuning, None, "proxy")
+    yield from (directive("proxy_set_header", Plain(name), Value(value)) for name, value in HEADERS)
+    yield directive("proxy_cookie_domain", "off")
+    yield directive("proxy_redirect", "off")
+    if options.hsts:
+        yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
+    yield from _variables(options, places)
+    yield from log_variables()
+
+
+def _sizes(table: RoutingTable) -> Iterator[Directive]:
+    """Tables of names that are large enough."""
     longest = max((len(host) for host in table.sites), default=0)
     yield directive("server_names_hash_bucket_size", _power(16 + 8 * ((longest + 2 + 7) // 8) + 8, 64))
     yield directive("server_names_hash_max_size", max(1024, _power(sum(map(len, table.sites)), 1024)))
@@ -78,6 +89,10 @@ def http_level(table: RoutingTable, places: Places, capabilities: Capabilities) 
     yield directive("variables_hash_max_size", max(2048, _power(64 * len(table.upstreams), 2048)))
     yield directive("variables_hash_bucket_size", 256)
     yield directive("proxy_headers_hash_bucket_size", 128)
+
+
+def _clients(options: Options, capabilities: Capabilities) -> Iterator[Directive]:
+    """How clients' connections are held, and what is sent back."""
     yield directive("tcp_nopush", "on")
     yield directive("reset_timedout_connection", "on")
     yield directive("keepalive_timeout", f"{options.client_keepalive}s")
@@ -99,18 +114,6 @@ def http_level(table: RoutingTable, places: Places, capabilities: Capabilities) 
         yield from (directive("set_real_ip_from", Plain(cidr)) for cidr in options.trusted)
         yield directive("real_ip_header", "proxy_protocol" if options.proxy_protocol else "X-Forwarded-For")
         yield directive("real_ip_recursive", "on")
-    if places.resolvers:
-        yield directive("resolver", *places.resolvers, "valid=30s")
-    if capabilities.lua:
-        yield from _lua(table, places.folder)
-    yield from _tls(options, places.folder)
-    yield from tuning(options.tuning, None, "proxy")
-    yield from (directive("proxy_set_header", Plain(name), Value(value)) for name, value in HEADERS)
-    yield directive("proxy_cookie_domain", "off")
-    yield directive("proxy_redirect", "off")
-    if options.hsts:
-        yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
-    yield from _variables(options, places)
 
 
 def _lua(table: RoutingTable, folder: str) -> Iterator[Directive]:
@@ -195,6 +198,7 @@ def _variables(options: Options, places: Places) -> Iterator[Directive]:
         "request_uri", "lbcore_uri", _v(Variable("request_uri")), ("~^(?<lbcore_v2>.*)/$", _v(Variable("lbcore_v2")))
     )
     yield _map("request_uri", "lbcore_escaped_uri", _v(Variable("request_uri")))
+    yield _map("request_uri", "escaped_request_uri", _v(Variable("request_uri")))  # by ingress-nginx's name
     yield _map("request_method", "lbcore_preflight", _v("0"), ("OPTIONS", _v("1")))
     yield _map("uri", "lbcore_root", _v("0"), ("/", _v("1")))
     hsts = f"max-age={options.hsts_max_age}"

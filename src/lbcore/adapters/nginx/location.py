@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from lbcore.adapters.nginx.access import access, asking_locations, limits
 from lbcore.adapters.nginx.answers import answer_headers, error_locations, errors, preflight
+from lbcore.adapters.nginx.logs import route_of
 from lbcore.adapters.nginx.names import digest
-from lbcore.adapters.nginx.passing import headers, tuning, upstream_tls
+from lbcore.adapters.nginx.passing import HEADERS, headers, tuning, upstream_tls
 from lbcore.adapters.nginx.shared import Shared
+from lbcore.adapters.nginx.snippets import steps
 from lbcore.adapters.nginx.targets import Targets, block_of, scheme
 from lbcore.adapters.nginx.tree import Argument, Condition, Directive, Name, Plain, Value, Word, directive
 from lbcore.proxy import Location, Match, Options, Protocol, Template, Upstream, Variable
@@ -48,9 +50,7 @@ class LocationWriter:
 
     def _body(self, location: Location, name: str) -> Iterator[Directive]:
         policies, options, targets = location.policies, self.options, self._targets
-        source = location.source
-        route = f"{source.ingress.namespace}/{source.ingress.name}/{source.service}/{source.port}"
-        yield directive("set", Name("lbcore_route"), Value((route,)))
+        yield directive("set", Name("lbcore_route"), Value((route_of(location.source, location.path),)))
         if policies.redirects.relative if policies.redirects.relative is not None else options.relative_redirects:
             yield directive("absolute_redirect", "off")
         if policies.cors is not None:
@@ -58,6 +58,7 @@ class LocationWriter:
         if policies.denied:
             yield directive("return", 503)
             return
+        yield from steps(policies.snippet, self.shared)
         if location.to_https:
             keep = policies.redirects.preserve_slash
             keep = options.preserve_trailing_slash if keep is None else keep
@@ -102,7 +103,25 @@ class LocationWriter:
         grpc = policies.protocol in {Protocol.GRPC, Protocol.GRPCS}
         kind = "grpc" if grpc else "proxy"
         given = policies.tuning
+        if policies.snippet.cookie_path is not None:
+            given = evolve(given, cookie_path=policies.snippet.cookie_path)
         yield from tuning(given, self.options.tuning, kind)
+        changed, more = self._sent(location)
+        if grpc or more or changed:
+            yield from headers(kind, changed, more)
+        yield from upstream_tls(policies, kind, self.shared)
+        canary = location.canary
+        name: Template = (targets.target(target) if canary is None else targets.choose(location, canary),)
+        if canary is not None:
+            yield from targets.name_canary(location, canary, name)
+        if targets.is_dynamic(location):
+            yield from targets.tell(target, name)
+            name = (block_of(policies.protocol, self.upstreams[target]),)
+        yield directive(f"{kind}_pass", Value((*scheme(policies.protocol), *name)))
+
+    def _sent(self, location: Location) -> tuple[dict[str, Template], tuple[tuple[str, Template], ...]]:
+        """The headers that are other than for all, and those that are sent besides."""
+        policies = location.policies
         more: list[tuple[str, Template]] = []
         changed: dict[str, Template] = {}
         if policies.host_header:
@@ -125,15 +144,13 @@ class LocationWriter:
             ]
             if self.pass_certificate:
                 more.append(("ssl-client-cert", (Variable("ssl_client_escaped_cert"),)))
-        if grpc or more or changed:
-            yield from headers(kind, changed, tuple(more))
-        yield from upstream_tls(policies, kind, self.shared)
-        canary = location.canary
-        name: Template = (targets.target(target) if canary is None else targets.choose(location, canary),)
-        if targets.is_dynamic(location):
-            yield from targets.tell(target, name)
-            name = (block_of(policies.protocol, self.upstreams[target]),)
-        yield directive(f"{kind}_pass", Value((*scheme(policies.protocol), *name)))
+        known = {header.lower(): header for header, _ in HEADERS}
+        for header, value in policies.snippet.sent:
+            if header.lower() in known:
+                changed[known[header.lower()]] = value
+            else:
+                more = [each for each in more if each[0].lower() != header.lower()] + [(header, value)]
+        return changed, tuple(more)
 
 
 def _rewrite(location: Location) -> Iterator[Directive]:

@@ -47,7 +47,8 @@ class Servers:
     def catch_all(self, table: RoutingTable) -> Directive:
         """The server of all hosts that no other has."""
         reject = [directive("ssl_reject_handshake", "on")] if table.options.reject_handshake else []
-        return self.write(Site(host=""), [*reject, directive("access_log", "off"), default_location(table)])
+        quiet = [] if table.options.log.of_default_backend else [directive("access_log", "off")]
+        return self.write(Site(host=""), [*reject, *quiet, default_location(table)])
 
     def twins(self, table: RoutingTable, aliases: Aliases) -> Iterator[Directive]:
         """The servers that redirect from a host's `www.` twin."""

@@ -76,6 +76,14 @@ class Targets:
         self.shared.map(name, Variable("request_id"), last)
         return Variable(name)
 
+    def name_canary(self, location: Location, canary: Canary, chosen: Template) -> Iterator[Directive]:
+        """For logs and metrics: the name of the canary's upstream, where it was chosen."""
+        if not self.has_peers(canary.upstream) or not isinstance(chosen[0], Variable):
+            return
+        line = Entry(Plain(self.word(canary.upstream).text), Value((self.upstreams[canary.upstream].label,)))
+        name = f"lbcore_d{digest(chosen[0].name, canary.upstream)}"
+        yield directive("set", Name("lbcore_alternative"), self.shared.map(name, chosen[0], Value(()), (line,)))
+
     def tell(self, target: str, name: Template) -> Iterator[Directive]:
         """What Lua has to know: which upstream, and what is hashed for it."""
         upstream = self.upstreams[target]

@@ -92,10 +92,13 @@ class Reader:
     async def objects(self, kinds: Iterable[Kind]) -> Listing:
         """All objects of these kinds. Raises `ListError`."""
         asked = only_objects(kinds)
+        return await self.of(resource for resource in RESOURCES if resource.kind in asked)
+
+    async def of(self, resources: Iterable[ApiResource]) -> Listing:
+        """All objects that are kept there. Raises `ListError`."""
         found: list[tuple[ApiResource, msgspec.Raw]] = []
-        for resource in RESOURCES:
-            if resource.kind in asked:
-                found += [(resource, raw) for raw in (await self._list(resource))[0]]
+        for resource in resources:
+            found += [(resource, raw) for raw in (await self._list(resource))[0]]
         return Listing(objects=tuple(found))
 
     async def announced(self) -> tuple[Announced, ...]:

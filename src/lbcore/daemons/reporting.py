@@ -1,0 +1,145 @@
+"""What would become of each Ingress and of each of its annotations, by the very brain that serves them.
+
+Nothing is read or written here. Annotations are `supported`, `partial` (something of it holds, or it means something
+else here: how, is said), `ignored` (it has no effect, the default holds) or `dangerous` (taken, it could harm others;
+passed over, it could let somebody in: so it is refused, or its Ingress is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+
+from attrs import frozen
+
+from lbcore import routing
+from lbcore.annotations.rules import Finding, State
+from lbcore.annotations.table import PARTS, SWITCH
+from lbcore.daemons.planning import settle
+from lbcore.events import ConfigMapSeen, Event, IngressClassSeen, IngressSeen, Listed
+from lbcore.ingress import Ingress, IngressClass, ObjectKey
+from lbcore.routing import RoutingSettings, RoutingState, why_not_served
+
+__all__ = ["AnnotationReport", "IngressReport", "Verdict", "judge", "report"]
+
+
+class Verdict(Enum):
+    """What becomes of an annotation or an Ingress, the better ones first."""
+
+    SUPPORTED = "supported"
+    PARTIAL = "partial"
+    IGNORED = "ignored"
+    DANGEROUS = "dangerous"
+
+
+_VERDICTS = {
+    State.SUPPORTED: Verdict.SUPPORTED,
+    State.PARTIAL: Verdict.PARTIAL,
+    State.DROPPED: Verdict.IGNORED,
+    State.UNSUPPORTED: Verdict.IGNORED,
+    State.OBSOLETE: Verdict.IGNORED,
+    State.UNKNOWN: Verdict.IGNORED,
+    State.REFUSED: Verdict.DANGEROUS,
+    State.DENIED: Verdict.DANGEROUS,
+}
+
+
+@frozen(kw_only=True)
+class AnnotationReport:
+    """One annotation, by its name without the prefix; `how` says what of it holds, or why nothing does.
+
+    `is_wrong`: its value cannot be read.
+    """
+
+    name: str
+    verdict: Verdict
+    how: str = ""
+    is_wrong: bool = False
+
+
+@frozen(kw_only=True)
+class IngressReport:
+    """One Ingress. `problems` are what is wrong with it besides its annotations.
+
+    Ignored is one that is not served at all, as its one problem says; dangerous, one with an annotation that is.
+    """
+
+    key: ObjectKey
+    verdict: Verdict
+    annotations: tuple[AnnotationReport, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def count(self, verdict: Verdict) -> int:
+        """How many of its annotations have a verdict."""
+        return sum(each.verdict is verdict for each in self.annotations)
+
+
+def report(state: RoutingState, *, secrets: bool = True) -> tuple[IngressReport, ...]:
+    """Every Ingress that was told, sorted. `secrets`: Secrets were told, too, so that what they lack is known."""
+    return tuple(_report(state, ingress, secrets) for _, ingress in sorted(state.ingresses.items()))
+
+
+def judge(events: Iterable[Event]) -> tuple[IngressReport, ...]:
+    """Ingresses of manifests, where the objects that they name may be elsewhere: no class, Service or Secret is missed.
+
+    One whose class is known to be somebody else's is ignored. A ConfigMap that says whether snippets are taken is the
+    controller's.
+    """
+    told = [*events]
+    maps = [event.config_map for event in told if isinstance(event, ConfigMapSeen)]
+    known = {event.ingress_class.name for event in told if isinstance(event, IngressClassSeen)}
+    named = {event.ingress.class_name or "" for event in told if isinstance(event, IngressSeen)} - {""}
+    options = next((each.key for each in maps if SWITCH in each.data), None)
+    settings = RoutingSettings(without_class=True, config_map=options)
+    ours = [IngressClass(name=name, controller=settings.controller_class) for name in sorted(named - known)]
+    lists = [Listed(kind) for kind in sorted(routing.needs(settings), key=lambda kind: kind.value)]
+    state, _ = settle(
+        routing.step,
+        RoutingState(settings=settings),
+        [*map(IngressClassSeen, ours), *told, *lists],
+        lambda state: state.settled,
+    )
+    return report(state, secrets=False)
+
+
+def _report(state: RoutingState, ingress: Ingress, secrets: bool) -> IngressReport:
+    why = why_not_served(state, ingress)
+    if why:
+        return IngressReport(key=ingress.key, verdict=Verdict.IGNORED, problems=(why,))
+    annotations = tuple(map(_judged, state.findings.get(ingress.key, ())))
+    problems = tuple(dict.fromkeys(_problems(state, ingress, secrets)))
+    verdict = Verdict.SUPPORTED
+    if any(each.verdict is Verdict.DANGEROUS for each in annotations):
+        verdict = Verdict.DANGEROUS
+    elif problems or any(each.verdict is not Verdict.SUPPORTED for each in annotations):
+        verdict = Verdict.PARTIAL
+    return IngressReport(key=ingress.key, verdict=verdict, annotations=annotations, problems=problems)
+
+
+def _judged(finding: Finding) -> AnnotationReport:
+    verdict = _VERDICTS[finding.state]
+    if verdict is Verdict.SUPPORTED and finding.annotation in PARTS:
+        return AnnotationReport(name=finding.annotation, verdict=Verdict.PARTIAL, how=PARTS[finding.annotation])
+    how = {
+        State.SUPPORTED: "",
+        State.PARTIAL: finding.message,
+        State.UNSUPPORTED: finding.message,
+        State.DENIED: f"the Ingress is answered 503: {finding.message}",
+    }
+    return AnnotationReport(
+        name=finding.annotation,
+        verdict=verdict,
+        how=how.get(finding.state, f"{finding.state.value.partition(':')[0]}: {finding.message}"),
+        is_wrong=finding.state is State.DROPPED,
+    )
+
+
+def _problems(state: RoutingState, ingress: Ingress, secrets: bool) -> Iterator[str]:
+    for host in sorted(routing.hosts_of(ingress)):
+        built = state.built.get(host)
+        for about, message in (*built.problems, *(built.lacking if secrets else ())) if built is not None else ():
+            if about == ingress.key:
+                yield message
+    for rule in ingress.rules:
+        if rule.host and rule.host.lower() not in routing.hosts_of(ingress):
+            yield f"host {rule.host[:80]!r} cannot be served: it is no name"
