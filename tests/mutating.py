@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "src" / "lbcore"
-PATIENCE = 60  # seconds for the tests of one change, which take one or two
+PATIENCE = 240  # seconds for the tests of one change: most take one or two, the dearest 25 on an idle machine
 
 # The first example that fails is enough, and it is to be the same one on every machine.
 PROFILE = settings(
