@@ -104,6 +104,13 @@ def test_what_was_switched_on_is_there() -> None:
     assert {"--lb-class=lbcore.io/layer2", "--exclude-interface=^docker.*", "--ignore-exclude-lb"} <= set(arguments)
 
 
+@pytest.mark.parametrize(("port", "more"), [(0, []), (179, ["NET_BIND_SERVICE"]), (1790, [])])
+def test_routers_may_connect_where_a_port_is_given_and_a_low_one_needs_a_capability(port: int, more: list[str]) -> None:
+    (speaker,) = one(template(f"speaker.bgp.listenPort={port}"), "DaemonSet")["spec"]["template"]["spec"]["containers"]
+    assert [f"--bgp-listen={port}"] * bool(port) == [each for each in speaker["args"] if "bgp" in each]
+    assert ["NET_RAW", *more] == speaker["securityContext"]["capabilities"]["add"]
+
+
 def test_with_gossip_the_controller_may_make_one_secret_and_read_no_other() -> None:
     found = template("speaker.memberlist.enabled=true")
     rules = one(found, "Role", "-controller")["rules"]
@@ -133,6 +140,7 @@ def test_with_gossip_the_controller_may_make_one_secret_and_read_no_other() -> N
         ("controller.replicas=two", "replicas"),
         ("webhook.failurePolicy=Maybe", "failurePolicy"),
         ("webhook.timeoutSeconds=31", "timeoutSeconds"),
+        ("speaker.bgp.listenPort=70000", "listenPort"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(value: str, phrase: str) -> None:
