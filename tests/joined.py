@@ -28,6 +28,7 @@ from lbcore.intents import (
     RecordEvent,
     ReportConfig,
     ReportPeer,
+    ReportWithheld,
     SetLinks,
     SetPeers,
     SetPresence,
@@ -136,7 +137,7 @@ class House:
         lanes = [
             Lane(name="reflex", handles=REFLEX, concurrency=4),
             Lane(name="bgp", handles=(SetSessions, LoseSession, AdvertiseRoute, WithdrawRoute)),  # no router is there
-            Lane(name="spoken", handles=(RecordEvent, ReportConfig, ReportPeer)),
+            Lane(name="spoken", handles=(RecordEvent, ReportConfig, ReportPeer, ReportWithheld)),
         ]
         state = AnnouncementState(settings=AnnouncementSettings(node=name, effort=200))
         loop = Loop(announcement.step, state, lanes, random.Random(self.rng.random()))

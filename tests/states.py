@@ -71,6 +71,17 @@ _POOLS: tuple[tuple[Document, ...], ...] = (
 _PREFERRED = [{"weight": 10, "preference": {"matchLabels": {"zone": "b"}}}]
 _ZONE_A = [{"matchLabels": {"zone": "a"}}]
 _PEER = _wish("BGPPeer", "router", "metallb.io/v1beta2", myASN=64512, peerASN=64513, peerAddress="192.168.1.1")
+_SIX = _wish(
+    "BGPPeer",
+    "six",
+    "metallb.io/v1beta2",
+    myASN=64512,
+    peerASN=64513,
+    peerAddress="2001:db8:f::1",
+    dualStackAddressFamily=True,
+    nodeSelectors=_ZONE_A,
+)
+_WIDE: dict[str, Any] = {"aggregationLength": 31, "aggregationLengthV6": 127}
 _ADVERTS: tuple[tuple[Document, ...], ...] = (
     (_wish("L2Advertisement", "one"),),
     (_wish("L2Advertisement", "one"),),
@@ -82,6 +93,14 @@ _ADVERTS: tuple[tuple[Document, ...], ...] = (
     (_wish("L2Advertisement", "one", serviceSelectors=[{"matchLabels": {"tier": "gold"}}]),),
     (_wish("L2Advertisement", "one"), _wish("BGPAdvertisement", "routes"), _PEER),
     (_wish("BGPAdvertisement", "routes", ipAddressPools=["a"], nodeSelectors=_ZONE_A), _PEER),
+    (_wish("BGPAdvertisement", "routes", **_WIDE, communities=["64512:1"]), _PEER, _SIX),
+    (
+        _wish("BGPAdvertisement", "routes", **_WIDE, communities=["64512:2"]),
+        _wish("BGPAdvertisement", "hosts", peers=["six"], localPref=5, communities=["64512:3"]),
+        _wish("BGPAdvertisement", "too", peers=["six"], localPref=5, communities=["64512:4"]),
+        _PEER,
+        _SIX,
+    ),
     (_wish("L2Advertisement", "one", nodeSelectors="n1"),),  # broken
     (),
 )

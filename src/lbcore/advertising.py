@@ -255,6 +255,8 @@ def _judge_endpoints(name: str, service: Service, reach: Reach) -> _Why | None:
         return Reason.NO_ENDPOINTS, "the Service has no usable endpoint; look whether its Pods are ready"
     if service.external_traffic_policy is TrafficPolicy.LOCAL and name not in reach.nodes:
         return _plainly(Reason.NO_LOCAL_ENDPOINTS)
+    if service.external_traffic_policy is TrafficPolicy.LOCAL and name in reach.too_new:
+        return _plainly(Reason.ENDPOINTS_TOO_NEW)
     return None
 
 

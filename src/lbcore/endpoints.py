@@ -13,10 +13,14 @@ __all__ = ["Reach", "reach_of"]
 
 @frozen
 class Reach:
-    """Where a Service's usable endpoints are. `anywhere` counts endpoints that name no node too."""
+    """Where a Service's usable endpoints are. `anywhere` counts endpoints that name no node too.
+
+    `too_new` are the nodes among them that have had any for too short a time to be told to routers.
+    """
 
     anywhere: bool = False
     nodes: frozenset[str] = frozenset()
+    too_new: frozenset[str] = frozenset()
 
 
 def reach_of(slices: Iterable[EndpointSlice]) -> Reach:

@@ -23,7 +23,7 @@ from lbcore.resources import Pool
 from lbcore.routes import Offer, Path, Prefix
 from lbcore.verdicts import Reason
 
-__all__ = ["Contribution", "Exports", "contributions"]
+__all__ = ["Contribution", "Exports", "contributions", "joined"]
 
 Contribution = tuple[Prefix, Offer]
 
@@ -77,7 +77,7 @@ class Exports:
         told = self.told
         intents: list[AdvertiseRoute | WithdrawRoute] = []
         for prefix in touched:
-            wanted = _joined(counts.get(prefix, ()))
+            wanted = joined(counts.get(prefix, ()))
             if told.get(prefix, ()) == wanted:
                 continue
             if wanted:
@@ -90,8 +90,8 @@ class Exports:
         return Exports(given=all_given, counts=counts, told=told), tuple(intents)
 
 
-def _joined(offers: Iterable[Offer]) -> tuple[Offer, ...]:
-    """One offer for each peer, sorted by its name."""
+def joined(offers: Iterable[Offer]) -> tuple[Offer, ...]:
+    """What is told of a prefix of which all this is given: one offer for each peer, sorted by its name."""
     by_peer: dict[str, list[Path]] = {}
     for offer in offers:
         by_peer.setdefault(offer.peer, []).append(offer.path)

@@ -31,6 +31,7 @@ __all__ = [
     "ReportAnnounced",
     "ReportConfig",
     "ReportPeer",
+    "ReportWithheld",
     "ServeRoutes",
     "SetAddresses",
     "SetLinks",
@@ -301,6 +302,20 @@ class ReportPeer:
 
 
 @frozen(kw_only=True)
+class ReportWithheld:
+    """A node has endpoints of a Service, and tells routers of it `after` so many seconds; None: it waits no more."""
+
+    key: ServiceKey
+    node: str
+    after: float | None
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The Service."""
+        return ("withheld", str(self.key))
+
+
+@frozen(kw_only=True)
 class ReportAnnounced:
     """What a node announces of a Service, for those who ask: on Layer 2 on `interfaces` (sorted; empty: all that are
     usable; None: not at all), and over BGP to `peers` (names of BGPPeers, sorted).
@@ -356,6 +371,7 @@ Intent = (
     | AdvertiseRoute
     | WithdrawRoute
     | ReportPeer
+    | ReportWithheld
     | ReportAnnounced
     | SettleAnnounced
 )

@@ -13,7 +13,7 @@ from lbcore.intents import EventType, RecordEvent
 from lbcore.model import Node
 from lbcore.routes import PeerState, PeerStatus
 
-__all__ = ["about", "peers_of", "session_event", "watches_of"]
+__all__ = ["about", "lonely_peers", "peers_of", "session_event", "watches_of"]
 
 _PASSWORD = "password"  # noqa: S105 - the key of a Secret of type kubernetes.io/basic-auth
 
@@ -70,6 +70,22 @@ def watches_of(peers: Iterable[BGPPeer], profiles: Iterable[BFDProfile]) -> tupl
             )
             problems.append(_event(about(peer), EventType.WARNING, "echoModeRefused", text))
     return tuple(watches), problems
+
+
+def lonely_peers(peers: Iterable[BGPPeer], nodes: Mapping[str, Node]) -> dict[str, RecordEvent]:
+    """The peers that no node has a session with, by name, and what is to be said of each.
+
+    None in a cluster that lists no Nodes: there every speaker has those without selectors.
+    """
+    found: dict[str, RecordEvent] = {}
+    for peer in peers:
+        if nodes and not any(peer.runs_on(node) for node in nodes.values()):
+            text = (
+                f"no node has a session with {peer.router}: none of {len(nodes)} matches its nodeSelectors; "
+                "label one, or widen them"
+            )
+            found[peer.name] = _event(about(peer), EventType.WARNING, "peerWithoutNode", text)
+    return found
 
 
 def about(peer: BGPPeer) -> str:

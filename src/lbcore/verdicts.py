@@ -63,6 +63,7 @@ class Reason(Enum):
     CONFLICTING_ADVERTISEMENTS = "ConflictingAdvertisements"
     NO_PEER = "NoPeer"
     NODE_NOT_CHOSEN = "NodeNotChosen"
+    ENDPOINTS_TOO_NEW = "EndpointsTooNew"
 
 
 NODE_TEXTS: Mapping[Reason, str] = {
@@ -72,6 +73,10 @@ NODE_TEXTS: Mapping[Reason, str] = {
         "the node's condition NetworkUnavailable is True; mend its network, and the network plugin takes that back"
     ),
     Reason.NODE_DRAINED: "the node is drained and serves only what no other node can; `lbcore undrain` ends that",
+    Reason.ENDPOINTS_TOO_NEW: (
+        "its endpoints have been usable for less than --ready-for, and other nodes serve meanwhile; "
+        "it follows by itself"
+    ),
     Reason.NO_LOCAL_ENDPOINTS: (
         "externalTrafficPolicy is Local, and no usable endpoint is on this node; run a Pod there, or set Cluster"
     ),

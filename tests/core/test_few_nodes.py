@@ -17,7 +17,7 @@ from lbcore.bgp import BGPAdvertisement, BGPPeer
 from lbcore.config import Pool
 from lbcore.endpoints import Reach
 from lbcore.events import ConfigSeen, DrainsSeen, MembersSeen, PeerSeen, Stopping
-from lbcore.intents import AdvertiseRoute, Intent, SetSessions, WithdrawRoute
+from lbcore.intents import AdvertiseRoute, Intent, RecordEvent, SetSessions, WithdrawRoute
 from lbcore.model import Node, Service, TrafficPolicy
 from lbcore.routes import PeerState, PeerStatus
 from lbcore.verdicts import Reason
@@ -117,6 +117,30 @@ def sessions(intents: Iterable[Intent]) -> list[frozenset[str]]:
 DRAINED = DrainsSeen(frozenset({"n1"}))
 
 
+def told_of(intents: Iterable[Intent]) -> list[tuple[str, str]]:
+    return [(each.reason, each.message) for each in intents if isinstance(each, RecordEvent) and "Node " in each.about]
+
+
+def test_each_step_of_a_drain_is_told() -> None:
+    local = evolve(asking(2, None), external_traffic_policy=TrafficPolicy.LOCAL)
+    desk = speaker(asking(1, None), asking(3, None), local)
+    desk.feed(*with_endpoints(local, "n1"))
+    text = "node n1 is drained: what other nodes can announce goes to them"
+    asked = f"{text}; routers are asked for 10 s to use others for 3 routes (GRACEFUL_SHUTDOWN)"
+    assert [("nodeDraining", asked)] == told_of([*desk.feed(DRAINED), *desk.settle(until=109.9)])
+    done = "node n1 has withdrawn 2 routes; no other node can serve 1 route, told on as the last to be used"
+    assert [("nodeDrained", done)] == told_of(desk.settle(until=110.0))
+    assert [] == told_of(desk.run(DRAINED, MembersSeen(frozenset({"n1", "n2"}))))
+    over = ("nodeUndrained", "node n1 is drained no more, and announces as before")
+    assert [over] == told_of(desk.run(DrainsSeen(frozenset())))
+    # One that ends before its time withdraws nothing, and says so by saying that it is over.
+    assert ["nodeDraining", "nodeUndrained"] == [
+        reason for reason, _ in told_of([*desk.feed(DRAINED), *desk.run(DrainsSeen(frozenset()))])
+    ]
+    # Of another node's drain that node tells.
+    assert [] == told_of(desk.run(DrainsSeen(frozenset({"n2"}))))
+
+
 def test_a_drained_node_tells_its_routers_first_and_withdraws_after_the_stated_time() -> None:
     local = evolve(asking(2, None), external_traffic_policy=TrafficPolicy.LOCAL)
     desk = speaker(asking(1, None), local)
@@ -139,6 +163,7 @@ def test_a_node_that_starts_as_a_drained_one_has_nothing_to_withdraw() -> None:
     assert 1 == len(routes(desk.intents))
     assert [] == routes(other.intents)
     assert frozenset({"tor"}) == sessions(other.intents)[-1]
+    assert [] == told_of(other.intents)
 
 
 def test_a_service_of_few_nodes_is_taken_over_from_a_node_that_is_lost() -> None:

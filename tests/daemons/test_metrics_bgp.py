@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,22 +13,34 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from bgp_link import NODE, ROUTER, Cable, prefixes, session
+from drained import NAMES, told, with_endpoints
 from lbcore.backends.bgp import BgpSpeaker
-from lbcore.daemons.metrics_bgp import bgp_families
+from lbcore.bgp import BGPAdvertisement
+from lbcore.daemons.metrics_bgp import bgp_families, drain_families
+from lbcore.events import ConfigSeen, DrainsSeen
 from routers import bird
+from worlds import document, ipv6, plain_service
 
 
 def values(speaker: BgpSpeaker) -> dict[tuple[str, str], float]:
     """Each name without its prefix, and the peer."""
+    return {
+        (name.removeprefix("metallb_bgp_"), peer): value for (name, peer), value in read(bgp_families(speaker)).items()
+    }
+
+
+def read(families: Iterable[Metric]) -> dict[tuple[str, str], float]:
+    """Each name, and the peer."""
+    found = list(families)
 
     class Page(Collector):
         def collect(self) -> list[Metric]:
-            return list(bgp_families(speaker))
+            return found
 
     registry = CollectorRegistry()
     registry.register(Page())
     return {
-        (sample.name.removeprefix("metallb_bgp_"), sample.labels["peer"]): sample.value
+        (sample.name, sample.labels.get("peer", "")): sample.value
         for family in text_string_to_metric_families(generate_latest(registry).decode())
         for sample in family.samples
     }
@@ -55,6 +68,22 @@ def test_sessions_are_told_with_metallbs_names(tmp_path: Path) -> None:
     assert 0 == found["notifications_sent", six]
     parts = ("opens_sent", "updates_total", "keepalives_sent", "notifications_sent", "route_refresh_sent")
     assert found["total_sent", six] == sum(found[each, six] for each in parts)
+
+
+def test_a_drain_is_told_with_what_each_router_is_to_turn_away_from() -> None:
+    desk = told(
+        ConfigSeen(document(BGPAdvertisement(name="all"))),
+        *(ConfigSeen(document(session(name, ROUTER[6], port=port))) for name, port in (("a", 179), ("b", 1799))),
+        *with_endpoints(plain_service("web", held=(ipv6(1), ipv6(2))), *NAMES),
+    )
+    one, other = f"[{ROUTER[6]}]:179", f"[{ROUTER[6]}]:1799"
+    before = {("lbcore_node_drained", ""): 0.0, ("lbcore_bgp_leaving_prefixes", one): 0.0}
+    assert before | {("lbcore_bgp_leaving_prefixes", other): 0.0} == read(drain_families(desk.state))
+    desk.feed(DrainsSeen(frozenset({"n1"})))
+    during = {("lbcore_node_drained", ""): 1.0, ("lbcore_bgp_leaving_prefixes", one): 2.0}
+    assert during | {("lbcore_bgp_leaving_prefixes", other): 2.0} == read(drain_families(desk.state))
+    desk.settle()
+    assert 0.0 == read(drain_families(desk.state))["lbcore_bgp_leaving_prefixes", one]
 
 
 def test_without_peers_there_is_nothing_to_tell() -> None:

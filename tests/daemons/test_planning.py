@@ -5,10 +5,12 @@ from __future__ import annotations
 from textwrap import dedent
 
 import pytest
+from attrs import evolve
 
 from lbcore import Address, Reason, ServiceKey
 from lbcore.adapters.kubernetes.documents import Ignored, Refused, read_text
-from lbcore.daemons.planning import Change, Plan, PlannedService, World, plan
+from lbcore.daemons.planning import Change, Plan, PlannedService, RouteChange, World, plan
+from lbcore.routes import Path
 
 POOLS = """
     kind: IPAddressPool
@@ -210,3 +212,73 @@ def test_an_address_is_announced_over_bgp_by_every_node_that_has_a_session() -> 
 
     assert {Address.parse("192.168.1.240"): ("node1", "node3")} == found.bgp
     assert {Address.parse("192.168.1.240"): ("node3",)} == found.l2
+
+
+def bgp_world(advert: str, *services: str, nodes: str = "") -> World:
+    """Two pools of addresses, a router for each family, one BGPAdvertisement and perhaps another."""
+    routers = "".join(
+        f"""
+    ---
+    kind: BGPPeer
+    apiVersion: metallb.io/v1beta2
+    metadata: {{name: {name}, namespace: metallb-system}}
+    spec: {{myASN: 64513, peerASN: 64512, peerAddress: "{address}"}}
+"""
+        for name, address in (("tor4", "192.168.1.1"), ("tor6", "2001:db8:f::1"))
+    )
+    adverts = "".join(
+        f"""
+    ---
+    kind: BGPAdvertisement
+    apiVersion: metallb.io/v1beta1
+    metadata: {{name: a{number}, namespace: metallb-system}}
+    spec: {spec}
+"""
+        for number, spec in enumerate(advert.split("|"))
+    )
+    return world(POOLS % f"{V4}, {V6}", routers, adverts, nodes or NODES, *services)
+
+
+def changes(found: Plan) -> set[tuple[str, str, str, str, str, str]]:
+    """What becomes of each route that does not stay: prefix, router, node, change, communities before and after."""
+    return {
+        (str(each.prefix), each.peer, each.node, each.change.value, communities(each.before), communities(each.after))
+        for each in found.routes
+        if each.change is not RouteChange.STAY
+    }
+
+
+def communities(path: Path | None) -> str:
+    return "-" if path is None else " ".join(map(str, path.communities))
+
+
+MAIL = service("mail", "ipFamilies: [IPv6], loadBalancerIP: '2001:db8::1'")
+
+
+def test_a_plan_says_which_route_comes_changes_or_goes_at_which_router_from_which_node() -> None:
+    one, two = bgp_world("{}", service("web")), bgp_world('{communities: ["64513:7"]}', MAIL, service("web"))
+    (four, six), nodes = ("192.168.1.240/32", "2001:db8::1/128"), ("node1", "node2", "node3")
+    assert {(four, "tor4", node, "appear", "-", "") for node in nodes} == changes(plan([one]))
+    expected = {(four, "tor4", node, "change", "", "64513:7") for node in nodes}
+    expected |= {(six, "tor6", node, "appear", "-", "64513:7") for node in nodes}
+    assert expected == changes(plan([one, two]))
+    # Back, and a node has no speaker any more; what came before the state before does not count.
+    back = plan([one, two, one], speakers=["node1"])
+    assert {
+        (four, "tor4", "node1", "change", "64513:7", ""),
+        (six, "tor6", "node1", "vanish", "64513:7", "-"),
+    } == changes(back)
+    assert set() == changes(plan([one, one]))
+    assert 3 == len(plan([one, one]).routes)
+
+
+def test_a_plan_joins_what_is_given_of_one_prefix_and_follows_a_drain() -> None:
+    wide = '{aggregationLengthV6: 127, communities: ["64513:1"]}|{aggregationLengthV6: 127, communities: ["64513:2"]}'
+    now = bgp_world(wide, MAIL, service("news", "ipFamilies: [IPv6], loadBalancerIP: '2001:db8::0'"))
+    assert {
+        ("2001:db8::/127", "tor6", node, "appear", "-", "64513:1 64513:2") for node in ("node1", "node2", "node3")
+    } == changes(plan([now]))
+    # One of two Services goes: the route of both stays.
+    assert set() == changes(plan([now, bgp_world(wide, MAIL)]))
+    drained = evolve(now, drained=frozenset({"node2"}))
+    assert {("2001:db8::/127", "tor6", "node2", "vanish", "64513:1 64513:2", "-")} == changes(plan([now, drained]))

@@ -26,6 +26,7 @@ from lbcore.config import ConfigDocument, Origin
 from lbcore.daemons.planning import Plan, PlannedService, World, plan
 from lbcore.errors import Problem
 from lbcore.model import EndpointSlice, Namespace, Node, Service, ServiceKey, SliceKey
+from lbcore.routes import Offer, Path, Prefix
 from lbcore.verdicts import Reason
 from states import NODES, Document, State, identity, is_broken, states
 
@@ -58,6 +59,7 @@ class Outcome:
 
     services: dict[ServiceKey, Fate]
     l2: dict[Address, tuple[str, ...]]
+    routes: dict[tuple[str, str, Prefix], Path]  # by node and router
     problems: frozenset[Problem]
 
 
@@ -70,6 +72,7 @@ def planned(found: Plan) -> Outcome:
     return Outcome(
         services={service.key: fate_of(service) for service in found.services},
         l2=l2,
+        routes={(each.node, each.peer, each.prefix): each.after for each in found.routes if each.after is not None},
         problems=frozenset(problem for problem in found.problems if is_of_configuration(problem)),
     )
 
@@ -152,6 +155,9 @@ class Cluster:
         return Outcome(
             services={each.key: self._fate(each, set(before[each.key])) for each in ours},
             l2={address: tuple(nodes) for address, nodes in house.announcers.items()},
+            routes={
+                (name, offer.peer, prefix): offer.path for name in self.speakers for prefix, offer in self._told(name)
+            },
             problems=frozenset(said.problems if said is not None else ()),
         )
 
@@ -169,6 +175,12 @@ class Cluster:
             message=refusal.detail if refusal is not None else None,
             bgp=self._over_bgp(service.key),
         )
+
+    def _told(self, name: str) -> list[tuple[Prefix, Offer]]:
+        """What a node tells its routers."""
+        state = self.house.daemons[name].loop.state
+        assert isinstance(state, AnnouncementState)
+        return [(prefix, offer) for prefix, offers in state.exports.told.items() for offer in offers]
 
     def _over_bgp(self, key: ServiceKey) -> tuple[tuple[Address, tuple[str, ...]], ...]:
         """For each address those who would announce it themselves, each by its own lights."""

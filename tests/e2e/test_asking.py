@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fleet import advertisement, pool, service
+from fleet import advertisement, manifest, pool, service
 from lbcore.cli.main import cli
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -112,6 +112,25 @@ def test_a_plan_in_json_has_the_words_that_were_promised_and_no_other(tmp_path: 
     assert set(words) <= web.keys() <= {*words, "before"}
     assert {"2001:db8::": {"l2": [], "bgp": []}} == web["announcers"]  # nothing advertises the pool there
     assert ("home", None, None) == (web["pool"], web["reason"] or None, web["message"] or None)
+
+
+def test_a_plan_shows_the_routes_that_change_and_counts_the_others(tmp_path: Path) -> None:
+    spec = {"myASN": 64513, "peerASN": 64512, "peerAddress": "2001:db8:f::1"}
+    routed = SIX + service("web", ipFamilies=["IPv6"]) + ENDPOINTS + NODE
+    routed += manifest("metallb.io/v1beta2", "BGPPeer", "tor", "metallb-system", spec)
+    texts = [
+        routed + manifest("metallb.io/v1beta1", "BGPAdvertisement", "all", "metallb-system", {"localPref": number})
+        for number in (0, 7)
+    ]
+    now, edited = (state(tmp_path / name, text) for name, text in zip(("now", "edited"), texts, strict=True))
+    shown = run("plan", now, edited).stdout.splitlines()
+    row = ["2001:db8::/128", "n1", "tor", "change", "plain", "localPref", "7"]
+    assert ["ROUTE", "NODE", "PEER", "CHANGE", "BEFORE", "AFTER"] == shown[3].split()
+    assert (row, "0 routes stay as told before") == (shown[4].split(), shown[5])
+    assert "1 route stays as told before" == run("plan", now, now).stdout.splitlines()[-1]
+    (route,) = json.loads(run("plan", now, edited, "-o", "json").stdout)["routes"]
+    paths = {"before": {"localPref": 0, "communities": []}, "after": {"localPref": 7, "communities": []}}
+    assert {"prefix": "2001:db8::/128", "node": "n1", "peer": "tor", "change": "change", **paths} == route
 
 
 @pytest.mark.parametrize("text", ["2001:db8::", "2001:DB8:0::0", "[2001:db8::]"])

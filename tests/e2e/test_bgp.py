@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from connections import Connections
 from fleet import PATIENCE, Fleet, deployment, manifest, pool, service, wait_for
 from lbcore.addresses import Address
 from lbcore.lab import Lab
@@ -202,6 +203,39 @@ def test_both_families_over_one_ipv6_session(lab: Lab, tmp_path: Path) -> None:
     lab.apply(service("web", **DUAL))
     addresses = lab.wait_for_address("web", timeout=PATIENCE)
     wait_for_routes(lab, {host(each): hops(lab, 6) for each in addresses})
+
+
+def test_a_node_with_new_endpoints_is_a_next_hop_when_they_have_been_ready_for_the_stated_time(
+    lab: Lab, tmp_path: Path
+) -> None:
+    router_of(lab, tmp_path / "router")
+    first, second, third = lab.nodes
+    lab.apply(
+        pool("public", f"{V4}0/24") + deployment(replicas=1) + peer("tor4", str(lab.client.address(4))) + advert()
+    )
+    fleet = Fleet(lab)
+    fleet.start_controller()
+    for node, seconds in {first: 0, second: 1000, third: 3}.items():
+        fleet.start_speaker(node, "--ready-for", str(seconds))
+    lab.apply(service("web", externalTrafficPolicy="Local"))
+    (address,) = lab.wait_for_address("web", timeout=PATIENCE)
+    # Nobody else serves it, so nobody waits.
+    wait_for_routes(lab, {host(address): hops(lab, 4, first)})
+    running = Connections(lab.client.namespace, address, neighbour=False)
+    lab.apply(deployment(replicas=3))
+    wait_for_routes(lab, {host(address): hops(lab, 4, first, third)})
+    expected = {first: "OK", second: "EndpointsTooNew", third: "OK"}
+    wait_for(
+        lambda: expected == {each["node"]: each["reason"] for each in fleet.json("explain", "web")["routes"]}, "why"
+    )
+    # Of what a speaker finds when it starts nothing is new.
+    fleet.speakers[second].stop()
+    fleet.start_speaker(second, "--ready-for", "1000")
+    wait_for_routes(lab, {host(address): hops(lab, 4)})
+    assert 0 == running.end()["failed"]
+    # What is ready no longer is withdrawn at once.
+    lab.apply(deployment(replicas=1))
+    wait_for_routes(lab, {host(address): hops(lab, 4, first)})
 
 
 # Two routers of different makers: FRR has IPv4 routes, BIRD has IPv6 routes. Each node serves what its own pod

@@ -11,6 +11,7 @@ import pytest
 
 from bgp_link import NODE, ROUTER, Cable, prefixes, session, texts
 from lbcore.addresses import Address
+from lbcore.backends.tcp import is_far
 from lbcore.bgp import DynamicASN
 from lbcore.routes import PeerState
 from routers import frr
@@ -142,6 +143,34 @@ def test_each_thing_that_keeps_a_session_down_is_told_in_one_line_and_touches_no
                     assert "\n" not in speaking.wait_error(name, words)
                 assert PeerState.OPEN_SENT is speaking.sessions["waits"].state
                 assert "" == speaking.sessions["waits"].error
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_where_a_ttl_is_too_small_for_the_way_it_is_said_and_no_other_session_is_touched(
+    cable: Cable, version: int
+) -> None:
+    # Nothing comes back from there: as from a router some hops away whose packets have a TTL of 1.
+    far, by = {4: ("203.0.113.9", ROUTER[4]), 6: ("2001:db8:9::9", ROUTER[6])}[version]
+    cable.node.run(["ip", f"-{version}", "route", "add", far, "via", by], check=True)
+    cable.router.run(["ip", f"-{version}", "route", "add", "blackhole", far], check=True)
+    peers = [session("far", far), session("multihop", far, port=1790, ebgp_multihop=True)]
+    peers += [session("ours", far, port=1792, peer_asn=64513), session("waits", ROUTER[6])]
+    near = [Address.parse(each) for each in (*ROUTER.values(), "192.0.2.99", "fe80::1", "127.0.0.1")]
+    assert [False] * 5 == [cable.node.call(is_far, each) for each in near]
+    assert cable.node.call(is_far, Address.parse(far))
+    with cable.listener(ROUTER[6]) as listener, cable.speaking(*peers) as speaking:
+        connection, _ = listener.accept()
+        with connection:
+            lost = (
+                "no answer in 10 s; it is on no link of this node, and packets with a TTL of 1 do not come from there"
+            )
+            assert (
+                f"{lost}: set ebgpMultiHop: true, and let the router speak over several hops, too (ebgp-multihop)"
+                == (speaking.wait_error("far", "no answer"))
+            )
+            assert f"{lost}: let the router" in speaking.wait_error("multihop", "no answer")
+            assert "TTL" not in speaking.wait_error("ours", "no answer")
+            assert (PeerState.OPEN_SENT, "") == (speaking.sessions["waits"].state, speaking.sessions["waits"].error)
 
 
 def test_a_vrf_binds_the_connection_to_its_device(cable: Cable) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from attrs import evolve
 
 from lbcore.announcement.answering import set_links, set_presence, withdraw
-from lbcore.announcement.explaining import bgp_announcers, explain, explain_bgp, explain_routes
-from lbcore.announcement.knowing import keep_config_in_force, note, set_peers
-from lbcore.announcement.routers import end_drain, set_sessions
+from lbcore.announcement.explaining import bgp_announcers, explain, explain_bgp, explain_routes, routes
+from lbcore.announcement.knowing import end_waits, keep_config_in_force, note, set_peers
+from lbcore.announcement.routers import end_drain, set_sessions, tell_of_drain
 from lbcore.announcement.state import (
     ALL_BUT_MEMBERS,
     LOOK,
@@ -38,6 +38,7 @@ __all__ = [
     "explain",
     "explain_bgp",
     "explain_routes",
+    "routes",
     "step",
 ]
 
@@ -46,9 +47,9 @@ def step(state: AnnouncementState, event: Event, now: float) -> Step[Announcemen
     """One event: what is known afterwards, and what this node has to do.
 
     Intents: `Announce`, `Withdraw`, `SetLinks`, `SetPeers`, `SetPresence`, `RecordEvent`, `ReportConfig`,
-    and for BGP `SetSessions`, `SetWatches`, `LoseSession`, `AdvertiseRoute`, `WithdrawRoute`, `ReportPeer`; to who asks
-    `ReportAnnounced` and `SettleAnnounced`. The same event twice yields no second intent. Never raises for anything a
-    cluster can contain.
+    and for BGP `SetSessions`, `SetWatches`, `LoseSession`, `AdvertiseRoute`, `WithdrawRoute`, `ReportPeer`,
+    `ReportWithheld`; to who asks `ReportAnnounced` and `SettleAnnounced`. The same event twice yields no
+    second intent. Never raises for anything a cluster can contain.
     """
     turn = Turn(evolve(state), now)
     note(turn, event)
@@ -60,6 +61,7 @@ def _wake_at(state: AnnouncementState, now: float) -> float | None:
     if state.ready and state.unfinished:
         return now
     times = [state.stop_at if not state.stopped else None, state.handing_over.deadline]
+    times.append(state.settling.deadline if state.ready else None)
     times += [state.drain_ends if state.drain_ends is not None and state.drain_ends > now else None]
     if state.listed >= ALL_BUT_MEMBERS:
         times.append(state.config_due)
@@ -76,7 +78,9 @@ def _work_on(turn: Turn) -> None:
         set_presence(turn)
     if turn.state.ready:
         end_drain(turn)
+        end_waits(turn)
         look_at_some(turn)
+        tell_of_drain(turn)
         if turn.state.peers_due and (turn.state.peers or not turn.state.unfinished):
             set_sessions(turn)
         if turn.state.settings.tells and not turn.state.unfinished and turn.state.stop_at is None:

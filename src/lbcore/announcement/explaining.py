@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from lbcore.addresses import Address
 from lbcore.advertising import PeerVerdict, Speakers, bgp_verdicts, peer_verdicts
-from lbcore.announcement.judging import electorate_of, judge_service, owners_of, reach_to
+from lbcore.announcement.judging import electorate_of, judge_service, owners_of, reach_to, told_reach_to
 from lbcore.announcement.state import AnnouncementState, NotAnnounced, Part
 from lbcore.election import judge_node, rank, restrict_to_endpoints
+from lbcore.exports import joined
 from lbcore.model import Service, ServiceKey
+from lbcore.routes import Offer, Path, Prefix
 from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 
 
@@ -77,7 +79,7 @@ def explain_bgp(
         return owned
     assert config is not None  # its pools own the addresses
     speakers = _speakers(state)
-    reach = reach_to(state, key)
+    reach = told_reach_to(state, key)
     adverts, peers = config.bgp_advertisements, config.bgp_peers
     return tuple(
         (address, tuple(bgp_verdicts(service, address.family, pool, adverts, peers, speakers, reach)))
@@ -100,7 +102,7 @@ def explain_routes(state: AnnouncementState, key: ServiceKey) -> tuple[PeerVerdi
     if not config.bgp_advertisements and not config.bgp_peers:
         return ()
     speakers = _speakers(state)
-    reach = reach_to(state, key)
+    reach = told_reach_to(state, key)
     return tuple(
         verdict
         for address, pool in owned
@@ -109,6 +111,20 @@ def explain_routes(state: AnnouncementState, key: ServiceKey) -> tuple[PeerVerdi
             name, service, address, pool, config.bgp_advertisements, config.bgp_peers, speakers, reach
         )
     )
+
+
+def routes(state: AnnouncementState) -> dict[tuple[str, str, Prefix], Path]:
+    """What every node tells every router: by node, name of the BGPPeer and prefix, sorted."""
+    given: dict[tuple[str, Prefix], dict[Offer, None]] = {}
+    for key in sorted(state.services):
+        verdicts = explain_routes(state, key)
+        for each in verdicts if isinstance(verdicts, tuple) else ():
+            if each.reason is Reason.OK and each.peer is not None:
+                given.setdefault((each.node, each.prefix), {})[Offer(each.peer.name, each.path)] = None
+    told = {
+        (node, offer.peer, prefix): offer.path for (node, prefix), offers in given.items() for offer in joined(offers)
+    }
+    return {each: told[each] for each in sorted(told)}
 
 
 def bgp_announcers(state: AnnouncementState, key: ServiceKey) -> tuple[tuple[Address, tuple[str, ...]], ...]:

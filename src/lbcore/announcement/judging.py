@@ -21,6 +21,12 @@ def reach_to(state: AnnouncementState, key: ServiceKey) -> Reach:
     return reach_of(state.slices.get(key, Map[SliceKey, EndpointSlice]()).values())
 
 
+def told_reach_to(state: AnnouncementState, key: ServiceKey) -> Reach:
+    """The same, as far as routers may be told of it."""
+    reach = reach_to(state, key)
+    return Reach(reach.anywhere, reach.nodes, state.settling.waiting(key))
+
+
 def electorate_of(state: AnnouncementState, adverts: tuple[L2Advertisement, ...]) -> Electorate:
     """Who may announce what these advertisements are for."""
     ignore = state.settings.ignore_exclude_label
@@ -49,8 +55,8 @@ def owners_of(state: AnnouncementState, service: Service) -> tuple[tuple[Address
     return tuple((address, owner) for address, owner in zip(service.held, owners, strict=True) if owner is not None)
 
 
-def contributions_of(state: AnnouncementState, service: Service) -> tuple[Contribution, ...]:
-    """What a Service gives to the routes of this node."""
+def contributions_of(state: AnnouncementState, service: Service, *, waits: bool = True) -> tuple[Contribution, ...]:
+    """What a Service gives to the routes of this node; unless it `waits`, as if its endpoints were not new."""
     config, node = state.configuration.current, state.settings.node
     if config is None or not config.bgp_advertisements:
         return ()
@@ -64,7 +70,7 @@ def contributions_of(state: AnnouncementState, service: Service) -> tuple[Contri
         ignore_exclude_label=state.settings.ignore_exclude_label,
         drained=state.drained if state.drain_over else state.drained - {node},
     )
-    reach = reach_to(state, service.key)
+    reach = told_reach_to(state, service.key) if waits else reach_to(state, service.key)
     return contributions(service, owned, config.bgp_advertisements, config.bgp_peers, node, speakers, reach)
 
 

@@ -6,7 +6,7 @@ from immutables import Map
 
 from lbcore.addresses import Address
 from lbcore.announcement.answering import see_answering, withdraw
-from lbcore.announcement.judging import seconds_of_sharer
+from lbcore.announcement.judging import reach_to, seconds_of_sharer
 from lbcore.announcement.routers import note_of_routers, note_own_drain
 from lbcore.announcement.turn import Turn
 from lbcore.announcement.voting import drop
@@ -124,9 +124,10 @@ def _see_slice(turn: Turn, slice_: EndpointSlice) -> None:
     if owner is not None and owner != slice_.service_key:
         _forget_slice(turn, slice_.key)
     state, key = turn.state, slice_.service_key
+    before = _usable(turn, key)
     of_service = state.slices.get(key, Map[SliceKey, EndpointSlice]()).set(slice_.key, slice_)
     turn.change(slices=state.slices.set(key, of_service), slice_owner=state.slice_owner.set(slice_.key, key))
-    _touch(turn, key)
+    _see_endpoints(turn, key, before)
 
 
 def _forget_slice(turn: Turn, slice_key: SliceKey) -> None:
@@ -134,10 +135,32 @@ def _forget_slice(turn: Turn, slice_key: SliceKey) -> None:
     key = state.slice_owner.get(slice_key)
     if key is None:
         return
+    before = _usable(turn, key)
     rest = state.slices[key].delete(slice_key)
     slices = state.slices.set(key, rest) if rest else state.slices.delete(key)
     turn.change(slices=slices, slice_owner=state.slice_owner.delete(slice_key))
+    _see_endpoints(turn, key, before)
+
+
+def _usable(turn: Turn, key: ServiceKey) -> frozenset[str]:
+    return reach_to(turn.state, key).nodes if turn.state.settings.ready_for > 0 else frozenset()
+
+
+def _see_endpoints(turn: Turn, key: ServiceKey, before: frozenset[str]) -> None:
+    """What there was at the start is not new: a restart withholds nothing."""
+    state = turn.state
+    if state.settings.ready_for > 0 and state.ready:
+        settling = state.settling.see(key, before, _usable(turn, key), turn.now + state.settings.ready_for)
+        turn.change(settling=settling)
     _touch(turn, key)
+
+
+def end_waits(turn: Turn) -> None:
+    """Nodes whose endpoints have been usable for long enough count from now on."""
+    settling, keys = turn.state.settling.end(turn.now, turn.state.settings.effort)
+    turn.change(settling=settling)
+    for key in keys:
+        _touch(turn, key)
 
 
 def _touch(turn: Turn, key: ServiceKey) -> None:

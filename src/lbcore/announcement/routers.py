@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from lbcore.announcement.judging import contributions_of
 from lbcore.announcement.turn import Turn
 from lbcore.bfd import WatchStatus
 from lbcore.bgp import BGPPeer
+from lbcore.draining import drain_ended, node_drained, node_draining
 from lbcore.events import Kind, PeerSeen, SecretGone, SecretSeen, WatchSeen
 from lbcore.exports import Contribution
-from lbcore.intents import EventType, LoseSession, RecordEvent, ReportPeer, SetSessions, SetWatches
-from lbcore.model import ServiceKey
-from lbcore.peering import about, peers_of, session_event, watches_of
+from lbcore.intents import EventType, LoseSession, RecordEvent, ReportPeer, ReportWithheld, SetSessions, SetWatches
+from lbcore.model import Service, ServiceKey
+from lbcore.peering import about, lonely_peers, peers_of, session_event, watches_of
 from lbcore.routes import PeerStatus
 
 
@@ -78,6 +80,22 @@ def export(turn: Turn, key: ServiceKey, given: tuple[Contribution, ...]) -> None
         turn.intents.append(RecordEvent(about=about, type=EventType.NORMAL, reason="nodeAssigned", message=text))
 
 
+def withhold(turn: Turn, key: ServiceKey, service: Service | None) -> None:
+    """Say once that routers are told of a Service later, and once that this is over."""
+    state, node = turn.state, turn.state.settings.node
+    new = service is not None and node in state.settling.waiting(key) and key not in state.exports.given
+    waits = service is not None and new and bool(contributions_of(state, service, waits=False))
+    if waits == (key in state.withheld):
+        return
+    turn.change(withheld=state.withheld.set(key, None) if waits else state.withheld.delete(key))
+    after = state.settings.ready_for if waits else None
+    turn.intents.append(ReportWithheld(key=key, node=node, after=after))
+    if waits:
+        text = f"node {node} tells routers when its endpoints have been usable for {after:g} s"
+        about = f"Service {key}"
+        turn.intents.append(RecordEvent(about=about, type=EventType.NORMAL, reason="routeWithheld", message=text))
+
+
 def set_sessions(turn: Turn) -> None:
     """Not before every Service was looked at: a router that keeps our routes drops what the first table lacks.
     Nor before Secrets were told, if a password stands in one: it would be called missing.
@@ -93,6 +111,11 @@ def set_sessions(turn: Turn) -> None:
     if peers != turn.state.peers or leaving != turn.state.leaving:
         turn.change(peers=peers, leaving=leaving)
         turn.intents.append(SetSessions(peers, leaving))
+    # Of all speakers that see it one says so.
+    lonely = lonely_peers(given, turn.state.nodes)
+    if turn.state.settings.node == min(turn.state.members, default=None):
+        turn.intents += [event for name, event in lonely.items() if name not in turn.state.lonely]
+    turn.change(lonely=frozenset(lonely))
     watches, problems = watches_of(peers, config.bfd_profiles if config is not None else ())
     if watches != turn.state.sent_watches:
         turn.change(sent_watches=watches)
@@ -114,10 +137,16 @@ def note_own_drain(turn: Turn, drained: frozenset[str]) -> None:
     """A node that starts as a drained one has nothing that its routers would have to turn away from."""
     node = turn.state.settings.node
     if node not in drained:
-        turn.change(drain_ends=None)
+        if turn.state.drain_ends is not None and turn.state.ready:
+            turn.intents.append(drain_ended(node))
+        turn.change(drain_ends=None, drains=None)
     elif node not in turn.state.drained:
         wait = turn.state.settings.drain_time if turn.state.ready else 0.0
         turn.change(drain_ends=turn.now + wait)
+        if turn.state.ready:
+            routes = len(turn.state.exports.told)
+            turn.change(drains=routes)
+            turn.intents.append(node_draining(node, routes, wait))
 
 
 def end_drain(turn: Turn) -> None:
@@ -127,3 +156,11 @@ def end_drain(turn: Turn) -> None:
         turn.change(drain_over=True, work=turn.state.work.sweep())
     elif turn.state.drain_over and (ends is None or turn.now < ends):
         turn.change(drain_over=False)
+
+
+def tell_of_drain(turn: Turn) -> None:
+    """A drain is done when everything was looked at after the routers' time."""
+    before, left = turn.state.drains, len(turn.state.exports.told)
+    if before is not None and turn.state.drain_over and not turn.state.unfinished:
+        turn.change(drains=None)
+        turn.intents.append(node_drained(turn.state.settings.node, max(0, before - left), left))

@@ -18,6 +18,7 @@ from lbcore.links import Exclusions
 from lbcore.model import EndpointSlice, Link, Node, Service, ServiceKey, SliceKey
 from lbcore.pools import Catalog
 from lbcore.routes import PeerStatus
+from lbcore.settling import Settling
 from lbcore.telling import Telling
 from lbcore.verdicts import Reason
 from lbcore.worklist import Fifo, Worklist
@@ -35,10 +36,11 @@ class AnnouncementSettings:
     another, goes on answering while it waits to hear its successor. `effort` bounds one step, in hashes: a
     node's rank costs one, a look at a Service about as much as `LOOK`. `drain_cordoned`: a node with
     `spec.unschedulable` counts as drained. `drain_time`: seconds that routers are given to turn to other nodes before
-    a drained node withdraws its routes. `config_quiet` and `config_patience` are the controller's:
-    seconds without a change after which, and seconds after the first change at which at the latest,
-    changed configuration is put in force. `tells` is whether anybody wants to hear what this node
-    announces (`ReportAnnounced`).
+    a drained node withdraws its routes. `ready_for`: seconds for which a node must have had a usable endpoint of a
+    Service with the policy Local before it tells routers, if others serve it meanwhile (`lbcore.settling`).
+    `config_quiet` and `config_patience` are the controller's: seconds without a change after which, and seconds
+    after the first change at which at the latest, changed configuration is put in force. `tells` is whether anybody
+    wants to hear what this node announces (`ReportAnnounced`).
     """
 
     node: str
@@ -49,6 +51,7 @@ class AnnouncementSettings:
     effort: int = 4000
     drain_cordoned: bool = False
     drain_time: float = 10.0
+    ready_for: float = 0.0
     config_quiet: float = 0.1
     config_patience: float = 1.0
     tells: bool = False
@@ -110,6 +113,7 @@ class AnnouncementState:
     orphans: bool = False
     drain_ends: float | None = None  # when this node's own drain is over, and routes that others have are withdrawn
     drain_over: bool = False
+    drains: int | None = None  # how many routes it had when its drain began; until that is done
     lingers: bool = False  # stops, and gives its routers time to turn to others
     leaving: frozenset[str] = frozenset()  # peers that are told so
     handing_over: HandOver = field(factory=HandOver)  # announced still, and another's by right
@@ -118,9 +122,12 @@ class AnnouncementState:
     secrets: Map[ObjectKey, Secret] = field(factory=Map)
     peers_due: bool = True  # whether it is to be seen who our peers are
     peers: tuple[BGPPeer, ...] = ()
+    lonely: frozenset[str] = frozenset()  # peers that no node has
     sessions: Map[str, PeerStatus] = field(factory=Map)
     sent_watches: tuple[Watch, ...] = ()
     watched: Map[str, WatchStatus] = field(factory=Map)
+    settling: Settling = field(factory=Settling)
+    withheld: Map[ServiceKey, None] = field(factory=Map)  # what we would tell routers, but for that
     telling: Telling = field(default=Factory(lambda self: Telling(node=self.settings.node), takes_self=True))
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lbcore.announcement.answering import show, want, withdraw_orphans
 from lbcore.announcement.judging import contributions_of, electorate_of, interfaces_of, parts_of, reach_to
-from lbcore.announcement.routers import export
+from lbcore.announcement.routers import export, withhold
 from lbcore.announcement.state import LOOK, Part
 from lbcore.announcement.turn import Turn
 from lbcore.config import L2Advertisement
@@ -53,6 +53,7 @@ def _look_at(turn: Turn, key: ServiceKey) -> None:
     if service is None:
         return
     export(turn, key, contributions_of(turn.state, service))
+    withhold(turn, key, service)
     before = {part.address: part for part in turn.state.parts.get(key, ())}
     parts = tuple(_elect(turn, service, each, before.get(each.address)) for each in parts_of(turn.state, service))
     _keep_parts(turn, key, parts)
@@ -113,6 +114,7 @@ def drop(turn: Turn, key: ServiceKey) -> None:
     before = [part.address for part in turn.state.parts.get(key, ())]
     _keep_parts(turn, key, ())
     export(turn, key, ())
+    withhold(turn, key, None)
     for address in before:
         want(turn, service, address, None)
     _tell_of(turn, key, ())

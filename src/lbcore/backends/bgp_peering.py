@@ -18,8 +18,8 @@ from lbcore.adapters.bgp.notifications import Cease, cease
 from lbcore.adapters.bgp.session import Dial, Drop, Session, SessionOutput, Side
 from lbcore.addresses import Address, Family
 from lbcore.backends.neighbours import CableEnd
-from lbcore.backends.tcp import describe_error, hold_to_hops, local_end, open_socket
-from lbcore.bgp import BGPPeer
+from lbcore.backends.tcp import describe_error, hold_to_hops, is_far, local_end, open_socket
+from lbcore.bgp import BGPPeer, DynamicASN
 from lbcore.events import PeerSeen
 
 __all__ = ["Peering"]
@@ -43,6 +43,19 @@ def _settings(peer: BGPPeer) -> SessionSettings:
         restart_time=RESTART_TIME if peer.graceful_restart else None,
         restarted=True,
         has_password=bool(peer.password),
+        ttl_security=peer.ttl_security_hops is not None,
+    )
+
+
+def _suspicion(peer: BGPPeer, address: Address) -> str:
+    """An external peer several hops away sends with a TTL of 1 unless it is told otherwise: its answer gets lost."""
+    external = peer.peer_asn != peer.my_asn if peer.peer_asn is not None else peer.dynamic_asn is DynamicASN.EXTERNAL
+    if peer.interface or not external or not is_far(address, peer.vrf):
+        return ""
+    ours = "" if peer.ebgp_multihop else "set ebgpMultiHop: true, and "
+    return (
+        f"it is on no link of this node, and packets with a TTL of 1 do not come from there: {ours}"
+        "let the router speak over several hops, too (ebgp-multihop)"
     )
 
 
@@ -125,6 +138,7 @@ class Peering:
         sock: socket.socket | None = None
         try:
             address = self.peer.address or await self._find()
+            self.session.suspect(_suspicion(self.peer, address))
             sock, where = open_socket(self.peer, address)
             await self._loop.sock_connect(sock, where)
             self._dialing = None

@@ -21,7 +21,16 @@ from lbcore.backends.statuses import DRAINED, STATUS_FOLDER, StatusWriter, Unsaf
 from lbcore.backends.watch import FolderWatch
 from lbcore.events import Applied, Event, Failed, IngressGone, Kind, Listed, ServiceGone
 from lbcore.ingress import ObjectKey
-from lbcore.intents import Intent, PublishIngress, RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
+from lbcore.intents import (
+    Intent,
+    PublishIngress,
+    RecordEvent,
+    ReportConfig,
+    ReportPeer,
+    ReportWithheld,
+    SetAddresses,
+    SetPoolUsage,
+)
 from lbcore.model import ServiceKey
 
 __all__ = ["FilesCluster", "FilesSink", "FilesSource", "PublishedSink", "SessionSink"]
@@ -166,9 +175,11 @@ class FilesSink:
 
 
 class SessionSink:
-    """What a speaker writes into the folder: how its BGP sessions are, and what happened to them."""
+    """What a speaker writes into the folder: how its BGP sessions are, what happened to them and to its node, and of
+    which Services it tells routers later.
+    """
 
-    handles: tuple[type[Intent], ...] = (ReportPeer, RecordEvent)
+    handles: tuple[type[Intent], ...] = (ReportPeer, ReportWithheld, RecordEvent)
 
     def __init__(self, folder: Path, node: str) -> None:
         self._writer = StatusWriter(folder)
@@ -179,7 +190,9 @@ class SessionSink:
         try:
             if isinstance(intent, ReportPeer):
                 await asyncio.to_thread(self._writer.report_peer, intent)
-            elif isinstance(intent, RecordEvent) and intent.about.startswith("BGPPeer "):
+            elif isinstance(intent, ReportWithheld):
+                await asyncio.to_thread(self._writer.report_withheld, intent)
+            elif isinstance(intent, RecordEvent) and intent.about.startswith(("BGPPeer ", "Node ")):
                 await asyncio.to_thread(self._writer.record_event, intent)
         except UnsafeNameError as error:
             return Failed(intent=intent, message=str(error), retry=False)
@@ -191,6 +204,7 @@ class SessionSink:
         """A speaker that ends has no sessions."""
         with contextlib.suppress(OSError):
             self._writer.remove_peers(self._node)
+            self._writer.remove_withheld(self._node)
 
 
 class PublishedSink:

@@ -4,6 +4,7 @@
     ingresses/NAMESPACE/NAME.json  the addresses that an Ingress shows
     pools/NAME.json                how much of a pool is in use
     peers/NODE/NAME.json           how a node's session with a BGPPeer is
+    withheld/NODE/NAMESPACE/NAME   a Service of which a node tells routers later, while the file is there
     config.json                    the configuration in force, and what is wrong with a newer one
     events.jsonl                   what happened to which object, the newest last
     drained/NODE                   a node that is drained, for as long as the file is there
@@ -44,7 +45,15 @@ from lbcore.backends.manifests import signature_of
 from lbcore.errors import ManifestError
 from lbcore.events import ManifestRefused
 from lbcore.ingress import ObjectKey
-from lbcore.intents import PublishIngress, RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
+from lbcore.intents import (
+    PublishIngress,
+    RecordEvent,
+    ReportConfig,
+    ReportPeer,
+    ReportWithheld,
+    SetAddresses,
+    SetPoolUsage,
+)
 from lbcore.model import Service, ServiceKey
 
 __all__ = [
@@ -56,10 +65,12 @@ __all__ = [
     "UnsafeNameError",
     "read_drained",
     "read_peers",
+    "read_withheld",
 ]
 
 STATUS_FOLDER = ".lbcore"
 DRAINED = "drained"
+WITHHELD = "withheld"
 MOST_EVENT_BYTES = 1 << 20  # then events.jsonl becomes events.jsonl.1: some 5,000 events are kept at least
 MOST_STATUS_BYTES = 1 << 20  # of one Service; what we write has a few hundred
 BREATH = 200  # statuses between two chances for the caller to do something else: about 5 ms
@@ -253,6 +264,21 @@ class StatusWriter:
         for entry in _entries(str(self._folder / "peers" / _safe(node))):
             Path(entry.path).unlink(missing_ok=True)
 
+    def report_withheld(self, intent: ReportWithheld) -> None:
+        """That a node tells routers of a Service later, for as long as it is so."""
+        key = intent.key
+        path = self._folder / WITHHELD / _safe(intent.node) / _safe(key.namespace) / _safe(key.name)
+        if intent.after is None:
+            path.unlink(missing_ok=True)
+        else:
+            self._write(path, f"{intent.after:g} s\n".encode())
+
+    def remove_withheld(self, node: str) -> None:
+        """Take away what is told of a node's Services."""
+        for namespace in _entries(str(self._folder / WITHHELD / _safe(node))):
+            for entry in _entries(namespace.path):
+                Path(entry.path).unlink(missing_ok=True)
+
     def drain(self, node: str) -> bool:
         """Mark a node as drained; whether that is news."""
         path = self._folder / DRAINED / _safe(node)
@@ -321,6 +347,12 @@ def read_peers(root: Path) -> list[PeerDocument]:
             with contextlib.suppress(OSError, msgspec.MsgspecError):
                 found.append(decoder.decode(_bytes_of(entry.path)))
     return sorted(found, key=lambda each: (each["node"], each["peer"]))
+
+
+def read_withheld(root: Path, key: ServiceKey) -> frozenset[str]:
+    """The nodes that tell routers of a Service later."""
+    nodes = _entries(str(root / STATUS_FOLDER / WITHHELD))
+    return frozenset(each.name for each in nodes if (Path(each.path) / key.namespace / key.name).is_file())
 
 
 def is_lasting(error: OSError) -> bool:

@@ -19,12 +19,14 @@ from lbcore.adapters.bgp.connection import LocalEnd
 from lbcore.addresses import Address
 from lbcore.bgp import BGPPeer
 
-__all__ = ["describe_error", "hold_to_hops", "listen", "local_end", "open_socket", "sign"]
+__all__ = ["describe_error", "hold_to_hops", "is_far", "listen", "local_end", "open_socket", "sign"]
 
 # Linux's numbers, which Python does not have.
 _TCP_MD5SIG = 14
 _IP_MINTTL, _IPV6_MINHOPCOUNT = 21, 73
 _SIOCGIFCONF = 0x8912
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_VIA = 1, 4, 5, 18
 _IFREQ = struct.Struct("16s16x8x")  # 40 bytes: a name, and a sockaddr
 _SCOPE_LINK, _SCOPE_GLOBAL = 0x20, 0x00
 _TTL = 255  # what RFC 5082 wants to see, and as good as any to routers that do not look
@@ -51,6 +53,41 @@ def open_socket(peer: BGPPeer, address: Address) -> tuple[socket.socket, Where]:
     if peer.interface:
         return sock, (str(address), peer.port, 0, socket.if_nametoindex(peer.interface))
     return sock, (str(address), peer.port)
+
+
+def is_far(address: Address, device: str = "") -> bool:
+    """Whether packets to an address go by a router, as the kernel would send them; also where it does not say.
+
+    Asked by RTM_GETROUTE, whose answer has RTA_GATEWAY or, for another family's, RTA_VIA.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    attributes = _attribute(_RTA_DST, address.packed)
+    try:
+        if device:
+            attributes += _attribute(_RTA_OIF, struct.pack("=I", socket.if_nametoindex(device)))
+        body = struct.pack("=BBBBBBBBI", family, address.family.bits, 0, 0, 0, 0, 0, 0, 0) + attributes
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+            kernel.settimeout(1.0)
+            kernel.send(struct.pack("=IHHII", 16 + len(body), _RTM_GETROUTE, 1, 1, 0) + body)
+            answer = kernel.recv(8192)
+    except OSError:
+        return False
+    (kind,) = struct.unpack_from("=H", answer, 4)
+    return kind == _RTM_NEWROUTE and not {_RTA_GATEWAY, _RTA_VIA}.isdisjoint(_attributes_in(answer[28:]))
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value
+
+
+def _attributes_in(data: bytes) -> set[int]:
+    """The kinds of the attributes of a message of rtnetlink, behind its two heads of 16 and 12 octets."""
+    found: set[int] = set()
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        found.add(kind)
+        data = data[max(4, (length + 3) & ~3) :]
+    return found
 
 
 def _prepare(sock: socket.socket) -> None:

@@ -19,10 +19,11 @@ from lbcore.cli.manifests import Applying
 from lbcore.cli.options import class_option, live_options
 from lbcore.cli.progress import reading
 from lbcore.cli.show import Column, print_structure, print_table
-from lbcore.daemons.planning import Plan, PlannedService, World, plan
+from lbcore.daemons.planning import Plan, PlannedRoute, PlannedService, RouteChange, World, plan
 from lbcore.daemons.snapshot import NO_LEASES, list_cluster, list_folder
 from lbcore.errors import ManifestError
 from lbcore.events import ConfigSeen, Event, NodeSeen
+from lbcore.routes import Path as RoutePath
 
 __all__ = ["plan_command"]
 
@@ -52,7 +53,8 @@ def plan_command(
     load_balancer_class: str | None,
     output: str,
 ) -> None:
-    """What would happen to Services' addresses if the cluster looked like STATE.
+    """What would happen to Services' addresses, and to the routes that routers are told, if the cluster looked like
+    STATE.
 
     A STATE is a folder or file of manifests: the whole cluster at one moment. With several, each
     follows on the one before, and the answer is about the last: `lbcore plan now/ edited/` says what
@@ -155,6 +157,33 @@ def _print(found: Plan) -> None:
     columns = [Column("NAMESPACE"), Column("NAME"), Column("CHANGE"), Column("BEFORE"), Column("AFTER")]
     columns += [Column("POOL"), Column("ANNOUNCED BY"), Column("WHY", fold=True)]
     print_table(columns, [_row(service) for service in found.services])
+    _print_routes(found.routes)
+
+
+def _print_routes(routes: Sequence[PlannedRoute]) -> None:
+    """The routes that change, and how many stay; nothing where there is no BGP."""
+    changed = [each for each in routes if each.change is not RouteChange.STAY]
+    if not routes:
+        return
+    click.echo()
+    if changed:
+        columns = [Column("ROUTE"), Column("NODE"), Column("PEER"), Column("CHANGE"), Column("BEFORE"), Column("AFTER")]
+        print_table(columns, [_route_row(each) for each in changed])
+    stay = len(routes) - len(changed)
+    click.echo(f"{stay} route{'' if stay == 1 else 's'} {'stays' if stay == 1 else 'stay'} as told before")
+
+
+def _route_row(route: PlannedRoute) -> list[str]:
+    row = [str(route.prefix), route.node, route.peer, route.change.value]
+    return [*row, _attributes(route.before), _attributes(route.after)]
+
+
+def _attributes(path: RoutePath | None) -> str:
+    if path is None:
+        return "<none>"
+    parts = [f"localPref {path.local_pref}"] if path.local_pref else []
+    parts += [f"communities {' '.join(map(str, path.communities))}"] if path.communities else []
+    return ", ".join(parts) or "plain"
 
 
 def _row(service: PlannedService) -> list[str]:
@@ -198,4 +227,22 @@ def _structure(found: Plan) -> dict[str, Any]:
             {"source": each.source, "object": each.object, "field": each.field, "message": each.message}
             for each in found.problems
         ],
+        **({"routes": [_route_structure(each) for each in found.routes]} if found.routes else {}),
     }
+
+
+def _route_structure(route: PlannedRoute) -> dict[str, Any]:
+    return {
+        "prefix": str(route.prefix),
+        "node": route.node,
+        "peer": route.peer,
+        "change": route.change.value,
+        "before": _path_structure(route.before),
+        "after": _path_structure(route.after),
+    }
+
+
+def _path_structure(path: RoutePath | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    return {"localPref": path.local_pref, "communities": [str(each) for each in path.communities]}

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+from attrs import evolve
 
 from lbcore.advertising import PeerVerdict
 from lbcore.announcement import AnnouncementState, NotAnnounced, explain_routes
-from lbcore.backends.statuses import PeerDocument, read_peers
+from lbcore.backends.statuses import PeerDocument, read_peers, read_withheld
 from lbcore.cli.show import Column, print_table
 from lbcore.model import ServiceKey
 from lbcore.routes import PeerState
-from lbcore.verdicts import Reason
+from lbcore.verdicts import NODE_TEXTS, Reason
 
 __all__ = ["has_routes", "print_routes", "route_structures"]
 
@@ -26,15 +27,25 @@ def _sessions(place: object) -> Sessions:
     return {(each["node"], each["peer"]): each for each in read_peers(place)} if isinstance(place, Path) else {}
 
 
-def _verdicts(state: AnnouncementState, key: ServiceKey) -> tuple[PeerVerdict, ...]:
+def _verdicts(state: AnnouncementState, key: ServiceKey, place: object = None) -> tuple[PeerVerdict, ...]:
     found = explain_routes(state, key)
-    return () if found is None or isinstance(found, NotAnnounced) else found
+    if found is None or isinstance(found, NotAnnounced):
+        return ()
+    # How long endpoints have been usable is known to those who saw them become so.
+    waiting = read_withheld(place, key) if isinstance(place, Path) else frozenset[str]()
+    reason = Reason.ENDPOINTS_TOO_NEW
+    return tuple(
+        evolve(each, reason=reason, detail=NODE_TEXTS[reason])
+        if each.node in waiting and each.reason is Reason.OK
+        else each
+        for each in found
+    )
 
 
 def route_structures(state: AnnouncementState, key: ServiceKey, place: object) -> list[dict[str, Any]]:
     """The same for programs."""
     sessions = _sessions(place)
-    return [_structure(each, _session(each, sessions)) for each in _verdicts(state, key)]
+    return [_structure(each, _session(each, sessions)) for each in _verdicts(state, key, place)]
 
 
 def _structure(verdict: PeerVerdict, session: PeerDocument | None) -> dict[str, Any]:
@@ -58,7 +69,7 @@ def has_routes(state: AnnouncementState, key: ServiceKey) -> bool:
 
 def print_routes(state: AnnouncementState, key: ServiceKey, place: object) -> None:
     """A table, where anything of BGP is configured."""
-    verdicts = _verdicts(state, key)
+    verdicts = _verdicts(state, key, place)
     if not verdicts:
         return
     click.echo()

@@ -110,6 +110,15 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
             help="How long a drained node goes on telling routers of its routes, as the last to be used.",
         ),
         click.option(
+            "--ready-for",
+            type=click.FloatRange(min=0, max=3600),
+            default=2.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="With externalTrafficPolicy Local: how long endpoints must have been usable on this node before "
+            "routers are told of it, while other nodes serve the Service; 0: tell them at once.",
+        ),
+        click.option(
             "--drain-cordoned",
             is_flag=True,
             help="Treat cordoned nodes (kubectl cordon, kubectl drain) as drained; the same on all speakers.",
@@ -180,6 +189,7 @@ def speaker_command(
     ignore_exclude_lb: bool,
     hand_over: float,
     drain_time: float,
+    ready_for: float,
     drain_cordoned: bool,
     bgp_listen: int | None,
     gossip: GossipSettings | None,
@@ -198,7 +208,7 @@ def speaker_command(
     """
     threshold = _begin(log_level, log_format)
     settings = _announcement_settings(
-        node, exclude, ignore_exclude_lb, hand_over, drain_time, drain_cordoned, load_balancer_class
+        node, exclude, ignore_exclude_lb, hand_over, drain_time, ready_for, drain_cordoned, load_balancer_class
     )
     daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip, bgp_listen)
     _run(daemons, threshold, _Ports(metrics_host, metrics_port, probe_port))
@@ -222,6 +232,7 @@ def run_command(
     ignore_exclude_lb: bool,
     hand_over: float,
     drain_time: float,
+    ready_for: float,
     drain_cordoned: bool,
     bgp_listen: int | None,
     gossip: GossipSettings | None,
@@ -235,7 +246,7 @@ def run_command(
     """Controller and speaker in one, for a single machine."""
     threshold = _begin(log_level, log_format)
     settings = _announcement_settings(
-        node, exclude, ignore_exclude_lb, hand_over, drain_time, drain_cordoned, load_balancer_class
+        node, exclude, ignore_exclude_lb, hand_over, drain_time, ready_for, drain_cordoned, load_balancer_class
     )
     speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip, bgp_listen)
     _run(
@@ -255,6 +266,7 @@ def _announcement_settings(
     ignore_exclude_lb: bool,
     hand_over: float,
     drain_time: float,
+    ready_for: float,
     drain_cordoned: bool,
     load_balancer_class: str | None,
 ) -> AnnouncementSettings:
@@ -271,6 +283,7 @@ def _announcement_settings(
         ignore_exclude_label=ignore_exclude_lb,
         hand_over=hand_over,
         drain_time=drain_time,
+        ready_for=ready_for,
         drain_cordoned=drain_cordoned,
         exclusions=Exclusions(exclude or DEFAULT_EXCLUSIONS),
     )

@@ -37,6 +37,7 @@ from lbcore.intents import (
     RecordEvent,
     ReportConfig,
     ReportPeer,
+    ReportWithheld,
     SetAddresses,
     SetLinks,
     SetPeers,
@@ -264,7 +265,7 @@ def speaker(
         if cluster.announced is not None:
             settings = evolve(settings, tells=True)
             lanes = (*lanes, Outlet.to("announced", cluster.announced, concurrency=64))
-        outlets: tuple[Outlet, ...] = (*lanes, notes, Outlet.to("spoken", _Spoken((ReportPeer,))))
+        outlets: tuple[Outlet, ...] = (*lanes, notes, Outlet.to("spoken", _Spoken((ReportPeer, ReportWithheld))))
     else:
         sessions = SessionSink(cluster.folder, settings.node)
         spoken: Sink = _Spoken((ReportConfig,))

@@ -38,7 +38,7 @@ from lbcore.config import Configuration
 from lbcore.daemons.carrier import Carrier
 from lbcore.daemons.loop import Loop
 from lbcore.daemons.metrics_bfd import bfd_families
-from lbcore.daemons.metrics_bgp import bgp_families
+from lbcore.daemons.metrics_bgp import bgp_families, drain_families
 from lbcore.daemons.tally import AssignmentTally, Move
 from lbcore.events import (
     Applied,
@@ -244,6 +244,7 @@ class _StateCollector(Collector):
             yield from _announcing(speaker.state)
             yield from _layer2(reflex)
             yield from bfd_families(speaker.state)
+            yield from drain_families(speaker.state)
         for sessions in self.sessions:
             yield from bgp_families(sessions)
 

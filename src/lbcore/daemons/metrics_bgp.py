@@ -6,6 +6,7 @@ get: they are told without a type. `peer` is the address with the port, as in bo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.core import GaugeMetricFamily
@@ -13,11 +14,12 @@ from prometheus_client.metrics_core import Metric
 
 from lbcore.adapters.bgp.messages import Kind
 from lbcore.adapters.bgp.session import Session
+from lbcore.announcement import AnnouncementState
 from lbcore.backends.bgp import BgpSpeaker
 from lbcore.bgp import BGPPeer
 from lbcore.routes import PeerState
 
-__all__ = ["bgp_families"]
+__all__ = ["bgp_families", "drain_families"]
 
 _GAUGES = {
     "session_up": "1 while the BGP session is Established",
@@ -54,6 +56,21 @@ def bgp_families(speaker: BgpSpeaker) -> Iterator[Metric]:
             counter.add_sample(counter.name, labels, count)
     if gauges[0].samples:
         yield from (*gauges, *counters)
+
+
+def drain_families(state: AnnouncementState) -> Iterator[Metric]:
+    """Whether this node is drained, and how many prefixes each peer is told as going away soon (RFC 8326)."""
+    node = state.settings.node
+    drained = GaugeMetricFamily("lbcore_node_drained", "1 while this node is drained", labels=["node"])
+    drained.add_metric([node], float(node in state.drained))
+    yield drained
+    about = "Prefixes that the peer is told as going away soon, in a drain and before an end"
+    leaving = GaugeMetricFamily("lbcore_bgp_leaving_prefixes", about, labels=["peer", "vrf"])
+    told = Counter(offer.peer for offers in state.exports.told.values() for offer in offers)
+    for peer in state.peers:
+        leaving.add_metric([_name(peer), peer.vrf], told[peer.name] if peer.name in state.leaving else 0)
+    if leaving.samples:
+        yield leaving
 
 
 def _counts(session: Session) -> tuple[int, ...]:

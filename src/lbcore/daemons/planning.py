@@ -7,7 +7,7 @@ other. Configuration that is not valid leaves the last valid one in force.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import TypeVar
 
@@ -43,9 +43,10 @@ from lbcore.events import (
 )
 from lbcore.intents import Intent, SetAddresses
 from lbcore.model import Service, ServiceKey
+from lbcore.routes import Path, Prefix
 from lbcore.verdicts import Reason, Refusal
 
-__all__ = ["Change", "Plan", "PlannedService", "World", "control", "plan", "settle"]
+__all__ = ["Change", "Plan", "PlannedRoute", "PlannedService", "RouteChange", "World", "control", "plan", "settle"]
 
 S = TypeVar("S")
 
@@ -111,12 +112,45 @@ class PlannedService:
     bgp: Mapping[Address, tuple[str, ...]] = field(factory=dict)
 
 
+class RouteChange(Enum):
+    """What becomes of a route from the state before the last to the last."""
+
+    APPEAR = "appear"
+    STAY = "stay"
+    CHANGE = "change"
+    VANISH = "vanish"
+
+
+@frozen(kw_only=True)
+class PlannedRoute:
+    """A prefix that a node tells a router (`peer` is the BGPPeer's name), and with what, before and after.
+
+    None is not at all. Of the first state there is nothing before, so that every route appears.
+    """
+
+    node: str
+    peer: str
+    prefix: Prefix
+    before: Path | None
+    after: Path | None
+
+    @property
+    def change(self) -> RouteChange:
+        """What becomes of it."""
+        if self.before is None:
+            return RouteChange.APPEAR
+        if self.after is None:
+            return RouteChange.VANISH
+        return RouteChange.STAY if self.before == self.after else RouteChange.CHANGE
+
+
 @frozen(kw_only=True)
 class Plan:
-    """What the last state would bring, Services sorted by namespace and name."""
+    """What the last state would bring, Services sorted by namespace and name, routes by node, peer and prefix."""
 
     services: tuple[PlannedService, ...]
     problems: tuple[Problem, ...]
+    routes: tuple[PlannedRoute, ...] = ()
 
     @property
     def is_harmless(self) -> bool:
@@ -135,6 +169,8 @@ def plan(
     """
     run = _Run(load_balancer_class, frozenset(speakers) if speakers is not None else None)
     for number, world in enumerate(worlds):
+        if number == len(worlds) - 1:
+            run.note_routes()
         run.enter(world, number * _BETWEEN)
     return run.plan()
 
@@ -190,8 +226,13 @@ class _Run:
         self._objects: dict[Subject, Seen] = {}  # statuses as the controller wrote them
         self._shown: dict[Subject, Seen] = {}  # what speakers were told of them last
         self._before: dict[ServiceKey, tuple[Address, ...]] = {}
+        self._routes: dict[tuple[str, str, Prefix], Path] = {}
         self._problems: tuple[Problem, ...] = ()
         self._begun = False
+
+    def note_routes(self) -> None:
+        """The next state is the last: what routers are told now is what they were told before."""
+        self._routes = announcement.routes(self._speaker)
 
     def enter(self, world: World, now: float) -> None:
         """Move on to the next state, and let it settle."""
@@ -247,7 +288,14 @@ class _Run:
         return Plan(
             services=tuple(self._planned(service) for service in ours),
             problems=self._problems,
+            routes=tuple(self._planned_routes()),
         )
+
+    def _planned_routes(self) -> Iterator[PlannedRoute]:
+        before, after = self._routes, announcement.routes(self._speaker)
+        for each in sorted({*before, *after}):
+            node, peer, prefix = each
+            yield PlannedRoute(node=node, peer=peer, prefix=prefix, before=before.get(each), after=after.get(each))
 
     def _planned(self, service: Service) -> PlannedService:
         key = service.key

@@ -24,6 +24,7 @@ from lbcore.intents import (
     ReportAnnounced,
     ReportConfig,
     ReportPeer,
+    ReportWithheld,
     ServeRoutes,
     SetAddresses,
     SetLinks,
@@ -189,5 +190,7 @@ def line_of(intent: Intent) -> str:
             return f"report {intent.key} announced {intent.is_any}"
         case SettleAnnounced():
             return f"all reported to {','.join(sorted(intent.living))}"
+        case ReportWithheld():
+            return f"withheld {intent.key}: {intent.after}"
         case ReportPeer():
             return f"session {intent.peer} {intent.status.state.value if intent.status is not None else 'gone'}"

@@ -318,7 +318,19 @@ def test_a_peer_that_takes_the_connection_and_says_nothing_is_given_up() -> None
     played.connect()
     played.wait(30.5)
     assert Notification(4) == played.last_words
-    assert "no OPEN in 30 s" in played.session.status.error
+    assert "the peer took the connection and sent no OPEN in 30 s" == played.session.status.error
+    # One whose packets are dropped for their TTL looks the same.
+    played = Played(ttl_security=True)
+    played.connect()
+    played.wait(30.5)
+    assert played.session.status.error.endswith("; does it send with a TTL of 255 (ttl-security)?")
+
+
+def test_what_the_backend_suspects_is_said_where_nobody_answers() -> None:
+    played = Played()
+    played.session.suspect("it is far away")
+    played.wait(10)
+    assert "no answer in 10 s; it is far away" == played.session.status.error
 
 
 def test_nobody_answers_and_the_pauses_grow() -> None:

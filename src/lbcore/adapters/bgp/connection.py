@@ -47,7 +47,8 @@ class SessionSettings:
 
     `asn` is ours as the peer is to see it, `peer_asn` the peer's or what it may be. `connect_retry` None
     is 1, 2, 4 ... 30. `restart_time` not None asks the peer to keep our routes so long when the
-    connection breaks; `restarted` says that this has just happened.
+    connection breaks; `restarted` says that this has just happened. `has_password` and `ttl_security` are for
+    words only.
     """
 
     asn: int
@@ -59,6 +60,7 @@ class SessionSettings:
     restart_time: int | None = None
     restarted: bool = False
     has_password: bool = False
+    ttl_security: bool = False
 
 
 @frozen(kw_only=True)
@@ -185,7 +187,8 @@ class Connection:
 
     def _silence(self) -> str:
         if self.negotiated is None:
-            return f"the peer took the connection and sent no OPEN in {OPEN_WAIT:.0f} s"
+            text = f"the peer took the connection and sent no OPEN in {OPEN_WAIT:.0f} s"
+            return f"{text}; does it send with a TTL of 255 (ttl-security)?" if self._settings.ttl_security else text
         return f"nothing was heard of the peer for {self.negotiated.hold_time} s (hold timer expired)"
 
     def drained(self, waiting: int, now: float) -> None:

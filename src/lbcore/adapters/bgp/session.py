@@ -76,6 +76,7 @@ class Session:
         self._connections: dict[Side, Connection] = {}
         self._running = False
         self._leaving = False
+        self._suspect = ""
         self._dial_until: float | None = None
         self._retry_at: float | None = None
         self._attempts = 0
@@ -172,6 +173,10 @@ class Session:
         self._connections[side] = connection
         return self._settle([Send(connection.open(), side)], now)
 
+    def suspect(self, what: str) -> None:
+        """What may be wrong where the peer does not answer, in words that follow "no answer in 10 s"; "" is nothing."""
+        self._suspect = what
+
     def failed(self, why: str, now: float) -> list[SessionOutput]:
         """The dialed connection did not come about."""
         if self._dial_until is None:
@@ -246,6 +251,8 @@ class Session:
     # How it is done.
 
     def _suspicion(self) -> str:
+        if self._suspect:
+            return f"; {self._suspect}"
         if self._settings.has_password:
             return "; is it reachable, and has it the same password?"
         return "; is it reachable, and does it want a password?"
