@@ -6,6 +6,7 @@ so that one nginx serves a whole file of tests.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -19,7 +20,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ __all__ = ["Answer", "Backend", "Gateway", "config_map", "ingress", "secret"]
 
 PREFIX = "nginx.ingress.kubernetes.io/"
 PATIENCE = 30.0
+_WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 
 @frozen(kw_only=True)
@@ -64,18 +67,22 @@ class _Handler(BaseHTTPRequestHandler):
         raise AttributeError(name)
 
     def _answer(self) -> None:
+        if self.headers.get("Sec-WebSocket-Key"):
+            self._talk()
+            return
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         backend: Backend = self.server.backend  # type: ignore[attr-defined]
-        time.sleep(backend.pause)
-        status = int(self.headers.get("X-Want-Status") or backend.status)
+        time.sleep(float(self.headers.get("X-Want-Pause") or backend.pause))
+        status = int(self.headers.get(backend.status_header) or backend.status)
         headers = {name.lower(): value for name, value in self.headers.items()}
         said = {
             "backend": backend.name, "method": self.command, "path": self.path, "headers": headers, "length": len(body),
+            "version": self.request_version, **self._of_tls(),
         }  # fmt: skip
-        data = json.dumps(said).encode()
+        data = json.dumps(said).encode().ljust(int(self.headers.get("X-Want-Size") or 0))
         self.send_response(status)
-        for name, value in backend.answers.items():
+        for name, value in (*backend.answers.items(), *self._wanted(backend)):
             self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -83,19 +90,64 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
+    def _wanted(self, backend: Backend) -> Iterator[tuple[str, str]]:
+        """Headers that the request asks for; of a backend that echoes, what it was asked as well."""
+        for name in ("Cookie", "Location"):
+            if f"X-Want-{name}" in self.headers:
+                yield f"{'Set-' if name == 'Cookie' else ''}{name}", self.headers[f"X-Want-{name}"]
+        if "X-Want-Header" in self.headers:
+            yield "X-Long", "x" * int(self.headers["X-Want-Header"])
+        if backend.echoes:
+            yield from (("Door-Method", self.command), ("Door-Path", self.path))
+            yield from ((f"Door-{name}", value) for name, value in self.headers.items())
+
+    def _of_tls(self) -> dict[str, str | None]:
+        """Which server a client of TLS asked for, who it said it is, and what was spoken."""
+        if not isinstance(self.connection, ssl.SSLSocket):
+            return {}
+        subject = (self.connection.getpeercert() or {}).get("subject", ())
+        names: list[str] = [value for ((kind, value),) in subject if kind == "commonName"]  # type: ignore[misc, str-unpack]
+        return {
+            "sni": getattr(self.connection, "asked_for", None), "client": names[0] if names else None,
+            "protocol": self.connection.version(),
+        }  # fmt: skip
+
+    def _talk(self) -> None:
+        """RFC 6455, section 4.2.2, and then whatever comes goes back."""
+        proof = base64.b64encode(sha1(self.headers["Sec-WebSocket-Key"].encode() + _WEBSOCKET).digest()).decode()
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", proof)
+        self.end_headers()
+        while data := self.connection.recv(4096):
+            self.connection.sendall(data)
+        self.close_connection = True
+
     def log_message(self, *_: object) -> None:
         """Quiet."""
 
 
+def _note_name(connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+    connection.asked_for = name  # type: ignore[attr-defined]
+
+
 @frozen(eq=False)
 class Backend:
-    """An HTTP server that says what it was asked; `answers` are headers that it adds."""
+    """An HTTP server that says what it was asked; `answers` are headers that it adds.
+
+    A request may say what it wants: X-Want-Status, -Pause (seconds), -Size (bytes), -Header (bytes of one),
+    -Cookie, -Location; with Sec-WebSocket-Key all that comes goes back.
+    """
 
     name: str
     status: int = 200
     answers: Mapping[str, str] = field(factory=dict)
     pause: float = 0.0  # seconds before it answers
     pair: Certificate | None = None  # with one, it speaks TLS
+    clients: bytes = b""  # authorities (PEM) of those who may show a certificate
+    status_header: str = "X-Want-Status"
+    echoes: bool = False  # its answer has what it was asked in headers Door-...
     server: ThreadingHTTPServer = field(init=False)
 
     @server.default
@@ -109,6 +161,10 @@ class Backend:
                 file.write(self.pair.chain + self.pair.key)
                 file.flush()
                 context.load_cert_chain(file.name)
+            context.sni_callback = _note_name
+            if self.clients:
+                context.verify_mode = ssl.CERT_OPTIONAL
+                context.load_verify_locations(cadata=self.clients.decode())
             server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.05}).start()
         return server
@@ -324,21 +380,30 @@ class Gateway:
         tls: bool = False,
         body: bytes | None = None,
         certificate: tuple[Path, Path] | None = None,
+        server_name: str | None = None,
+        preface: bytes = b"",
         **headers: str,
     ) -> Answer:
-        """One request on a connection of its own; headers by their names with `_` for `-`. Never tried again."""
+        """One request on a connection of its own; headers by their names with `_` for `-`. Never tried again.
+
+        `server_name` is what TLS asks for, if that is not the host; `preface` is sent before everything.
+        """
         port = self.https if tls else self.http
         raw: socket.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        raw.sendall(preface)
         if tls:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             if certificate is not None:
                 context.load_cert_chain(*certificate)
-            raw = context.wrap_socket(raw, server_hostname=host)
+            raw = context.wrap_socket(raw, server_hostname=server_name or host.partition(":")[0])
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         connection.sock = raw
         try:
-            named = {"Host": host} | {name.replace("_", "-"): value for name, value in headers.items()}
+            # A header with an underscore has it doubled.
+            named = {"Host": host} | {
+                name.replace("__", "\0").replace("_", "-").replace("\0", "_"): value for name, value in headers.items()
+            }
             connection.request(method, path, body=body, headers=named)
             found = connection.getresponse()
             data = found.read()

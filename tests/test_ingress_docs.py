@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
+from asking.tables import CASES
 from lbcore.annotations.rules import Bad
 from lbcore.annotations.table import NOT_SUPPORTED, OBSOLETE, PREFIX, RULES
 
@@ -15,13 +15,8 @@ START, END = "<!-- table -->\n", "<!-- end of table -->"
 
 
 def shown_by() -> dict[str, list[str]]:
-    spec = importlib.util.spec_from_file_location("cases_of_ingress", HERE / "e2e" / "test_ingress.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     found: dict[str, list[str]] = {}
-    for case in module.CASES:
+    for case in CASES:
         for each in case.ingresses:
             for name in each["metadata"]["annotations"]:
                 cases = found.setdefault(name.removeprefix(PREFIX + "/"), [])

@@ -71,6 +71,11 @@ class Size:
     number: int
     unit: str = ""
 
+    @property
+    def bytes(self) -> int:
+        """How many bytes."""
+        return self.number << {"": 0, "k": 10, "m": 20, "g": 30}[self.unit]
+
     def __str__(self) -> str:
         return f"{self.number}{self.unit}"
 
@@ -154,6 +159,8 @@ class Tuning:
     next_tries: int | None = None
     cookie_domain: tuple[str, str] | None = None
     cookie_path: tuple[str, str] | None = None
+    redirect_from: str | None = None  # `off`, or what a Location begins with
+    redirect_to: str | None = None
     access_log: bool | None = None
     rate: int | None = None  # KiB/s of each answer
     rate_after: int | None = None  # KiB
@@ -207,12 +214,17 @@ class Verify(Enum):
 
 @frozen(kw_only=True)
 class ClientCertificates:
-    """`auth-tls-*`, for a whole host. `authorities` and `revoked` are PEM, once the Secret is known."""
+    """`auth-tls-*`, for a whole host. `authorities` and `revoked` are PEM, once the Secret is known.
+
+    `match` is a pattern that the subject's name has to match; `error_page` is where others are sent.
+    """
 
     secret: ObjectKey
     verify: Verify = Verify.ON
     depth: int = 1
     pass_on: bool = False
+    match: str | None = None
+    error_page: Template | None = None
     authorities: bytes = field(default=b"", repr=False)
     revoked: bytes = field(default=b"", repr=False)
 
@@ -452,6 +464,8 @@ class Options:
     limit_code: int = 503
     connections_code: int = 503
     custom_errors: tuple[int, ...] = ()
+    global_auth: ExternalAuth | None = None
+    global_denied: str = ""  # why nobody is asked, and so nobody is let in
     access: AccessLists = AccessLists()
     log: AccessLog = AccessLog()
     error_level: str = "warn"

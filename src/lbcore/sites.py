@@ -162,6 +162,7 @@ class _Builder:
             certificate=self._certificate(tls),
             www=self._www(main),
             app_root=next((e.policies.rewrite.app_root for e in main if e.policies.rewrite.app_root), None),
+            ciphers=next((e.policies.ciphers for e in main if e.policies.ciphers is not None), None),
             prefer_server_ciphers=next(
                 (e.policies.prefer_server_ciphers for e in main if e.policies.prefer_server_ciphers is not None), None
             ),
@@ -208,7 +209,7 @@ class _Builder:
         found[key] = self._location(entry, "/", backend)
 
     def _location(self, entry: Entry, path: str, backend: Backend | None) -> Location:
-        policies = self._resolved(entry)
+        policies = self._with_global_auth(self._resolved(entry), path)
         namespace = entry.ingress.key.namespace
         source = Source(
             ingress=entry.ingress.key, service=backend.service if backend else "", port=backend.port if backend else ""
@@ -285,6 +286,15 @@ class _Builder:
         force = options.force_ssl_redirect if wanted.force_ssl is None else wanted.force_ssl
         exempt = any(location.path.startswith(prefix) for prefix in options.no_tls_redirect)
         return (force or (ssl and has_tls)) and not exempt
+
+    def _with_global_auth(self, policies: Policies, path: str) -> Policies:
+        """The service that is asked for all, where an Ingress has none of its own and does not say it needs none."""
+        options = self.view.options
+        if policies.external_auth is not None or policies.no_global_auth or path.startswith(options.no_auth):
+            return policies
+        if options.global_denied:
+            return evolve(policies, denied=policies.denied or options.global_denied)
+        return evolve(policies, external_auth=options.global_auth)
 
     # Secrets.
 

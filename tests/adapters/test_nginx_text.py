@@ -7,7 +7,6 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbcore.adapters.certificates import make_fake
-from lbcore.adapters.kubernetes.documents import read
-from lbcore.adapters.nginx.capabilities import Capabilities
-from lbcore.adapters.nginx.render import Places, Rendered, Renderer
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, serialize
 from lbcore.annotations.scalars import REQUEST_VARIABLES
-from lbcore.annotations.table import NOT_SUPPORTED, PREFIX, RULES
-from lbcore.errors import ManifestError
-from lbcore.events import Event, IngressSeen, Listed, SecretSeen, ServiceSeen, SliceSeen
+from lbcore.annotations.table import NOT_SUPPORTED, RULES
 from lbcore.proxy import Variable
-from lbcore.routing import NEEDS, RoutingSettings, RoutingState, step
+from rendering import BASE, SHARED, ingress, render
 
 Parsed = tuple[str, tuple[str, ...], "tuple[Parsed, ...] | None"]
-FAKE = make_fake(datetime(2026, 1, 1, tzinfo=UTC))
 
 HOSTILE = (
     '"', "'", "\\", "/a\\", "/a;", "{", "}", "/{", "/}", "#", "/ # x", "\n", "/a\n", "/a\r", "\t", "\0", "/\u2028", "\ud800",
@@ -123,63 +115,6 @@ TREES = st.recursive(
 @settings(max_examples=100)
 def test_another_parser_reads_the_tree_that_was_written(tree: list[Directive]) -> None:
     assert tuple(map(meant, tree)) == parse(serialize(tree))
-
-
-# Manifests.
-
-
-def ingress(host: str, path: str = "/", name: str = "web", namespace: str = "shop", **more: Any) -> dict[str, Any]:
-    backend = {"service": {"name": more.get("service", "web"), "port": {"number": 80}}}
-    paths = [{"path": path, "pathType": more.get("kind", "Prefix"), "backend": backend}]
-    return {
-        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
-        "metadata": {
-            "name": name, "namespace": namespace,
-            "annotations": {f"{PREFIX}/{key}": text for key, text in more.get("annotations", {}).items()},
-        },
-        "spec": {
-            "rules": [{"host": host, "http": {"paths": paths}}],
-            "tls": [{"hosts": [host], "secretName": more["secret"]}] if "secret" in more else [],
-        },
-    }  # fmt: skip
-
-
-def service(namespace: str) -> list[dict[str, Any]]:
-    metadata = {"name": "web", "namespace": namespace}
-    labels = {"kubernetes.io/service-name": "web"}
-    return [
-        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}},
-        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv6",
-         "metadata": {**metadata, "labels": labels}, "ports": [{"port": 8080}], "endpoints": [{"addresses": ["2001:db8::1"]}]},
-    ]  # fmt: skip
-
-
-USERS = {
-    "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "users", "namespace": "shop"},
-    "stringData": {"auth": "u:x", "ca.crt": FAKE.chain.decode(), "tls.crt": FAKE.chain.decode(), "tls.key": FAKE.key.decode()},
-}  # fmt: skip
-SHARED = "neighbour.example"  # a rule for this host would rightly change it; an alias may not
-NEIGHBOUR = ingress(SHARED, "/n", "neighbour", "other")
-BASE = [*service("shop"), *service("other"), USERS, NEIGHBOUR]
-
-
-def render(documents: Iterable[dict[str, Any]], folder: str = "/run/lbcore-ingress") -> Rendered:
-    """Through the manifest reader and the routing brain; what the reader refuses is not there."""
-    state = RoutingState(settings=RoutingSettings(without_class=True))
-    events: list[Event] = []
-    for document in documents:
-        try:
-            found = read(document, "")
-        except ManifestError:
-            continue
-        if isinstance(found, IngressSeen | SecretSeen | ServiceSeen | SliceSeen):
-            events.append(found)
-    for event in (*events, *map(Listed, sorted(NEEDS, key=str))):
-        state = step(state, event, 0.0).state
-    while not state.settled:
-        state = step(state, Listed(next(iter(NEEDS))), 0.0).state
-    places = Places(folder=folder, http_port=8080, https_port=8443, resolvers=("127.0.0.1",))
-    return Renderer(places=places, capabilities=Capabilities(), fake=FAKE).render(state.table)
 
 
 MAPS = {"map", "geo", "split_clients"}

@@ -22,6 +22,7 @@ from lbcore.annotations.scalars import (
     integer,
     listed,
     object_key,
+    pattern,
     redirect_target,
     template,
     token,
@@ -41,7 +42,7 @@ from lbcore.proxy import (
     Verify,
 )
 
-__all__ = ["ACCESS"]
+__all__ = ["ACCESS", "external_auth"]
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE")
 
@@ -50,6 +51,13 @@ def _realm(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9 ._~/:-]{0,200}", text):
         raise ValueError("write letters, digits, spaces and -._~/:")
     return text
+
+
+def _subject(text: str) -> str:
+    """`CN=` and a pattern, that is looked for in a subject's name."""
+    if not text.startswith("CN="):
+        raise ValueError("write CN= and a pattern")
+    return pattern(text).text
 
 
 def _origin(text: str) -> str:
@@ -87,6 +95,8 @@ RULES = (
     _deny("auth-tls-verify-client", choice(*(each.value for each in Verify)), "1B"),
     _deny("auth-tls-verify-depth", integer(1, 20), "1B"),
     _deny("auth-tls-pass-certificate-to-upstream", flag, "1B"),
+    _deny("auth-tls-match-cn", _subject, "2"),
+    _deny("auth-tls-error-page", redirect_target, "2"),
     _deny("allowlist-source-range", cidrs, "1A", "whitelist-source-range"),
     _deny("denylist-source-range", cidrs, "1B"),
     _deny("satisfy", choice("any", "all"), "2"),
@@ -111,7 +121,7 @@ def _apply(values: Values, policies: Policies) -> Policies:
         policies,
         access=evolve(cast(AccessLists, access), any_is_enough=values.get("satisfy") == "any"),
         basic_auth=_basic(values),
-        external_auth=_external(values),
+        external_auth=external_auth(values),
         no_global_auth=values.get("enable-global-auth") is False,
         client_certificates=_certificates(values),
         rate_limit=_rate(values),
@@ -132,7 +142,8 @@ def _basic(values: Values) -> BasicAuth | None:
     )
 
 
-def _external(values: Values) -> ExternalAuth | None:
+def external_auth(values: Values) -> ExternalAuth | None:
+    """The authentication service, if there is one."""
     asked = values.get("auth-url")
     if asked is None:
         return None
@@ -154,12 +165,16 @@ def _external(values: Values) -> ExternalAuth | None:
 def _certificates(values: Values) -> ClientCertificates | None:
     secret = cast("ObjectKey | None", values.get("auth-tls-secret"))
     if secret is None:
+        if "auth-tls-match-cn" in values:
+            raise ValueError("auth-tls-match-cn needs auth-tls-secret: name the Secret with the authorities")
         return None
     verify = cast("str | None", values.get("auth-tls-verify-client"))
     found = values.into(
         ClientCertificates(secret=secret, verify=Verify(verify or "on")),
         depth="auth-tls-verify-depth",
         pass_on="auth-tls-pass-certificate-to-upstream",  # noqa: S106 - an annotation's name
+        match="auth-tls-match-cn",
+        error_page="auth-tls-error-page",
     )
     return cast(ClientCertificates, found)
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from attrs import evolve
 
+from lbcore.annotations.access import ACCESS, external_auth
 from lbcore.annotations.passing import TUNING
+from lbcore.annotations.rules import Values
 from lbcore.annotations.scalars import (
     REQUEST_VARIABLES,
     absolute_path,
@@ -22,7 +24,7 @@ from lbcore.annotations.scalars import (
     template,
     words,
 )
-from lbcore.proxy import AccessLog, Balance, Options, Template
+from lbcore.proxy import AccessLog, Balance, ExternalAuth, Options, Template
 
 __all__ = ["OPTIONS", "read_options"]
 
@@ -95,6 +97,7 @@ OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "relative-redirects": ("relative_redirects", flag),
     "http-redirect-code": ("redirect_code", lambda text: int(choice("301", "302", "307", "308")(text))),
     "no-tls-redirect-locations": ("no_tls_redirect", _PREFIXES),
+    "no-auth-locations": ("no_auth", _PREFIXES),
     "hsts": ("hsts", flag),
     "hsts-max-age": ("hsts_max_age", integer(0, 1 << 31)),
     "hsts-include-subdomains": ("hsts_subdomains", flag),
@@ -145,8 +148,25 @@ _LOG: Mapping[str, tuple[str, Callable[[str], object]]] = {
 _LISTS = ("whitelist-source-range", "denylist-source-range")
 _NO: tuple[str, None] = ("", None)
 _TUNING_OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    name: (field, parse) for name, parse, _, field in TUNING if not name.startswith("enable")
+    name: (field, parse) for name, parse, _, field in TUNING if not name.startswith(("enable", "proxy-redirect"))
 }
+_GLOBAL = {f"global-{rule.name}": rule for rule in ACCESS.rules if rule.name in {
+    "auth-url", "auth-method", "auth-signin", "auth-signin-redirect-param", "auth-response-headers",
+    "auth-request-redirect", "auth-always-set-cookie",
+}}  # fmt: skip
+
+
+def _global_auth(data: Mapping[str, str]) -> tuple[ExternalAuth | None, str]:
+    """The service that is asked for all requests, and why it cannot be: then nobody is let in."""
+    parsed: dict[str, object] = {}
+    for name, text in sorted(data.items()):
+        if name not in _GLOBAL or not text.strip():
+            continue
+        try:
+            parsed[_GLOBAL[name].name] = _GLOBAL[name].parse(text.strip())
+        except ValueError as error:
+            return None, f"{name}: {error}"
+    return external_auth(Values("", parsed)), ""
 
 
 def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
@@ -156,7 +176,12 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
     tuning: dict[str, Any] = {}
     lists: dict[str, tuple[str, ...]] = {}
     log: dict[str, Any] = {}
+    service, denied = _global_auth(data)
+    if denied:
+        problems.append(f"{denied}; nobody is let in")
     for name, text in sorted(data.items()):
+        if name in _GLOBAL:
+            continue
         target, (field, parse) = (found, OPTIONS[name]) if name in OPTIONS else (tuning, _TUNING_OPTIONS.get(name, _NO))
         if name in _LOG:
             target, (field, parse) = log, _LOG[name]
@@ -180,4 +205,5 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
             found["access"] = evolve(found.get("access", options.access), **{field: lists[name]})
     if log:
         found["log"] = _access_log(log, options.log)
-    return evolve(options, **found, tuning=evolve(options.tuning, **tuning)), tuple(dict.fromkeys(problems))
+    made = evolve(options, **found, tuning=evolve(options.tuning, **tuning), global_auth=service, global_denied=denied)
+    return made, tuple(dict.fromkeys(problems))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 from attrs import evolve
@@ -10,6 +11,7 @@ from lbcore.annotations.rules import Bad, Group, Rule, Values
 from lbcore.annotations.scalars import (
     REQUEST_VARIABLES,
     choice,
+    ciphers,
     flag,
     host_name,
     integer,
@@ -20,7 +22,7 @@ from lbcore.annotations.scalars import (
     words,
 )
 from lbcore.ingress import ObjectKey
-from lbcore.proxy import Balance, Policies, Protocol, Template, Tuning, UpstreamTLS
+from lbcore.proxy import Balance, Policies, Protocol, Size, Template, Tuning, UpstreamTLS
 
 __all__ = ["PASSING", "TUNING"]
 
@@ -30,6 +32,23 @@ _RETRIES = words(
     "http_429", "non_idempotent", "off",
 )  # fmt: skip
 _PROTOCOLS = choice(*(protocol.value for protocol in Protocol), fold=True)
+
+
+def _buffer(text: str) -> Size:
+    """What a worker holds in memory for a request: every client may ask for one."""
+    found = size(text)
+    if not 1024 <= found.bytes <= 64 << 20:
+        raise ValueError("write a size from 1k to 64m")
+    return found
+
+
+def _location(text: str) -> str:
+    """`off`, or the beginning of a URL; nginx's `default` is about names of ours, which no backend knows."""
+    if text in {"off", "default"}:
+        return "off"
+    if not re.fullmatch(r"(?:https?:/)?/[A-Za-z0-9._~/:,?&=@-]{0,500}", text):
+        raise ValueError("write off, or what a Location begins with, such as http://inner.example/")
+    return text
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -48,14 +67,14 @@ def _pair(text: str) -> tuple[str, str]:
 # annotation, parser, tier, field of Tuning
 TUNING = (
     ("proxy-body-size", size, "1A", "body_size"),
-    ("client-body-buffer-size", size, "1A", "body_buffer"),
+    ("client-body-buffer-size", _buffer, "1A", "body_buffer"),
     ("proxy-connect-timeout", integer(1, 86400), "1A", "connect_timeout"),
     ("proxy-send-timeout", integer(1, 86400 * 365), "1A", "send_timeout"),
     ("proxy-read-timeout", integer(1, 86400 * 365), "1A", "read_timeout"),
     ("proxy-buffering", on_off, "1A", "buffering"),
     ("proxy-buffers-number", integer(2, 1024), "1B", "buffers"),
-    ("proxy-buffer-size", size, "1A", "buffer_size"),
-    ("proxy-busy-buffers-size", size, "2", "busy_buffers"),
+    ("proxy-buffer-size", _buffer, "1A", "buffer_size"),
+    ("proxy-busy-buffers-size", _buffer, "2", "busy_buffers"),
     ("proxy-max-temp-file-size", size, "2", "temp_file"),
     ("proxy-request-buffering", on_off, "1A", "request_buffering"),
     ("proxy-http-version", choice("1.0", "1.1"), "1A", "http_version"),
@@ -64,6 +83,8 @@ TUNING = (
     ("proxy-next-upstream-tries", integer(0, 1000), "2", "next_tries"),
     ("proxy-cookie-domain", _pair, "2", "cookie_domain"),
     ("proxy-cookie-path", _pair, "2", "cookie_path"),
+    ("proxy-redirect-from", _location, "2", "redirect_from"),
+    ("proxy-redirect-to", _location, "2", "redirect_to"),
     ("enable-access-log", flag, "2", "access_log"),
     ("limit-rate", integer(0, 1 << 30), "2", "rate"),
     ("limit-rate-after", integer(0, 1 << 30), "2", "rate_after"),
@@ -86,16 +107,20 @@ RULES = (
     Rule(name="proxy-ssl-verify-depth", parse=integer(1, 20), tier="2"),
     Rule(name="proxy-ssl-name", parse=lambda text: (host_name(text),), tier="1B", bad=Bad.DENIED),
     Rule(name="proxy-ssl-server-name", parse=on_off, tier="1B"),
+    Rule(name="proxy-ssl-ciphers", parse=ciphers, tier="2"),
     Rule(name="proxy-ssl-protocols", parse=words("TLSv1.2", "TLSv1.3"), tier="2"),
 )
 
 
 def _apply(values: Values, policies: Policies) -> Policies:
-    tuning = values.into(policies.tuning, **{field: name for name, _, _, field in TUNING})
+    tuning = cast(Tuning, values.into(policies.tuning, **{field: name for name, _, _, field in TUNING}))
+    if tuning.redirect_from is None or "off" in {tuning.redirect_from, tuning.redirect_to or "off"}:
+        off = "off" if tuning.redirect_from == "off" else None
+        tuning = evolve(tuning, redirect_from=off, redirect_to=None)  # the one is nothing without the other
     protocol, balance = values.get("backend-protocol"), values.get("load-balance")
     return evolve(
         policies,
-        tuning=cast(Tuning, tuning),
+        tuning=tuning,
         protocol=Protocol(protocol) if protocol is not None else policies.protocol,
         balance=Balance(balance) if balance is not None else None,
         host_header=cast("str | None", values.get("upstream-vhost")),
@@ -118,6 +143,7 @@ def _tls(values: Values) -> UpstreamTLS | None:
         name="proxy-ssl-name",
         server_name="proxy-ssl-server-name",
         protocols="proxy-ssl-protocols",
+        ciphers="proxy-ssl-ciphers",
     )
     return cast(UpstreamTLS, tls)
 

@@ -16,8 +16,8 @@ from lbcore.patterns import Pattern, check
 from lbcore.proxy import Size, Template, Url, Variable
 
 __all__ = [
-    "absolute_path", "choice", "cidrs", "codes", "flag", "header_name", "header_value", "host_name", "integer",
-    "listed", "object_key", "on_off", "pattern", "size", "template", "token", "url", "words",
+    "absolute_path", "choice", "cidrs", "ciphers", "codes", "flag", "header_name", "header_value", "host_name",
+    "integer", "listed", "object_key", "on_off", "pattern", "size", "template", "token", "url", "words",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -53,6 +53,26 @@ def flag(text: str) -> bool:
     if text in {"0", "f", "F", "false", "FALSE", "False"}:
         return False
     raise ValueError('write "true" or "false"')
+
+
+# OpenSSL refuses a list of which it knows nothing, and nginx with it everybody's configuration. What is known is named
+# here: the suites of TLS 1.2 that hold a secret, and classes of suites that are never empty.
+_SUITES = frozenset(
+    f"{exchange}-{cipher}"
+    for exchange in ("ECDHE-ECDSA", "ECDHE-RSA", "DHE-RSA")
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+) | {"HIGH", "DEFAULT", "EECDH+AESGCM", "EECDH+CHACHA20", "ECDHE+AESGCM", "ECDHE+CHACHA20"}
+_SUITE = re.compile(r"[A-Z][A-Za-z0-9_+-]*|!(?:[aek]NULL|[A-Z0-9]{3,10})")
+
+
+def ciphers(text: str) -> str:
+    """Cipher suites by OpenSSL's names; at least one is sure to be known, and is not taken out by another word."""
+    parts = text.split(":")
+    out = {part[1:] for part in parts if part.startswith("!")}
+    kept = [part for part in parts if part in _SUITES and not any(each in re.split("[-+]", part) for each in out)]
+    if not all(map(_SUITE.fullmatch, parts)) or not kept or out & {"HIGH", "DEFAULT", "ALL", "COMPLEMENTOFALL"}:
+        raise ValueError("write OpenSSL's names of suites with : between them, one of them with AES-GCM or ChaCha20")
+    return text
 
 
 def on_off(text: str) -> bool:

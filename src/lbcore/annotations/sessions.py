@@ -11,6 +11,7 @@ from lbcore.annotations.rules import Bad, Group, Rule, Values
 from lbcore.annotations.scalars import (
     absolute_path,
     choice,
+    ciphers,
     codes,
     flag,
     header_name,
@@ -63,6 +64,7 @@ RULES = (
     Rule(name="custom-http-errors", parse=codes(400, 599), tier="1A"),
     Rule(name="default-backend", parse=_service, tier="1A"),
     Rule(name="server-alias", parse=listed(_alias, 100), tier="1A"),
+    Rule(name="ssl-ciphers", parse=ciphers, tier="2"),
     Rule(name="ssl-prefer-server-ciphers", parse=flag, tier="2"),
 )
 
@@ -75,6 +77,7 @@ def _apply(values: Values, policies: Policies) -> Policies:
         canary=_canary(values),
         errors=cast(CustomErrors, errors),
         aliases=cast("tuple[str, ...]", values.get("server-alias") or ()),
+        ciphers=cast("str | None", values.get("ssl-ciphers")),
         prefer_server_ciphers=cast("bool | None", values.get("ssl-prefer-server-ciphers")),
     )
 

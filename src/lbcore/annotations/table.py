@@ -34,9 +34,7 @@ REFUSED = {
     **dict.fromkeys(("server-snippet", "stream-snippet", "auth-snippet", "modsecurity-snippet"), _SNIPPET),
 }
 # What protects and is not there may not be passed over: these deny, as a bad value does.
-PROTECTING = dict.fromkeys(
-    ("auth-tls-match-cn", "enable-modsecurity", "enable-owasp-core-rules", "auth-proxy-set-headers"), _CLOSED
-)
+PROTECTING = dict.fromkeys(("enable-modsecurity", "enable-owasp-core-rules", "auth-proxy-set-headers"), _CLOSED)
 NOT_SUPPORTED: Mapping[str, str] = {
     **REFUSED,
     **PROTECTING,
@@ -58,8 +56,7 @@ NOT_SUPPORTED: Mapping[str, str] = {
         "not yet",
     ),
     **dict.fromkeys(
-        ("proxy-redirect-from", "proxy-redirect-to", "proxy-ssl-ciphers", "auth-tls-error-page", "custom-headers",
-         "ssl-passthrough", "ssl-ciphers", "use-port-in-redirects", "enable-rewrite-log",
+        ("custom-headers", "ssl-passthrough", "use-port-in-redirects", "enable-rewrite-log",
          "disable-proxy-intercept-errors"),
         "not yet",
     ),

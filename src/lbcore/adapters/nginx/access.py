@@ -109,11 +109,17 @@ def _auth_location(auth: ExternalAuth, name: str) -> Directive:
 
 
 def _signin(auth: ExternalAuth, name: str) -> Directive:
-    separator = "&" if auth.signin_has_query else "?"
-    back: Template = (Variable("scheme"), "://", Variable("http_host"), Variable("lbcore_escaped_uri"))
-    to = (*(auth.signin or ()), f"{separator}{auth.signin_parameter}=", *back)
+    to = auth.signin or ()
+    if not _has_parameter(to, auth.signin_parameter):
+        separator = "&" if auth.signin_has_query else "?"
+        back: Template = (Variable("scheme"), "://", Variable("http_host"), Variable("escaped_request_uri"))
+        to = (*to, f"{separator}{auth.signin_parameter}=", *back)
     block = (directive("internal"), directive("return", 302, Value(to)))
     return directive("location", f"@lbcore_signin_{name}", block=block)
+
+
+def _has_parameter(url: Template, name: str) -> bool:
+    return any(isinstance(each, str) and (f"?{name}=" in each or f"&{name}=" in each) for each in url)
 
 
 def asking_locations(location: Location, name: str) -> list[Directive]:

@@ -23,23 +23,29 @@ def answer_headers(location: Location, options: Options, targets: Targets) -> It
     if policies.affinity is not None and targets.upstreams[location.upstream or ""].affinity is not None:
         made.append(_cookie(location, policies.affinity, targets.shared))
     if policies.external_auth is not None:
-        made.append(directive("add_header", "Set-Cookie", Value((Variable("lbcore_cookie"),))))
+        always = ("always",) if policies.external_auth.always_set_cookie else ()
+        made.append(directive("add_header", "Set-Cookie", Value((Variable("lbcore_cookie"),)), *always))
     made += answered(policies.snippet)
     if policies.snippet.gzip is not None:
         yield directive("gzip", policies.snippet.gzip)
     for name in dict.fromkeys(policies.snippet.hidden):
         yield directive("proxy_hide_header", Plain(name))
     if made:
-        yield from made
-        if options.hsts:
-            yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
+        yield from (*made, *_hsts(options))
+
+
+def _hsts(options: Options) -> Iterator[Directive]:
+    if options.hsts:
+        yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
 
 
 def _cookie(location: Location, affinity: Affinity, shared: Shared) -> Directive:
     path = affinity.path or location.path
     text = f"; Path={path}"
-    if affinity.max_age is not None:
-        text += f"; Max-Age={affinity.max_age}"
+    # nginx knows no date to come, and a browser counts Max-Age, not Expires, where it finds both (RFC 6265, 5.3).
+    age = affinity.expires if affinity.max_age is None else affinity.max_age
+    if age is not None:
+        text += f"; Max-Age={age}"
     if affinity.domain:
         text += f"; Domain={affinity.domain}"
     if affinity.same_site:
@@ -47,9 +53,14 @@ def _cookie(location: Location, affinity: Affinity, shared: Shared) -> Directive
     if affinity.secure:
         text += "; Secure"
     text += "; HttpOnly"
-    name, cookie = f"lbcore_s{digest(affinity.name, text)}", f"lbcore_q{digest(affinity.name)}"
+    of_tls: Template = ()
+    if affinity.secure is None:
+        of_tls = shared.map(
+            "lbcore_secure", Variable("https"), Value(("; Secure",)), (Entry(Plain(""), Value(())),)
+        ).parts
+    name, cookie = f"lbcore_s{digest(affinity.name, text, of_tls)}", f"lbcore_q{digest(affinity.name)}"
     shared.cookie_variable(cookie, affinity.name)
-    value: Template = (f"{affinity.name}=", Variable("request_id"), text)
+    value: Template = (f"{affinity.name}=", Variable("request_id"), text, *of_tls)
     given = shared.map(name, Variable(cookie), Value(()), (Entry(Plain(""), Value(value)),))
     return directive("add_header", "Set-Cookie", given)
 
@@ -79,9 +90,9 @@ def _cors_headers(cors: Cors, shared: Shared) -> list[Directive]:
     return [directive("add_header", name, Value(value), "always") for name, value in headers]
 
 
-def preflight(cors: Cors, shared: Shared) -> Iterator[Directive]:
+def preflight(cors: Cors, options: Options, shared: Shared) -> Iterator[Directive]:
     """The answer to a browser that asks whether it may ask; neither a password nor the backend is asked for it."""
-    block = (*_cors_headers(cors, shared), directive("return", 204))
+    block = (*_cors_headers(cors, shared), *_hsts(options), directive("return", 204))
     yield directive("if", Condition("lbcore_preflight"), block=block)
 
 

@@ -71,7 +71,8 @@ def http_level(table: RoutingTable, places: Places, capabilities: Capabilities) 
     yield from _tls(options, places.folder)
     yield from tuning(options.tuning, None, "proxy")
     yield from (directive("proxy_set_header", Plain(name), Value(value)) for name, value in HEADERS)
-    yield directive("proxy_cookie_domain", "off")
+    if options.tuning.cookie_domain is None:
+        yield directive("proxy_cookie_domain", "off")
     yield directive("proxy_redirect", "off")
     if options.hsts:
         yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
@@ -93,6 +94,7 @@ def _sizes(table: RoutingTable) -> Iterator[Directive]:
 
 def _clients(options: Options, capabilities: Capabilities) -> Iterator[Directive]:
     """How clients' connections are held, and what is sent back."""
+    yield directive("port_in_redirect", "off")  # ours need not be the port that a client asked for
     yield directive("tcp_nopush", "on")
     yield directive("reset_timedout_connection", "on")
     yield directive("keepalive_timeout", f"{options.client_keepalive}s")
@@ -197,8 +199,7 @@ def _variables(options: Options, places: Places) -> Iterator[Directive]:
     yield _map(
         "request_uri", "lbcore_uri", _v(Variable("request_uri")), ("~^(?<lbcore_v2>.*)/$", _v(Variable("lbcore_v2")))
     )
-    yield _map("request_uri", "lbcore_escaped_uri", _v(Variable("request_uri")))
-    yield _map("request_uri", "escaped_request_uri", _v(Variable("request_uri")))  # by ingress-nginx's name
+    yield _map("https", "lbcore_unsealed", _v("0"), ("", _v("1")))
     yield _map("request_method", "lbcore_preflight", _v("0"), ("OPTIONS", _v("1")))
     yield _map("uri", "lbcore_root", _v("0"), ("/", _v("1")))
     hsts = f"max-age={options.hsts_max_age}"

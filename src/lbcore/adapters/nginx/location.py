@@ -33,6 +33,7 @@ class LocationWriter:
     upstreams: dict[str, Upstream]
     client_certificates: bool = False
     pass_certificate: bool = False
+    certified: bool = False  # nobody gets in without a certificate, and so nobody without TLS
     static: frozenset[str] | None = None
     _targets: Targets = field(init=False)
 
@@ -53,11 +54,11 @@ class LocationWriter:
         yield directive("set", Name("lbcore_route"), Value((route_of(location.source, location.path),)))
         if policies.redirects.relative if policies.redirects.relative is not None else options.relative_redirects:
             yield directive("absolute_redirect", "off")
-        if policies.cors is not None:
-            yield from preflight(policies.cors, self.shared)
         if policies.denied:
             yield directive("return", 503)
             return
+        if policies.cors is not None:
+            yield from preflight(policies.cors, options, self.shared)
         yield from steps(policies.snippet, self.shared)
         if location.to_https:
             keep = policies.redirects.preserve_slash
@@ -66,6 +67,8 @@ class LocationWriter:
             to = Value(("https://", Variable("host"), uri))
             plain = directive("return", options.redirect_code, to)
             yield directive("if", Condition("lbcore_plain"), block=(plain,))
+        if self.certified and not any(location.path.startswith(each) for each in options.no_tls_redirect):
+            yield directive("if", Condition("lbcore_unsealed"), block=(directive("return", 403),))
         if policies.redirects.fixed is not None:
             yield directive("return", policies.redirects.fixed.code, Value(policies.redirects.fixed.to))
             return

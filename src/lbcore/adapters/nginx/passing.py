@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import fields
+from attrs import evolve, fields
 
 from lbcore.adapters.nginx.shared import Shared
 from lbcore.adapters.nginx.tree import Directive, Plain, Value, directive
-from lbcore.proxy import Policies, Protocol, Template, Tuning, Variable
+from lbcore.proxy import Policies, Protocol, Size, Template, Tuning, Variable
 
 __all__ = ["HEADERS", "headers", "tuning", "upstream_tls"]
 
@@ -26,6 +26,7 @@ HEADERS: tuple[tuple[str, Template], ...] = (
     ("X-Forwarded-Scheme", (Variable("lbcore_scheme"),)),
     ("X-Scheme", (Variable("lbcore_scheme"),)),
     ("X-Original-Forwarded-For", (Variable("http_x_forwarded_for"),)),
+    ("X-Original-Forwarded-Host", (Variable("http_x_forwarded_host"),)),
     ("Proxy", ()),
 )
 
@@ -51,6 +52,7 @@ _FOR_GRPC = {name for name, text in _TUNING.items() if text.startswith("{}")} | 
 
 def tuning(given: Tuning, defaults: Tuning | None, protocol: str) -> Iterator[Directive]:
     """The directives of what differs from the defaults; `protocol` is `proxy` or `grpc`."""
+    given = _going_together(given, defaults)
     for name, text in _TUNING.items():
         value = getattr(given, name)
         if value is None or (defaults is not None and value == getattr(defaults, name) and protocol == "proxy"):
@@ -63,12 +65,15 @@ def tuning(given: Tuning, defaults: Tuning | None, protocol: str) -> Iterator[Di
     if protocol == "proxy" and (given.buffers or given.buffer_size) and size is not None:
         number = given.buffers or (defaults.buffers if defaults else None) or 4
         yield directive("proxy_buffers", number, str(size))
-        if given.busy_buffers is None and given.buffer_size is not None:
-            yield directive("proxy_busy_buffers_size", f"{2 * size.number}{size.unit}")
     for name, off in (("cookie_domain", "proxy_cookie_domain"), ("cookie_path", "proxy_cookie_path")):
         pair = getattr(given, name)
         if pair is not None and protocol == "proxy":
             yield directive(off, *(("off",) if pair[0] == "off" else tuple(Value((part,)) for part in pair)))
+    if given.redirect_from is not None and protocol == "proxy":
+        pair = (
+            () if given.redirect_from == "off" else (Value((given.redirect_from,)), Value((given.redirect_to or "",)))
+        )
+        yield directive("proxy_redirect", *(pair or ("off",)))
     if given.access_log is False:
         yield directive("access_log", "off")
     if given.rate:
@@ -78,6 +83,27 @@ def tuning(given: Tuning, defaults: Tuning | None, protocol: str) -> Iterator[Di
 
 
 assert {each.name for each in fields(Tuning)} >= set(_TUNING)
+
+
+def _going_together(given: Tuning, defaults: Tuning | None) -> Tuning:
+    """Sizes that nginx takes beside each other, or it would refuse everybody's configuration: what is busy holds one
+    buffer and leaves one free, and a file is no smaller than a buffer (ngx_http_proxy_merge_loc_conf).
+    """
+    size = given.buffer_size or (defaults.buffer_size if defaults else None)
+    if size is None:
+        return given
+    file = given.temp_file or (defaults.temp_file if defaults else None)
+    if file is not None and 0 < file.bytes < size.bytes:
+        given = evolve(given, temp_file=size)
+    if not (given.buffers or given.buffer_size or given.busy_buffers):
+        return given
+    number = given.buffers or (defaults.buffers if defaults else None) or 4
+    busy = given.busy_buffers or (defaults.busy_buffers if defaults else None) or Size(2 * size.number, size.unit)
+    if busy.bytes < size.bytes:
+        busy = size
+    if busy.bytes > (number - 1) * size.bytes:
+        busy = Size((number - 1) * size.number, size.unit)
+    return evolve(given, busy_buffers=busy)
 
 
 def headers(kind: str, changed: dict[str, Template], more: tuple[tuple[str, Template], ...]) -> Iterator[Directive]:
@@ -108,3 +134,5 @@ def upstream_tls(policies: Policies, kind: str, shared: Shared) -> Iterator[Dire
         yield directive(f"{kind}_ssl_server_name", "on")
     if tls.protocols:
         yield directive(f"{kind}_ssl_protocols", *tls.protocols)
+    if tls.ciphers:
+        yield directive(f"{kind}_ssl_ciphers", Plain(tls.ciphers))

@@ -13,12 +13,12 @@ from lbcore.adapters.nginx.general import Places, http_level, main_level
 from lbcore.adapters.nginx.location import LocationWriter
 from lbcore.adapters.nginx.lua import SCRIPTS
 from lbcore.adapters.nginx.names import DYNAMIC, DYNAMIC_GRPC
-from lbcore.adapters.nginx.server import Servers, aliases_of, certificate_map, default_location
-from lbcore.adapters.nginx.shared import Shared
-from lbcore.adapters.nginx.tree import Condition, Directive, Value, directive, serialize
+from lbcore.adapters.nginx.server import Servers, aliases_of, certificate_map, client_certificates, default_location
+from lbcore.adapters.nginx.shared import ESCAPED_URI, Shared, escaped_uri
+from lbcore.adapters.nginx.tree import Condition, Directive, Plain, Value, directive, serialize
 from lbcore.adapters.nginx.upstream import is_static, write_dynamic, write_upstream
 from lbcore.ingress import Certificate
-from lbcore.proxy import Options, Protocol, RoutingTable, Site, Upstream, Variable
+from lbcore.proxy import Options, Protocol, RoutingTable, Site, Upstream, Variable, Verify
 
 __all__ = ["Places", "Rendered", "Renderer"]
 
@@ -108,8 +108,10 @@ class Renderer:
         texts += [serialize([each], 1) for each in servers.twins(table, aliases)]
         http["lbcore_certificate"], pairs = certificate_map(table, self.fake, without, aliases)
         head = serialize(main_level(table.options, self.places, self.capabilities))
-        general = http_level(table, self.places, self.capabilities)
-        body = serialize([*general, *(http[name] for name in sorted(http))], 1)
+        general = serialize(http_level(table, self.places, self.capabilities), 1)
+        if any(f"${{{ESCAPED_URI}}}" in each for each in (general, *texts)):
+            http.update(escaped_uri())
+        body = general + serialize((http[name] for name in sorted(http)), 1)
         text = "".join([head, "http {\n", body, *blocks, *texts, "}\n"])
         return Rendered(text=text, files=files | pairs, dynamic=dynamic)
 
@@ -174,17 +176,14 @@ class Renderer:
             upstreams,
             clients is not None,
             clients is not None and clients.pass_on,
+            clients is not None and clients.verify is Verify.ON,
             self._static,
         )
         body: list[Directive] = []
         if clients is not None:
-            body += [
-                directive("ssl_client_certificate", shared.file("ca", clients.authorities)),
-                directive("ssl_verify_client", clients.verify.value),
-                directive("ssl_verify_depth", clients.depth),
-            ]
-            if clients.revoked:
-                body.append(directive("ssl_crl", shared.file("crl", clients.revoked)))
+            body += client_certificates(clients, shared)
+        if site.ciphers is not None:
+            body.append(directive("ssl_ciphers", Plain(site.ciphers)))
         if site.prefer_server_ciphers is not None:
             body.append(directive("ssl_prefer_server_ciphers", site.prefer_server_ciphers))
         if site.app_root is not None:

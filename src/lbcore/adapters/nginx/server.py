@@ -9,11 +9,12 @@ from attrs import frozen
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.general import Places
 from lbcore.adapters.nginx.names import digest
-from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, Word, directive
+from lbcore.adapters.nginx.shared import Shared
+from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, directive
 from lbcore.ingress import Certificate
-from lbcore.proxy import Options, RoutingTable, Site, Variable
+from lbcore.proxy import ClientCertificates, Options, RoutingTable, Site, Variable
 
-__all__ = ["Servers", "aliases_of", "certificate_map", "default_location"]
+__all__ = ["Servers", "aliases_of", "certificate_map", "client_certificates", "default_location"]
 
 Aliases = dict[str, tuple[str, ...]]
 
@@ -57,6 +58,21 @@ class Servers:
             if site.www and site.www not in taken:
                 to = Value((Variable("scheme"), "://", host, Variable("lbcore_port_suffix"), Variable("lbcore_uri")))
                 yield self.write(Site(host=site.www), [directive("return", table.options.redirect_code, to)])
+
+
+def client_certificates(clients: ClientCertificates, shared: Shared) -> Iterator[Directive]:
+    """Who may come to a host: those whose certificate an authority signed, and of them those whose name matches."""
+    yield directive("ssl_client_certificate", shared.file("ca", clients.authorities))
+    yield directive("ssl_verify_client", clients.verify.value)
+    yield directive("ssl_verify_depth", clients.depth)
+    if clients.revoked:
+        yield directive("ssl_crl", shared.file("crl", clients.revoked))
+    if clients.error_page:
+        yield directive("error_page", 495, 496, "=", Value(clients.error_page))
+    if clients.match is not None:
+        name = f"lbcore_n{digest(clients.match)}"
+        shared.map(name, Variable("ssl_client_s_dn"), Word("1"), (Entry(Plain(f"~{clients.match}"), Word("0")),))
+        yield directive("if", Condition(name), block=(directive("return", 403),))
 
 
 def default_location(table: RoutingTable) -> Directive:

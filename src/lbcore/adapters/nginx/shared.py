@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from attrs import define, field
 
 from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.tree import Argument, Directive, Entry, Name, Plain, Value, Word, directive
 from lbcore.proxy import Variable
 
-__all__ = ["Shared", "literal"]
+__all__ = ["ESCAPED_URI", "Shared", "escaped_uri", "literal"]
+
+ESCAPED_URI = "escaped_request_uri"  # by ingress-nginx's name
+_MOST_ENCODED = 24  # of one character in a URL: what follows stays as it is
 
 
 @define
@@ -42,6 +47,30 @@ class Shared:
         capture = f"c{digest(cookie)}"  # a number is no variable in a map, and PCRE takes 32 characters
         pattern = "~(?:^|;\\s*)" + "".join(literal(each) for each in cookie) + f"=(?<{capture}>[^;]*)"
         self.map(name, Variable("http_cookie"), Value(()), (Entry(Plain(pattern), Value((Variable(capture),))),))
+
+
+def escaped_uri() -> dict[str, Directive]:
+    """`$escaped_request_uri`, what was asked for as a parameter's value: of the characters that a URL has, those are
+    encoded that would end the value, or be decoded twice. nginx has no function for that, so each number of them is a
+    line of a map.
+    """
+    shared, source = Shared(), "request_uri"
+    for name, character, code in (
+        ("lbcore_e0", "%", "%25"), ("lbcore_e1", "&", "%26"), (ESCAPED_URI, "+", "%2B"),
+    ):  # fmt: skip
+        shared.map(name, Variable(source), Value((Variable(source),)), tuple(_encodings(name, character, code)))
+        source = name
+    return shared.http
+
+
+def _encodings(name: str, character: str, code: str) -> Iterator[Entry]:
+    for number in range(1, _MOST_ENCODED + 1):
+        names = [f"{name}_{each}" for each in range(number + 1)]
+        inner = f"[^{character}]*"
+        rest = ".*" if number == _MOST_ENCODED else inner
+        groups = [*(f"(?<{each}>{inner})" for each in names[:-1]), f"(?<{names[-1]}>{rest})"]
+        value = [part for each in names for part in (code, Variable(each))][1:]
+        yield Entry(Plain("~^" + literal(character).join(groups) + "$"), Value(tuple(value)))
 
 
 def literal(character: str) -> str:

@@ -1,0 +1,100 @@
+# ruff: noqa: E501 - a table is read in rows
+"""Redirects: to https, to another URL, to an application's root, between a host and its twin."""
+
+from __future__ import annotations
+
+from asking.case import HTTPS, Ask, Case, case
+from gateway import ingress
+
+REDIRECT: dict[str, str | None] = {"location": "https://example.org/x"}
+HSTS = "max-age=31536000; includeSubDomains"
+
+
+def to(location: str) -> dict[str, str | None]:
+    """The headers of a redirect."""
+    return {"location": location}
+
+
+CASES: tuple[Case, ...] = (
+    case("app-root",
+         Ask("app-root sends the root there", status=302, answers=to("http://app-root.test/app")),
+         Ask("with a query as well", "/?x=1", 302),
+         Ask("and nothing else", "/app"),
+         app_root="/app"),
+    case("app-root-bad", Ask("an app-root that is no path is none"), app_root="app;return 200"),
+    case("permanent",
+         Ask("permanent-redirect sends everything there", "/any/thing?x", 301, answers=REDIRECT),
+         Ask("whatever the method", "/", 301, method="POST", answers=REDIRECT),
+         permanent_redirect="https://example.org/x"),
+    case("permanent-code", Ask("with the code of permanent-redirect-code", status=308, answers=REDIRECT),
+         permanent_redirect="https://example.org/x", permanent_redirect_code="308"),
+    case("permanent-code-bad", Ask("a code that is no redirect is 301", status=301, answers=REDIRECT),
+         permanent_redirect="https://example.org/x", permanent_redirect_code="200"),
+    case("temporal", Ask("temporal-redirect wins over permanent-redirect", status=302, answers=REDIRECT),
+         temporal_redirect="https://example.org/x", permanent_redirect="https://example.org/y"),
+    case("temporal-code", Ask("with the code of temporal-redirect-code", status=307, answers=REDIRECT),
+         temporal_redirect="https://example.org/x", temporal_redirect_code="307"),
+    case("temporal-code-bad", Ask("which 308 is not", status=302, answers=REDIRECT),
+         temporal_redirect="https://example.org/x", temporal_redirect_code="308"),
+    case("redirect-uri", Ask("a redirect may hold what was asked for", "/p?q=1", 301, answers=to("https://example.org/p?q=1")),
+         permanent_redirect="https://example.org$request_uri"),
+    case("redirect-host", Ask("a redirect may hold the host and the query", "/p?q=1", 302, answers=to("https://redirect-host.test.example.org/?q=1")),
+         temporal_redirect="https://${host}.example.org/$is_args$args"),
+    case("redirect-scheme", Ask("a redirect may keep the scheme", status=301, answers=to("http://example.org/")),
+         Ask("that of TLS as well", status=301, answers=to("https://example.org/"), **HTTPS),
+         permanent_redirect="$scheme://example.org/"),
+    case("redirect-encoded", Ask("a redirect may hold percent-encoded characters", status=301, answers=to("https://example.org/a%20b?c=%26")),
+         permanent_redirect="https://example.org/a%20b?c=%26"),
+    case("redirect-script", Ask("a redirect to no web page is not served", status=503), permanent_redirect="javascript:alert(1)"),
+    case("redirect-variable", Ask("a redirect with another variable is not served", status=503), permanent_redirect="https://example.org/$document_root"),
+    case("redirect-before-auth", Ask("a redirect asks for no password", status=301, answers=REDIRECT),
+         permanent_redirect="https://example.org/x", auth_type="basic", auth_secret="users"),
+    case("redirect-relative", Ask("relative-redirects leaves the host out of nginx's own redirects", "/x", 301, answers=to("/x/")),
+         path="/x/", relative_redirects="true"),
+    case("redirect-absolute", Ask("otherwise it is there", "/x", 301, answers=to("http://redirect-absolute.test/x/")), path="/x/"),
+    case("force-ssl",
+         Ask("force-ssl-redirect sends to https", "/x", 308, answers=to("https://force-ssl.test/x")),
+         Ask("with the query", "/x?y=/z", 308, answers=to("https://force-ssl.test/x?y=/z")),
+         Ask("and takes the last slash away", status=308, answers=to("https://force-ssl.test")),
+         Ask("without the port", "/x", 308, host="force-ssl.test:80", answers=to("https://force-ssl.test/x")),
+         Ask("who is there already is served", **HTTPS),
+         force_ssl_redirect="true"),
+    case("force-ssl-bad", Ask("force-ssl-redirect that is neither true nor false is not there"), force_ssl_redirect="yes please"),
+    case("keep-slash", Ask("preserve-trailing-slash keeps the last slash", status=308, answers=to("https://keep-slash.test/")),
+         Ask("of a path, too", "/a/b/", 308, answers=to("https://keep-slash.test/a/b/")),
+         force_ssl_redirect="true", preserve_trailing_slash="true"),
+    case("with-tls",
+         Ask("a host with a certificate sends to https", "/x", 308, answers=to("https://tls.test/x")),
+         Ask("where it says so for a year", answers={"strict-transport-security": HSTS}, **HTTPS),
+         host="tls.test", tls="pair"),
+    case("tls-no-redirect",
+         Ask("ssl-redirect: false serves both", answers={"strict-transport-security": None}),
+         Ask("the one with TLS, too", answers={"strict-transport-security": HSTS}, **HTTPS),
+         tls="pair", ssl_redirect="false"),
+    case("tls-missing",
+         Ask("a Secret that is missing sends to https all the same", status=308),
+         Ask("where the certificate of nobody is shown", **HTTPS), tls="nowhere"),
+    case("tls-broken", Ask("a Secret that holds no certificate sends to https all the same", status=308), Ask("where it is served", **HTTPS), tls="users"),
+    case("tls-other-name", Ask("a certificate for other names sends to https all the same", status=308), Ask("where it is served, too", **HTTPS), tls="pair"),
+    case("tls-unnamed", Ask("a tls entry without a Secret sends to https", status=308), tls=""),
+    case("plain-http", Ask("a host without TLS is served without"), Ask("and says nothing of https", answers={"strict-transport-security": None})),
+    case("wild-tls",
+         Ask("a host below a wildcard with TLS sends to https", host="x.wild.test", status=308),
+         Ask("and a host of its own there does, too", host="own.wild.test", status=308),
+         Ask("with TLS it is served", host="own.wild.test", backend="b", **HTTPS),
+         host="*.wild.test", tls="wild", also=(ingress("wild-own", "own.wild.test", "b"),)),
+    case("acme",
+         Ask("an authority's question is answered without https", "/.well-known/acme-challenge/x", backend="b"),
+         Ask("everything else is sent there", "/", 308),
+         tls="pair", also=(ingress("acme-2", "acme.test", "b", "/.well-known/acme-challenge/x", kind="Exact"),)),
+    case("twin",
+         Ask("from-to-www-redirect sends www. to the host", "/x", 308, host="www.twin.test", answers=to("http://twin.test:@http@/x")),
+         Ask("the host is served"),
+         Ask("by TLS it sends there by TLS", "/x", 308, host="www.twin.test", answers=to("https://twin.test:@https@/x"), **HTTPS),
+         from_to_www_redirect="true"),
+    case("twin-www",
+         Ask("a host that begins with www. has its twin without", "/x?y", 308, host="twin-www.test", answers=to("http://www.twin-www.test:@http@/x?y")),
+         Ask("and is served"), host="www.twin-www.test", from_to_www_redirect="true"),
+    case("twin-taken", Ask("a twin that somebody has stays his", host="www.twin-taken.test", backend="b"),
+         from_to_www_redirect="true", also=(ingress("twin-taken-2", "www.twin-taken.test", "b"),)),
+)  # fmt: skip
