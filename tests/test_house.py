@@ -20,7 +20,13 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "src" / "lbcore"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-CORE = sorted(PACKAGE.glob("*.py"))
+# The modules of the package itself, and of those folders in it that hold a part of the core.
+CORE = sorted(
+    [
+        *PACKAGE.glob("*.py"),
+        *(p for d in ("annotations", "announcement", "assignment") for p in PACKAGE.glob(f"{d}/*.py")),
+    ]
+)
 
 # What `import lbcore` may load besides the standard library (attr is attrs under its older name).
 THIRD_PARTY_OF_THE_CORE = {"attr", "attrs", "immutables", "netaddr"}
@@ -130,6 +136,13 @@ def test_readme_shows_the_library_at_work_and_its_code_runs() -> None:
     for line, code in blocks:
         # Blank lines first, so that a traceback names the line of README.md.
         exec(compile("\n" * (line - 1) + code, str(readme), "exec"), {"__name__": "readme"})
+
+
+def test_every_target_of_the_makefile_is_made_and_listed() -> None:
+    makefile = (PROJECT / "Makefile").read_text("utf-8")
+    (line,) = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*## \S", makefile, flags=re.MULTILINE)
+    assert sorted(set(line.split()) - {"python", "system"}) == sorted(targets)
 
 
 def test_every_dependency_is_pinned() -> None:

@@ -11,6 +11,8 @@ from lbcore.handover import HandOver
 from lbcore.intents import Announce, EventType, RecordEvent, SetLinks, SetPresence, Withdraw
 from lbcore.model import Service, ServiceKey
 
+__all__ = ["others_of", "see_answering", "set_links", "set_presence", "show", "want", "withdraw", "withdraw_orphans"]
+
 
 def want(
     turn: Turn, service: Service, address: Address, interfaces: tuple[str, ...] | None, *, moved: bool = False

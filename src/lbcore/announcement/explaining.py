@@ -14,6 +14,8 @@ from lbcore.model import Service, ServiceKey
 from lbcore.routes import Offer, Path, Prefix
 from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 
+__all__ = ["bgp_announcers", "explain", "explain_bgp", "explain_routes"]
+
 
 def explain(
     state: AnnouncementState, key: ServiceKey

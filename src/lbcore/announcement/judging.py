@@ -15,6 +15,19 @@ from lbcore.model import EndpointSlice, Node, Service, ServiceKey, SliceKey, mat
 from lbcore.requests import annotation
 from lbcore.verdicts import Reason
 
+__all__ = [
+    "contributions_of",
+    "electorate_of",
+    "interfaces_of",
+    "is_ours",
+    "judge_service",
+    "owners_of",
+    "parts_of",
+    "ranked_by",
+    "reach_to",
+    "seconds_of_sharer",
+]
+
 
 def reach_to(state: AnnouncementState, key: ServiceKey) -> Reach:
     """Through which nodes' endpoints a Service can be reached."""

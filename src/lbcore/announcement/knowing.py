@@ -46,6 +46,8 @@ from lbcore.links import usable_links
 from lbcore.model import EndpointSlice, Node, Service, ServiceKey, SliceKey
 from lbcore.pools import Catalog
 
+__all__ = ["keep_config_in_force", "note", "set_peers"]
+
 
 def note(turn: Turn, event: Event) -> None:
     """Take in one event; what follows from it is worked on afterwards."""

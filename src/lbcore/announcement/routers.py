@@ -14,6 +14,8 @@ from lbcore.model import Service, ServiceKey
 from lbcore.peering import about, lonely_peers, peers_of, session_event, watches_of
 from lbcore.routes import PeerStatus
 
+__all__ = ["end_drain", "export", "note_of_routers", "note_own_drain", "set_sessions"]
+
 
 def note_of_routers(turn: Turn, event: PeerSeen | WatchSeen | SecretSeen | SecretGone) -> None:
     """What was heard of sessions with routers, of the paths to them, and of Secrets with their passwords."""

@@ -23,6 +23,17 @@ from lbcore.telling import Telling
 from lbcore.verdicts import Reason
 from lbcore.worklist import Fifo, Worklist
 
+__all__ = [
+    "ALL_BUT_MEMBERS",
+    "LOOK",
+    "NEEDS",
+    "AnnouncementSettings",
+    "AnnouncementState",
+    "NotAnnounced",
+    "Part",
+    "number",
+]
+
 NEEDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG, Kind.LINKS, Kind.MEMBERS})
 ALL_BUT_MEMBERS = NEEDS - {Kind.MEMBERS}
 LOOK = 60  # what looking at one Service costs beside its election, in hashes: 30 us against 0.5

@@ -7,6 +7,8 @@ from attrs import define, field
 from lbcore.announcement.state import AnnouncementState
 from lbcore.intents import Intent
 
+__all__ = ["Turn"]
+
 
 @define
 class Turn:

@@ -16,6 +16,8 @@ from lbcore.model import Service, ServiceKey
 from lbcore.telling import Telling
 from lbcore.worklist import Fifo
 
+__all__ = ["drop", "look_at_some", "say"]
+
 
 def look_at_some(turn: Turn) -> None:
     """Look at what must be looked at, for as long as this step's effort lasts."""

@@ -14,6 +14,8 @@ from lbcore.sharing import sharing_of
 from lbcore.verdicts import Reason, Refusal
 from lbcore.waiting import Company, Place, WaitsFor
 
+__all__ = ["lacks_nothing", "plain_request", "waits_for"]
+
 
 def plain_request(service: Service) -> Request:
     """What a Service whose wishes make no sense may at least keep: one address of each family."""

@@ -16,6 +16,8 @@ from lbcore.requests import Request, read_request
 from lbcore.verdicts import Refusal
 from lbcore.waiting import Chance
 
+__all__ = ["adopt", "is_unfinished", "look_at", "offer"]
+
 
 def _is_ours(turn: Turn, service: Service) -> bool:
     return service.is_load_balancer and service.load_balancer_class == turn.before.settings.load_balancer_class

@@ -16,6 +16,8 @@ from lbcore.pools import Catalog
 from lbcore.requests import Request, read_request
 from lbcore.verdicts import PoolVerdict, Reason, Refusal
 
+__all__ = ["AddressStory", "PendingReason", "explain", "explain_address"]
+
 
 @frozen(kw_only=True)
 class PendingReason:

@@ -10,6 +10,8 @@ from lbcore.model import ServiceKey
 from lbcore.pools import is_buggy
 from lbcore.waiting import Chance, Company, Place, WaitsFor
 
+__all__ = ["hold", "is_open", "keep", "reserve"]
+
 _NOBODY = ServiceKey("", "")  # asks the ledger about an address on no Service's behalf
 
 

@@ -42,6 +42,8 @@ from lbcore.pools import Catalog
 from lbcore.requests import PREFIX
 from lbcore.worklist import Fifo, Worklist
 
+__all__ = ["note", "put_config_in_force"]
+
 
 def note(turn: Turn, event: Event) -> None:
     """Take in one event; what follows from it is worked on afterwards."""

@@ -15,6 +15,8 @@ from lbcore.pools import capacity
 from lbcore.requests import annotation
 from lbcore.verdicts import Reason, Refusal
 
+__all__ = ["POOL", "confirm", "listed", "says", "tell", "tell_usage", "usage_of", "write"]
+
 POOL = "ip-allocated-from-pool"  # the annotation that says which pool an address is from
 
 

@@ -16,6 +16,8 @@ from lbcore.pools import Catalog
 from lbcore.waiting import Chance, Waiting
 from lbcore.worklist import Fifo, Worklist
 
+__all__ = ["NEEDS", "AssignmentSettings", "AssignmentState"]
+
 NEEDS = frozenset({Kind.SERVICES, Kind.CONFIG, Kind.NAMESPACES})
 
 

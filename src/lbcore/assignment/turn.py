@@ -17,6 +17,8 @@ from lbcore.pools import Catalog
 from lbcore.waiting import Chance, Waiting
 from lbcore.worklist import Fifo, Worklist
 
+__all__ = ["Turn"]
+
 
 @define
 class Turn:
