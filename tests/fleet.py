@@ -25,7 +25,18 @@ from scapy.layers.l2 import ARP, Ether
 from lbcore.addresses import Address
 from lbcore.lab import Lab, Program, Station, anchor
 
-__all__ = ["BASE", "Fleet", "advertisement", "deployment", "lbcore", "pool", "running", "service", "wait_for"]
+__all__ = [
+    "BASE",
+    "Fleet",
+    "advertisement",
+    "deployment",
+    "lbcore",
+    "pool",
+    "running",
+    "service",
+    "wait_for",
+    "who_answers",
+]
 
 T = TypeVar("T")
 
@@ -186,7 +197,7 @@ class Fleet:
         """How often which station (by name, or MAC if a stranger) answers when the client asks three times
         on the wire for an address: what every host on the segment would hear.
         """
-        macs = self.lab.client.namespace.call(_ask, self.lab.client, address)
+        macs = self.lab.client.namespace.call(who_answers, self.lab.client, address)
         return Counter(self.lab.node_of(mac) or mac for mac in macs)
 
     def wait_for_one_answerer(self, address: Address) -> str:
@@ -266,7 +277,7 @@ def _is_reflex(pid: int) -> bool:
         return False
 
 
-def _ask(client: Station, address: Address) -> list[str]:
+def who_answers(client: Station, address: Address) -> list[str]:
     """Inside the client's namespace: ask on the wire, and collect the MACs of all that answer."""
     question = bytes(_question(client, address))
     macs = []

@@ -9,7 +9,7 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,10 +23,14 @@ from lbcore.lab.segment import Program
 
 __all__ = [
     "BASE",
+    "CHART_LABELS",
     "CRDS",
+    "METALLB_LABELS",
     "KubeFleet",
     "accounts",
     "install_crds",
+    "put_secret_aside",
+    "put_speaker_pod",
     "roles",
     "start_metallb",
     "start_metallb_controller",
@@ -39,6 +43,12 @@ DEPLOY = Path(__file__).parent.parent / "deploy"
 CRDS = DEPLOY / "chart" / "files" / "crds.yaml"
 BASE = pool("first", "192.168.20.20-192.168.20.59", "fd00:20::100-fd00:20::13f") + advertisement() + deployment()
 SYSTEM = "metallb-system"
+METALLB_LABELS = {"app": "metallb", "component": "speaker"}
+CHART_LABELS = {
+    "app.kubernetes.io/component": "speaker",
+    "app.kubernetes.io/instance": "lbcore",
+    "app.kubernetes.io/name": "lbcore",
+}
 
 
 def install_crds(api: ApiServer) -> None:
@@ -66,14 +76,41 @@ class KubeFleet:
         self.api = lab.api
         self.speakers: dict[str, Program] = {}
 
-    def start(self) -> KubeFleet:
-        """Our controller and a speaker on each node, with the accounts and rights that the chart gives them."""
+    def start(self, *options: str, gossip: bool = True) -> KubeFleet:
+        """Our controller and a speaker on each node, with the accounts and rights that the chart gives them, and its
+        options: speakers gossip, or else know each other by Leases. `options` are more of the speakers.
+        """
         self.api.apply(*accounts())
-        controller, speaker = (self.api.kubeconfig_of(SYSTEM, f"lbcore-{name}") for name in ("controller", "speaker"))
-        self.lab.start_controller(controller)
+        self.lab.start_controller(self.account("controller"), "--ml-secret-name", "memberlist")
+        put_secret_aside(self.lab)
         for node in self.lab.nodes:
-            self.speakers[node] = self.lab.start_speaker(node, speaker)
+            self.start_speaker(node, *options, gossip=gossip)
         return self
+
+    def account(self, name: str) -> Path:
+        """A kubeconfig with the rights of the controller, or of the speakers."""
+        return self.api.kubeconfig_of(SYSTEM, f"lbcore-{name}")
+
+    def start_speaker(self, node: str, *options: str, gossip: bool = True) -> Program:
+        """One speaker as the chart has it, with its Pod where it gossips; `options` go after those."""
+        if gossip:
+            put_speaker_pod(self.lab, node, CHART_LABELS)
+            address, secret = str(self.lab.nodes[node].addresses[0]), str(self.lab.directory / "memberlist")
+            labels = ",".join(f"{name}={value}" for name, value in CHART_LABELS.items())
+            options = ("--bind-address", address, "--secret", secret, "--ml-labels", labels, *options)
+        self.speakers[node] = self.lab.start_speaker(node, self.account("speaker"), *options)
+        return self.speakers[node]
+
+    def sees(self, node: str) -> set[str]:
+        """The members, by a speaker's last word on them."""
+        text = self.speakers[node].log.read_text(encoding="utf-8")
+        lines = ["names=", *(line for line in text.splitlines() if " members " in line or "started" in line)]
+        return set(lines[-1].rpartition("names=")[2].split(",")) - {""} if "names=" in lines[-1] else set()
+
+    def wait_for_members(self, *nodes: str) -> None:
+        """Wait until every speaker that runs sees these, and no others."""
+        running = [node for node, program in self.speakers.items() if program.running]
+        self.lab.wait_until(lambda: all(self.sees(node) == set(nodes) for node in running), f"all to see {nodes}", 90)
 
     def explained(self, name: str) -> Any:
         """What `lbcore explain` says of a Service, asked on the control plane's host."""
@@ -145,16 +182,32 @@ class KubeFleet:
 # MetalLB's own programs
 
 
-def start_metallb(lab: KubernetesLab) -> None:
-    """MetalLB's controller beside the control plane, and its speaker on every node."""
-    start_metallb_controller(lab.api)
+def start_metallb(lab: KubernetesLab) -> dict[str, Daemon]:
+    """MetalLB's controller beside the control plane, and its speaker on every node; by `controller` and nodes."""
+    started = {"controller": start_metallb_controller(lab.api)}
+    put_secret_aside(lab)
+    return started | {node: start_metallb_speaker(lab, node) for node in lab.nodes}
+
+
+def put_secret_aside(lab: KubernetesLab) -> None:
+    """The Secret that a controller makes, in `directory/memberlist`, as a kubelet mounts it."""
     secret = f"/api/v1/namespaces/{SYSTEM}/secrets/memberlist"
     lab.wait_until(lambda: lab.api.request("GET", secret).status == 200, "the Secret memberlist", PATIENCE)
     key = lab.directory / "memberlist"
-    key.mkdir()
+    key.mkdir(exist_ok=True)
     (key / "secretkey").write_bytes(base64.b64decode(lab.api.ask("GET", secret)["data"]["secretkey"]))
-    for node in lab.nodes:
-        start_metallb_speaker(lab, node)
+
+
+def put_speaker_pod(lab: KubernetesLab, node: str, labels: Mapping[str, str], address: str = "") -> None:
+    """The Pod of a speaker on a node, which somebody else starts, with what its kubelet would say of it."""
+    address, name = address or str(lab.nodes[node].addresses[0]), f"speaker-{node}"
+    metadata = {"name": name, "namespace": SYSTEM, "labels": dict(labels)}
+    spec = {"nodeName": node, "hostNetwork": True, "containers": [{"name": "speaker", "image": "speaker"}]}
+    accounts = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/default"
+    lab.wait_until(lambda: lab.api.request("GET", accounts).status == 200, "a ServiceAccount for Pods", PATIENCE)
+    lab.api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    status = {"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "hostIP": address}}
+    lab.api.ask("PATCH", f"/api/v1/namespaces/{SYSTEM}/pods/{name}/status", status)
 
 
 def start_metallb_controller(api: ApiServer) -> Daemon:
@@ -179,18 +232,14 @@ def start_metallb_speaker(lab: KubernetesLab, node: str) -> Daemon:
     """MetalLB's speaker on a node, with the secret that `start_metallb` has put aside."""
     station, name = lab.nodes[node], f"speaker-{node}"
     address = str(station.addresses[0])
-    metadata = {"name": name, "namespace": SYSTEM, "labels": {"app": "metallb", "component": "speaker"}}
-    spec = {"nodeName": node, "hostNetwork": True, "containers": [{"name": "speaker", "image": "speaker"}]}
-    lab.api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-    status = {"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "hostIP": address}}
-    lab.api.ask("PATCH", f"/api/v1/namespaces/{SYSTEM}/pods/{name}/status", status)
+    put_speaker_pod(lab, node, METALLB_LABELS)
     names = {
         "BGP_TYPE": "native",
         "NODE_NAME": node,
         "HOST": address,
         "POD_NAME": name,
         "ML_BIND_ADDR": address,
-        "ML_LABELS": "app=metallb,component=speaker",
+        "ML_LABELS": ",".join(f"{name}={value}" for name, value in METALLB_LABELS.items()),
         "ML_SECRET_KEY_PATH": str(lab.directory / "memberlist"),
     }
     return lab.api.daemon(

@@ -54,6 +54,7 @@ __all__ = [
     "ServiceSeen",
     "SliceGone",
     "SliceSeen",
+    "SpeakerPodsSeen",
     "Stopping",
     "Tick",
     "WatchSeen",
@@ -330,6 +331,18 @@ class MembersSeen:
         return ("members", "")
 
 
+@frozen
+class SpeakerPodsSeen:
+    """The addresses of all Pods that are speakers by their labels, sorted."""
+
+    addresses: tuple[Address, ...]
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """There is one set of them."""
+        return ("speakerpods", "")
+
+
 @frozen(kw_only=True)
 class InstancesSeen:
     """The instances of this controller that there are: those that run, by name, and the nodes of those that are ready.
@@ -522,6 +535,7 @@ Event = (
     | ConfigMapGone
     | RoutesRefused
     | MembersSeen
+    | SpeakerPodsSeen
     | LeadershipSeen
     | InstancesSeen
     | LinksSeen

@@ -23,6 +23,7 @@ from lbcore.adapters.reflex import (
     Ping,
     Pong,
     Replaced,
+    Seen,
     Statistics,
     decode,
     encode,
@@ -34,6 +35,7 @@ from lbcore.events import AddressHeard, LinksSeen, MembersSeen, WatchSeen
 from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
 from lbcore.model import Link
 from strategies import addresses
+from views import some_views
 
 
 def _has_a_text(address: Address) -> bool:
@@ -112,6 +114,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
             st.builds(AddressCount, address=vips, requests=counts, responses=counts, gratuitous=counts), max_size=3
         ).map(tuple),
     ),
+    st.builds(Seen, some_views),
     st.sampled_from([Ping(), Bye(), Replaced()]),
 )
 json_values = st.recursive(

@@ -42,6 +42,7 @@ from lbcore.events import (
     ServiceSeen,
     SliceGone,
     SliceSeen,
+    SpeakerPodsSeen,
     Stopping,
 )
 from lbcore.intents import (
@@ -518,6 +519,16 @@ def test_the_addresses_of_nodes_are_where_peers_are_looked_for_and_told_once() -
     ):
         told += [each for each in desk.run(NodeSeen(node)) if isinstance(each, SetPeers)]
     assert [SetPeers((old, two)), SetPeers((old, one, two))] == told
+
+
+def test_speakers_are_looked_for_at_their_pods_beside_nodes() -> None:
+    desk = speaker()
+    node, pod = Address.parse("fd00::1"), Address.parse("fd00:244::2")
+    desk.run(NodeSeen(Node(name="a", addresses=(node,))))
+    told: list[Intent] = []
+    for pods in ((pod,), (pod, node), ()):
+        told += [each for each in desk.run(SpeakerPodsSeen(pods)) if isinstance(each, SetPeers)]
+    assert [SetPeers((node, pod)), SetPeers((node,))] == told
 
 
 def test_the_successor_of_a_lost_member_announces_in_the_same_step() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from http import HTTPStatus
 from pathlib import Path
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lbcore import announcement, assignment
 from lbcore.adapters.lease import LeaseTimes
+from lbcore.adapters.views import View, read_view
 from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.bgp import BgpSpeaker
@@ -168,6 +170,24 @@ def test_a_speaker_without_its_answering_process_is_not_ready(tmp_path: Path) ->
     assert "no answering process" == missing["speaker/answering"]
     assert "none has been loaded yet" == missing["speaker/configuration"]
     assert all(kind.value in (missing["speaker/lists"] or "") for kind in (Kind.MEMBERS, Kind.LINKS, Kind.NODES))
+
+
+def test_what_a_speaker_sees_of_the_others_has_a_page_as_soon_as_it_sees_anything(tmp_path: Path) -> None:
+    monitoring = Monitoring()
+    loop = Loop(announcement.step, AnnouncementState(settings=AnnouncementSettings(node="n1")), [], random.Random(1))
+    carrier = Carrier(loop=loop, sources=(), outlets=(), is_stopped=lambda _: True, is_settled=lambda _: True)
+    reflex = Reflex(ReflexSettings(socket=tmp_path / "reflex", node="n1"), say=print)
+    monitoring.speaker(SpeakerParts(carrier, reflex, BgpSpeaker("n1"), None))
+
+    async def ask() -> tuple[int, str]:
+        async with asyncio.timeout(20), monitoring.listening("::1", 0) as port:
+            return await get(port, "/members")
+
+    status, said = asyncio.run(ask())
+    assert (404, True) == (status, "does not gossip" in said)
+    reflex.view = View(node="n1", fast=True, why="all members are lbcore's")
+    status, said = asyncio.run(ask())
+    assert (200, reflex.view) == (status, read_view(json.loads(said)))
 
 
 KUBECONFIG = """

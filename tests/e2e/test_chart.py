@@ -37,7 +37,7 @@ EVERYTHING = (
     "controller.labels.a=b",
     "speaker.tolerations[0].operator=Exists",
     "speaker.ignoreExcludeLB=true",
-    "speaker.memberlist.enabled=true",
+    "speaker.memberlist.mlBindPort=7947",
     "speaker.excludeInterfaces[0]=^docker.*",
     "speaker.image.repository=registry.example/lbcore",
     "imagePullSecrets[0].name=pull",
@@ -51,6 +51,7 @@ OLD_WAYS = (
     "controller.serviceAccount.create=false",
     "controller.serviceAccount.name=mine",
     "speaker.tolerateMaster=false",
+    "speaker.memberlist.enabled=false",
     "controller.priorityClassName=",
     "speaker.priorityClassName=",
 )
@@ -112,13 +113,18 @@ def test_routers_may_connect_where_a_port_is_given_and_a_low_one_needs_a_capabil
 
 
 def test_with_gossip_the_controller_may_make_one_secret_and_read_no_other() -> None:
-    found = template("speaker.memberlist.enabled=true")
+    found, without = template(), template("speaker.memberlist.enabled=false")
     rules = one(found, "Role", "-controller")["rules"]
     about = [each for each in rules if "secrets" in each["resources"]]
     assert [(["get"], ["memberlist"]), (["create"], None)] == [
         (each["verbs"], each.get("resourceNames")) for each in about
     ]
-    assert not [each for each in template() if each["kind"] == "Role" and "memberlist" in str(each)]
+    assert not [each for each in without if each["kind"] == "Role" and "memberlist" in str(each)]
+    assert "memberlist" not in str(one(without, "DaemonSet"))
+    assert ["pods"] == [
+        name for each in one(found, "Role", "-speaker")["rules"] for name in each["resources"] if name == "pods"
+    ]
+    assert "pods" not in str(one(without, "Role", "-speaker")["rules"])
     pod = one(found, "DaemonSet")["spec"]["template"]["spec"]
     environment = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
     assert ("7946", "/etc/ml_secret_key") == (
@@ -126,6 +132,11 @@ def test_with_gossip_the_controller_may_make_one_secret_and_read_no_other() -> N
         environment["METALLB_ML_SECRET_KEY_PATH"],
     )
     assert "METALLB_ML_BIND_ADDR" in environment
+    chosen = one(found, "DaemonSet")["spec"]["selector"]["matchLabels"]
+    assert chosen == dict(each.split("=") for each in environment["METALLB_ML_LABELS"].split(","))
+    ports = {(each["containerPort"], each["protocol"]) for each in pod["containers"][0]["ports"] if "protocol" in each}
+    assert ({(7946, "TCP"), (7946, "UDP")}, True) == (ports, pod["hostNetwork"])
+    assert "cpu" in pod["containers"][0]["resources"]["requests"]  # else it is the last to run on a busy node
     assert {"name": "memberlist", "secret": {"secretName": "memberlist"}} in pod["volumes"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -98,8 +99,13 @@ def test_nothing_is_forbidden_and_nothing_is_granted_in_vain(cluster: ApiServer,
         "ports": [{"name": "", "port": 80}],
     }
     cluster.ask("POST", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", endpoints)
-    controller = daemon(cluster, "controller")
-    speaker = daemon(cluster, "speaker", "--node", "n1", "--runtime-dir", str(tmp_path))
+    # As the manifests have it in the Pods' environment: speakers gossip.
+    controller = daemon(cluster, "controller", "--ml-secret-name", "memberlist", "--deployment", "lbcore-controller")
+    secret = f"/api/v1/namespaces/{SYSTEM}/secrets/memberlist"
+    cluster.wait(lambda: cluster.request("GET", secret).status == 200, f"the Secret: {controller.said()}", 60)
+    (tmp_path / "secretkey").write_bytes(base64.b64decode(cluster.ask("GET", secret)["data"]["secretkey"]))
+    gossip = ("--bind-address", NODE, "--secret", str(tmp_path), "--ml-labels", "app.kubernetes.io/component=speaker")
+    speaker = daemon(cluster, "speaker", "--node", "n1", "--runtime-dir", str(tmp_path), *gossip)
 
     def addresses() -> list[str]:
         status = cluster.ask("GET", "/api/v1/namespaces/default/services/web")["status"]

@@ -18,6 +18,15 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
+{{/* The same as `kubectl get --selector` has it. */}}
+{{- define "lbcore.selectorText" -}}
+{{- $pairs := list -}}
+{{- range $name, $value := include "lbcore.selector" . | fromYaml -}}
+{{- $pairs = append $pairs (printf "%s=%s" $name $value) -}}
+{{- end -}}
+{{- join "," $pairs -}}
+{{- end -}}
+
 {{- define "lbcore.labels" -}}
 {{ include "lbcore.selector" . }}
 app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
@@ -85,6 +94,11 @@ ports:
   {{- if and (eq (index . 1) "controller") (index . 0).Values.webhook.enabled }}
   - name: webhook
     containerPort: {{ (index . 0).Values.webhook.port }}
+  {{- end }}
+  {{- if and (eq (index . 1) "speaker") (index . 0).Values.speaker.memberlist.enabled }}
+  # On the node's network: no Pod is put where another one has them.
+  - {name: memberlist-tcp, containerPort: {{ (index . 0).Values.speaker.memberlist.mlBindPort }}, protocol: TCP}
+  - {name: memberlist-udp, containerPort: {{ (index . 0).Values.speaker.memberlist.mlBindPort }}, protocol: UDP}
   {{- end }}
 livenessProbe:
   httpGet: {path: /healthz, port: metrics}

@@ -1,7 +1,7 @@
 """The wire between a speaker and its reflex process: one JSON object per line, both ways.
 
 The speaker (the parent) sends `Command`, `Ping` and `Bye`; the reflex process (the child) sends
-`Hello` first, then `Ack`, `Nack`, `Report`, `Pong` and, when a newer parent has come, `Replaced`.
+`Hello` first, then `Ack`, `Nack`, `Report`, `Pong`, `Seen` and, when a newer parent has come, `Replaced`.
 The two may be of different releases for a moment: a `Hello` always tells version and arguments in
 the same two fields and a `Bye` never changes, so that any parent can send any child home.
 
@@ -18,6 +18,7 @@ from attrs import asdict, field, fields, frozen
 
 from lbcore.adapters.base import Report
 from lbcore.adapters.counts import AddressCount
+from lbcore.adapters.views import View, read_view, view_document
 from lbcore.addresses import Address
 from lbcore.bfd import BfdDiagnostic, BfdState, Watch, WatchStatus
 from lbcore.errors import AddressError, LocalProtocolError, RemoteProtocolError
@@ -39,6 +40,7 @@ __all__ = [
     "Pong",
     "ReflexIntent",
     "Replaced",
+    "Seen",
     "Statistics",
     "decode",
     "encode",
@@ -126,11 +128,18 @@ class Pong:
 
 
 @frozen
+class Seen:
+    """What the child sees of the others, where it gossips: told when that changes, and to every new parent."""
+
+    view: View
+
+
+@frozen
 class Replaced:
     """Another parent has connected; this one is no longer listened to."""
 
 
-Message = Command | Ping | Bye | Hello | Ack | Nack | Report | Pong | Replaced
+Message = Command | Ping | Bye | Hello | Ack | Nack | Report | Pong | Seen | Replaced
 
 
 class Lines:
@@ -199,6 +208,8 @@ def _body(message: Message) -> dict[str, Any]:
             return {"type": "nack", "seq": message.seq, "message": message.message, "retry": message.retry}
         case Pong(statistics, counts):
             return {"type": "pong", **asdict(statistics), "counts": [_count_body(each) for each in counts]}
+        case Seen(view):
+            return {"type": "seen", **view_document(view)}
         case Ping():
             return {"type": "ping"}
         case Bye():
@@ -460,5 +471,6 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "nack": _nack,
     "report": _report,
     "pong": _pong,
+    "seen": lambda body: Seen(read_view(body)),
     "replaced": lambda _: Replaced(),
 }

@@ -37,6 +37,7 @@ from lbcore.events import (
     ServiceSeen,
     SliceGone,
     SliceSeen,
+    SpeakerPodsSeen,
     Stopping,
     Tick,
     WatchSeen,
@@ -66,13 +67,8 @@ def note(turn: Turn, event: Event) -> None:
             _see_slice(turn, slice_)
         case SliceGone(key):
             _forget_slice(turn, key)
-        case NodeSeen(node):
-            _see_nodes(turn, state.nodes.set(node.name, node))
-        case NodeGone(name) if name in state.nodes:
-            _see_nodes(turn, state.nodes.delete(name))
-        case DrainsSeen(names) if names != state.marked:
-            turn.change(marked=names)
-            _see_nodes(turn, state.nodes)
+        case NodeSeen() | NodeGone() | DrainsSeen() | SpeakerPodsSeen():
+            _note_of_nodes(turn, event)
         case ConfigSeen(document):
             _config_changed(turn, state.configuration.seen(document))
         case ConfigGone(origin):
@@ -100,10 +96,24 @@ def note(turn: Turn, event: Event) -> None:
             turn.change(stop_at=turn.now + (state.settings.hand_over if others else 0.0), lingers=lingers)
             turn.change(peers_due=True)
         case (
-            NodeGone() | DrainsSeen() | AddressHeard() | Stopping() | Tick() | Applied() | Failed()
+            AddressHeard() | Stopping() | Tick() | Applied() | Failed()
             | NamespaceSeen() | NamespaceGone() | ManifestRefused()
         ):  # fmt: skip
             pass
+
+
+def _note_of_nodes(turn: Turn, event: NodeSeen | NodeGone | DrainsSeen | SpeakerPodsSeen) -> None:
+    nodes = turn.state.nodes
+    match event:
+        case NodeSeen(node):
+            _see_nodes(turn, nodes.set(node.name, node))
+        case NodeGone(name) if name in nodes:
+            _see_nodes(turn, nodes.delete(name))
+        case DrainsSeen(names) if names != turn.state.marked:
+            turn.change(marked=names)
+            _see_nodes(turn, nodes)
+        case SpeakerPodsSeen(addresses):
+            turn.change(pods=addresses)
 
 
 def _count_firsts(turn: Turn, before: Service | None, after: Service | None) -> None:
@@ -222,8 +232,9 @@ def _put_config_in_force(turn: Turn) -> None:
 
 
 def set_peers(turn: Turn) -> None:
-    """Where a Node is, a speaker may be."""
-    peers = tuple(sorted({address for node in turn.state.nodes.values() for address in node.addresses}))
+    """Where a Node is, a speaker may be; where a Pod of one is, it is."""
+    nodes = turn.state.nodes.values()
+    peers = tuple(sorted({*turn.state.pods, *(address for node in nodes for address in node.addresses)}))
     if peers != turn.state.sent_peers:
         turn.change(sent_peers=peers)
         turn.intents.append(SetPeers(peers))

@@ -108,6 +108,7 @@ class AnnouncementState:
     marked: frozenset[str] = frozenset()  # nodes with a mark that they are drained
     drained: frozenset[str] = frozenset()  # by a mark or by their Node
     members: frozenset[str] = frozenset()
+    pods: tuple[Address, ...] = ()  # where speakers' Pods are
     links: tuple[Link, ...] = ()
     electorates: Map[tuple[str, ...], Electorate] = field(factory=Map)
     work: Worklist[ServiceKey] = field(factory=Worklist)

@@ -18,6 +18,7 @@ from lbcore.adapters.memberlist.envelope import Envelope
 from lbcore.adapters.memberlist.messages import Endpoint, Message
 from lbcore.adapters.memberlist.outputs import Answer, Dial
 from lbcore.adapters.memberlist.streams import StreamReader
+from lbcore.adapters.views import View
 from lbcore.addresses import Address
 from lbcore.backends.troubles import Troubles
 from lbcore.backends.witnesses import OpenWitnesses, nobody
@@ -32,6 +33,7 @@ _PATIENCE = 10.0  # seconds for what somebody who has dialled us wants to say
 _BURST = 64  # datagrams read before others get their turn
 _BUFFER = 2 << 20  # bytes; memberlist asks for as much
 _CHUNK = 1 << 16
+_VIEW = 0.25  # seconds between two views of all members, which with a thousand of them take some milliseconds
 
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EAGAIN, errno.EWOULDBLOCK})
 
@@ -60,7 +62,8 @@ class _Stream:
 class Gossip:
     """A member at `endpoint`, whose sockets are in `selector`. `report` hears what the engine learns.
 
-    Raises `OSError` when the port cannot be had. `deadline` and `clock` are in seconds; call `tick` when it has come.
+    `since` is how many seconds after 1970 `clock` began. Raises `OSError` when the port cannot be had. `deadline` and
+    `clock` are in seconds; call `tick` when it has come.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Gossip:
         say: Callable[[str], None],
         peers: Iterable[Address] = (),
         witnesses: OpenWitnesses = nobody,
+        since: float = 0.0,
     ) -> None:
         self._engine = engine
         self._envelope = envelope
@@ -89,6 +93,10 @@ class Gossip:
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._witnesses = witnesses(selector, self._witnessed)
         self._named = tuple(peers)
+        self._since = since
+        self._revision: object = None
+        self._view: View | None = None
+        self._view_at = 0.0
         self.set_peers(())
 
     @property
@@ -110,6 +118,16 @@ class Gossip:
     def ignored(self) -> int:
         """Datagrams and connections that were none for us."""
         return self._engine.counts.ignored
+
+    @property
+    def view(self) -> View | None:
+        """What we see of the others; the same object as long as it has not changed."""
+        now = self._clock()
+        if self._engine.revision != self._revision and now >= self._view_at:
+            self._revision, self._view_at = self._engine.revision, now + _VIEW
+            view = self._engine.view(now).shifted(self._since)
+            self._view = view if view != self._view else self._view
+        return self._view
 
     def command(self, intent: SetPresence) -> None:
         """Come in, or leave."""

@@ -36,7 +36,8 @@ class GossipSettings:
     """`peers` are addresses with the same port. `secret` is a file, or a folder with a file `secretkey` in it
     as a mounted Secret is; None: the environment's, if there is one. `wan` takes the slow times of memberlist, and
     so does without `fast`, the detector among members that are all ours. `witnesses` are asked, beside
-    the default gateways, whether we are cut off: by TCP, or by ping where the port is 0.
+    the default gateways, whether we are cut off: by TCP, or by ping where the port is 0. `labels` select the Pods that
+    are speakers; they are the parent's to follow, and no argument of the child.
     """
 
     endpoint: Endpoint
@@ -45,6 +46,7 @@ class GossipSettings:
     wan: bool = False
     fast: bool = True
     witnesses: tuple[Endpoint, ...] = ()
+    labels: str = ""
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -36,10 +36,12 @@ from lbcore.adapters.reflex import (
     Pong,
     ReflexIntent,
     Replaced,
+    Seen,
     Statistics,
     decode,
     encode,
 )
+from lbcore.adapters.views import View
 from lbcore.addresses import Address
 from lbcore.backends.gossip_settings import GossipSettings
 from lbcore.backends.link import CapabilityError
@@ -182,10 +184,10 @@ class Reflex:
     """The reflex process as a Source of `AnsweringSeen`, `MembersSeen`, `WatchSeen` and `AddressHeard`, and
     as a Sink for `SetLinks`, `Announce`, `Withdraw`, `SetPeers`, `SetPresence` and `SetWatches`.
 
-    `statistics` are the child's counters, and `counts` those of each address it answers for, as it told
-    them last: a second ago, or longer where there are many. `say` takes a line for the log. `events()` is
-    to be iterated for as long as the sink is used: it carries the connection. It raises `CapabilityError`
-    when the child lacks CAP_NET_RAW, `ReflexRefusedError` when it will not start, and
+    `view` is what a child that gossips sees of the others, `statistics` are the child's counters, and `counts` those of
+    each address it answers for, as it told them last: a second ago, or longer where there are many. `say` takes a line
+    for the log. `events()` is to be iterated for as long as the sink is used: it carries the connection. It raises
+    `CapabilityError` when the child lacks CAP_NET_RAW, `ReflexRefusedError` when it will not start, and
     `ReflexReplacedError` when another speaker took it.
     """
 
@@ -203,6 +205,8 @@ class Reflex:
         self._carrier: asyncio.Task[None] | None = None
         self._disconnected = asyncio.Event()
         self._disconnected.set()
+        self._diverted: Callable[[frozenset[str]], None] | None = None
+        self.view: View | None = None
         self.statistics = Statistics()
         self.counts: dict[Address, AddressCount] = {}
 
@@ -210,6 +214,10 @@ class Reflex:
     def pid(self) -> int | None:
         """The process id of the child that is connected; None while there is none."""
         return None if self._channel is None else self._channel.pid
+
+    def divert_members(self, hear: Callable[[frozenset[str]], None]) -> None:
+        """Have somebody else hear who the members are, and not `events`."""
+        self._diverted = hear
 
     async def events(self) -> AsyncIterator[Event]:
         """`AnsweringSeen` at every connection, then what the child reports; `Listed(Kind.MEMBERS)`
@@ -369,6 +377,10 @@ class Reflex:
                 channel.settle(message)
             case Report(MembersSeen()) if not self._settings.tells_members:
                 pass
+            case Report(MembersSeen(names)) if self._diverted is not None:
+                self._diverted(names)
+            case Seen(view):
+                self.view = view
             case Report(event):
                 self._events.put_nowait(event)
                 if isinstance(event, MembersSeen) and not self._listed:

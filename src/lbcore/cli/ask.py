@@ -16,6 +16,7 @@ from lbcore.addresses import Address
 from lbcore.announcement import NotAnnounced
 from lbcore.assignment import AddressStory, PendingReason, usage_of
 from lbcore.backends.statuses import PeerDocument, read_peers
+from lbcore.cli.members import get_members, with_sights
 from lbcore.cli.options import class_option, output_option, place_options, require_folder
 from lbcore.cli.progress import reading
 from lbcore.cli.routes import has_routes, print_routes, route_structures
@@ -32,9 +33,12 @@ from lbcore.verdicts import NodeVerdict, PoolVerdict, Reason
 __all__ = ["explain_command", "get_group"]
 
 
-@click.group("get", short_help="Services, pools, nodes or BGP peers, in the columns of kubectl.")
+@click.group("get", short_help="Services, pools, nodes, members or BGP peers, in the columns of kubectl.")
 def get_group() -> None:
-    """Show services, pools, nodes or BGP peers, in the columns of kubectl."""
+    """Show services, pools, nodes, members or BGP peers, in the columns of kubectl."""
+
+
+get_group.add_command(get_members)
 
 
 @get_group.command("services")
@@ -253,7 +257,7 @@ def _explain_service(snapshot: Snapshot, key: ServiceKey, place: Place, output: 
     if why is None:
         known = ", ".join(str(each) for each in sorted(snapshot.assignment.services)[:5]) or "none"
         raise LbcoreError(f"there is no Service {key} in {place}; Services: {known}")
-    who = announcement.explain(snapshot.announcement, key)
+    who = with_sights(announcement.explain(snapshot.announcement, key), snapshot.views)
     why = evolve(why, pools=_pools_to_show(why, who))
     held = snapshot.assignment.services[key].held
     if output in ("json", "yaml"):

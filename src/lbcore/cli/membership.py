@@ -52,6 +52,7 @@ def membership_options(command: Callable[..., Any]) -> Callable[..., Any]:
         bind_address: str | None,
         bind_port: int,
         peers: tuple[str, ...],
+        labels: str,
         secret: Path | None,
         wan: bool,
         detector: str,
@@ -62,6 +63,7 @@ def membership_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if membership == "gossip" or (membership is None and bind_address):
             gossip = _settings(bind_address, bind_port, peers, secret)
             gossip = evolve(gossip, wan=wan, fast=detector == "fast", witnesses=tuple(map(_witness, witnesses)))
+            gossip = evolve(gossip, labels=labels)
         elif bind_address:
             note_ignored("--bind-address (METALLB_ML_BIND_ADDR) has no effect with --membership folder")
         return command(gossip=gossip, **others)
@@ -101,6 +103,15 @@ def membership_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="ADDRESS",
             help="Where another speaker gossips; may be given several times. The addresses of Node objects are "
             "asked, too.",
+        ),
+        click.option(
+            "--ml-labels",
+            "labels",
+            envvar="METALLB_ML_LABELS",
+            show_envvar=True,
+            default="",
+            metavar="SELECTOR",
+            help="Ask at the addresses of Pods with these labels, too, in the namespace of lbcore's own objects.",
         ),
         click.option(
             "--secret",

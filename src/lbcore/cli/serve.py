@@ -323,6 +323,8 @@ def _speaker(
     runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = structlog.get_logger(component="speaker", node=settings.node)
     log.info("started", version=lbcore.__version__, cluster=str(place))
+    if isinstance(place, Path) and gossip is not None and gossip.labels:
+        log.warning("--ml-labels (METALLB_ML_LABELS) has no effect: a folder has no Pods of speakers")
     reflex = ReflexSettings(
         socket=runtime / f"reflex-{settings.node}.sock",
         node=settings.node,

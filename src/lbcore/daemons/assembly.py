@@ -21,7 +21,7 @@ from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.base import Sink, Source
 from lbcore.backends.bgp import BgpSpeaker
 from lbcore.backends.files import FilesCluster, SessionSink
-from lbcore.backends.kubernetes import Access, IngressCluster, KubernetesCluster, LeaseMembers
+from lbcore.backends.kubernetes import Access, GossipMembers, IngressCluster, KubernetesCluster, LeaseMembers
 from lbcore.backends.kubernetes.client import Client
 from lbcore.backends.netlink import NetlinkLinks
 from lbcore.backends.nginx import Nginx
@@ -228,9 +228,14 @@ class SpeakerParts:
         await self.reflex.close(leave=True)
 
 
-def _leases(cluster: KubernetesCluster, node: str, reflex: Reflex, say: Callable[[str], None]) -> LeaseMembers:
-    """Who lives, where speakers do not gossip: whose Lease is renewed."""
-    return LeaseMembers(cluster.client, cluster.access.namespace, node, is_able=lambda: reflex.pid is not None, say=say)
+def _members(
+    cluster: KubernetesCluster, node: str, reflex: Reflex, say: Callable[[str], None], *, gossips: bool
+) -> LeaseMembers | GossipMembers:
+    """Who lives: as gossip says, or whose Lease is renewed."""
+    client, namespace = cluster.client, cluster.access.namespace
+    if gossips:
+        return GossipMembers(client, namespace, node, reflex, say=say)
+    return LeaseMembers(client, namespace, node, is_able=lambda: reflex.pid is not None, say=say)
 
 
 def speaker(
@@ -251,16 +256,14 @@ def speaker(
     sessions: SessionSink | None = None
     sources: list[Source] = [cluster.source(_SPEAKER_READS), NetlinkLinks(say=say), reflex, bgp]
     if isinstance(cluster, KubernetesCluster):
-        lanes: tuple[Outlet, ...]
-        if reflex_settings.gossip is None:
-            told = _leases(cluster, settings.node, reflex, say)
-            sources.append(told)
-            lanes = (
-                Outlet.to("reflex", reflex, concurrency=256, only=(SetLinks, SetPeers, SetWatches, Announce, Withdraw)),
-                Outlet.to("members", told),
-            )
-        else:
-            lanes = (Outlet.to("reflex", reflex, concurrency=256),)
+        if reflex_settings.gossip is not None and reflex_settings.gossip.labels:
+            sources.append(cluster.speaker_pods(reflex_settings.gossip.labels))
+        told = _members(cluster, settings.node, reflex, say, gossips=reflex_settings.gossip is not None)
+        sources.append(told)
+        lanes: tuple[Outlet, ...] = (
+            Outlet.to("reflex", reflex, concurrency=256, only=(SetLinks, SetPeers, SetWatches, Announce, Withdraw)),
+            Outlet.to("members", told),
+        )
         notes = Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, ReportConfig))
         if cluster.announced is not None:
             settings = evolve(settings, tells=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import Random
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from lbcore.adapters.base import Report
 from lbcore.adapters.heartbeat import Heartbeat, HeartbeatOutput, RemoveRecord, WriteRecord
+from lbcore.adapters.views import View
 from lbcore.addresses import Address
 from lbcore.backends.gossip_settings import GossipSettings
 from lbcore.backends.members import Records
@@ -47,6 +49,13 @@ class Membership(Protocol):
     @property
     def ignored(self) -> int:
         """What came from elsewhere and could not be used."""
+        ...
+
+    @property
+    def view(self) -> View | None:
+        """What is seen of the others, for people, with times in seconds since 1970; None where there is no more to be
+        seen than the names. The same object as long as it has not changed.
+        """
         ...
 
     def command(self, intent: SetPresence) -> None:
@@ -110,6 +119,11 @@ class RecordMembership:
     def ignored(self) -> int:
         """Records at the last look that are none."""
         return self._heartbeat.ignored + self._records.ignored
+
+    @property
+    def view(self) -> View | None:
+        """Records say no more than names."""
+        return None
 
     def command(self, intent: SetPresence) -> None:
         """Begin or end to renew our record."""
@@ -213,6 +227,7 @@ def by_gossip(node: str, settings: GossipSettings, rng: Random, clock: Callable[
             say=say,
             peers=settings.peers,
             witnesses=witnesses,
+            since=time.time() - clock(),
         )
 
     return opened

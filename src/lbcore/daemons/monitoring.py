@@ -1,4 +1,5 @@
-"""What a daemon shows of itself over HTTP: `/healthz`, `/readyz`, `/metrics`, and what it adds to each daemon for it.
+"""What a daemon shows of itself over HTTP: `/healthz`, `/readyz`, `/metrics`, a speaker's `/members`; and what it adds
+to each daemon for it.
 
 Only loaded where a port is given: who wants no metrics does not carry their library.
 """
@@ -7,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 
 from attrs import evolve
 
 from lbcore import announcement, assignment
+from lbcore.adapters.views import view_document
 from lbcore.assignment import AssignmentState
 from lbcore.backends.http import HttpServer, Page
 from lbcore.backends.nginx import Nginx
+from lbcore.backends.reflex import Reflex
 from lbcore.daemons.assembly import SpeakerParts
 from lbcore.daemons.carrier import Carrier
 from lbcore.daemons.health import Health, check_configuration, check_lists
@@ -35,6 +39,7 @@ class Monitoring:
         self.health = Health()
         self.alive = Health()  # of what has to be there, ready or not: asked by /healthz
         self._metrics = Metrics()
+        self._pages: dict[str, Callable[[], Awaitable[Page]]] = {}
 
     def controller(self, carrier: Carrier[AssignmentState]) -> Carrier[AssignmentState]:
         """A controller that is watched."""
@@ -52,6 +57,7 @@ class Monitoring:
         self.health.add("speaker/lists", lambda: check_lists(loop.state, announcement.NEEDS))
         self.health.add("speaker/configuration", lambda: check_configuration(loop.state))
         self.health.add("speaker/answering", lambda: None if reflex.pid is not None else "no answering process")
+        self._pages["/members"] = lambda: _members(reflex)
         return evolve(parts, carrier=self._metrics.speaker(parts.carrier, reflex, parts.bgp))
 
     def ingress(self, carrier: Carrier[RoutingState], nginx: Nginx) -> Carrier[RoutingState]:
@@ -77,7 +83,7 @@ class Monitoring:
         """Serve the pages as long as the block lasts; it is given the port. `path` is that of health, `/healthz` is
         served as well. Raises `PortTakenError`.
         """
-        server = HttpServer({**self._probes(), path: self._healthz, "/metrics": self._text})
+        server = HttpServer({**self._probes(), path: self._healthz, "/metrics": self._text, **self._pages})
         async with server.listening(host, port) as bound:
             yield bound
 
@@ -110,3 +116,12 @@ class Monitoring:
     async def _text(self) -> Page:
         # In a thread: with 10,000 addresses the page takes longer than a failover may wait for.
         return Page(body=await asyncio.to_thread(self._metrics.text), content_type=CONTENT_TYPE)
+
+
+async def _members(reflex: Reflex) -> Page:
+    """What the speaker sees of the others, as `lbcore get members --ask` reads it."""
+    view = reflex.view
+    if view is None:
+        text = b"this speaker does not gossip, or has just begun; there is nothing to be seen but names\n"
+        return Page(status=HTTPStatus.NOT_FOUND, body=text)
+    return Page(body=json.dumps(view_document(view)).encode(), content_type="application/json")

@@ -12,8 +12,9 @@ import selectors
 from collections.abc import Callable, Sequence
 
 from lbcore.adapters.base import Hangup, Report, Send
-from lbcore.adapters.reflex import Ack, Bye, Command, Hello, Message, Nack, Ping, Pong, Replaced, Statistics
+from lbcore.adapters.reflex import Ack, Bye, Command, Hello, Message, Nack, Ping, Pong, Replaced, Seen, Statistics
 from lbcore.adapters.responder import Responder
+from lbcore.adapters.views import View
 from lbcore.backends.base import FrameLink, LinkFault
 from lbcore.backends.bfd import BfdPorts
 from lbcore.backends.linkset import LinkSet
@@ -75,6 +76,7 @@ class ReflexLoop:
         # Discriminators and ports are nobody's secret; that two sessions of a network differ is enough.
         self._bfd = BfdPorts(rng=random.Random(), selector=self._selector, clock=clock, report=self._report, say=say)
         self._groups_changed = False
+        self._told: View | None = None
         self._end_at = _NEVER
         self._ending = False
         self._frames_refused = self._faults = self._reports_dropped = 0
@@ -115,6 +117,7 @@ class ReflexLoop:
         if self._groups_changed:
             self._groups_changed = False
             self._links.set_groups(self._responder.groups)
+        self._tell_view()
         self._flush()
 
     def close(self) -> None:
@@ -175,6 +178,12 @@ class ReflexLoop:
         elif not isinstance(event, _ALWAYS):  # told anew to every parent
             self._reports_dropped += 1
 
+    def _tell_view(self) -> None:
+        view = self._membership.view
+        if view is not self._told and view is not None and self._parent is not None:
+            self._told = view
+            self._parent.send(Seen(view))
+
     # The parent
 
     def _accept(self, _events: int) -> None:
@@ -199,6 +208,7 @@ class ReflexLoop:
         self._responder.recount()
         if self._membership.members is not None:
             connection.send(Report(MembersSeen(self._membership.members)))
+        self._told = None
         self._bfd.recount()
 
     def _hear_parent(self, events: int) -> None:

@@ -12,6 +12,7 @@ from lbcore import announcement, assignment, routing
 from lbcore.adapters.kubernetes.announced import Announced
 from lbcore.adapters.kubernetes.documents import Ignored, Refused
 from lbcore.adapters.kubernetes.served import ingress_resources
+from lbcore.adapters.views import View
 from lbcore.announcement import AnnouncementSettings, AnnouncementState, NotAnnounced
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.files import FilesCluster
@@ -34,12 +35,14 @@ __all__ = [
     "list_cluster",
     "list_folder",
     "list_routing",
+    "list_views",
+    "living_members",
     "member_folder",
     "take",
 ]
 
 NO_LEASES = (
-    "no speaker keeps a Lease in namespace {} (they gossip, or none runs); every Node counts as one with a speaker"
+    "no speaker keeps a Lease in namespace {} (MetalLB's do not, or none runs); every Node counts as one with a speaker"
 )
 _WATCH = 0.25  # seconds between two looks at the member records: a living speaker writes every 0.1 s
 _KINDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.NAMESPACES, Kind.CONFIG})
@@ -50,7 +53,8 @@ class Snapshot:
     """What a controller and a speaker would know now, and the manifests that could not be read.
 
     `announced` is what the speakers of an API server say that they do (None: a folder, where none says so), and
-    `speakers_known` whether it tells which live (else every Node counts as one with a speaker).
+    `speakers_known` whether it tells which live (else every Node counts as one with a speaker); `views` are what its
+    speakers see of each other where they gossip.
     """
 
     assignment: AssignmentState
@@ -58,6 +62,7 @@ class Snapshot:
     refused: tuple[ManifestRefused, ...]
     announced: tuple[Announced, ...] | None = None
     speakers_known: bool = True
+    views: tuple[View, ...] = ()
 
     def announcers(self, key: ServiceKey) -> tuple[str, ...]:
         """The nodes that announce a Service, those of Layer 2 first: as they say, or as they are to."""
@@ -72,11 +77,14 @@ class Snapshot:
 
 @frozen(kw_only=True)
 class LiveCluster:
-    """What an API server has, its objects as events and as they came; `members` None: no speaker keeps a Lease."""
+    """What an API server has, its objects as events and as they came; `members` None: no speaker keeps a Lease.
+    `views` are what speakers that gossip see of each other.
+    """
 
     listing: Listing
     members: frozenset[str] | None
     announced: tuple[Announced, ...]
+    views: tuple[View, ...] = ()
 
     @property
     def events(self) -> list[Event]:
@@ -103,7 +111,15 @@ async def list_cluster(
         listing = await reader.objects(_KINDS if announcing else assignment.NEEDS)
         if not announcing:
             return LiveCluster(listing=listing, members=frozenset(), announced=())
-        return LiveCluster(listing=listing, members=await reader.living(), announced=await reader.announced())
+        members, views = await reader.speakers()
+        return LiveCluster(listing=listing, members=members, views=views, announced=await reader.announced())
+
+
+async def list_views(access: Access, tell: Callable[[str, int], None] = _tell_nobody) -> LiveCluster:
+    """Who the speakers are, and what they see of each other; nothing else. Raises `LbcoreError`."""
+    async with Reader(access, tell=tell) as reader:
+        members, views = await reader.speakers()
+        return LiveCluster(listing=Listing(objects=()), members=members, views=views, announced=())
 
 
 async def take(
@@ -118,13 +134,14 @@ async def take(
     Without `announcing` less is asked of an API server, and who announces is not known of it.
     """
     if isinstance(place, Path):
-        members, events = await asyncio.gather(_living(place), list_folder(place))
+        members, events = await asyncio.gather(living_members(place), list_folder(place))
         return _snapshot(events, members, load_balancer_class)
     live = await list_cluster(place, tell, announcing=announcing)
     events = live.events
     nodes = frozenset(event.node.name for event in events if isinstance(event, NodeSeen))
     snapshot = _snapshot(events, nodes if live.members is None else live.members, load_balancer_class)
-    return evolve(snapshot, announced=live.announced, speakers_known=live.members is not None)
+    known = live.members is not None
+    return evolve(snapshot, announced=live.announced, speakers_known=known, views=live.views)
 
 
 def _snapshot(events: Iterable[Event], members: frozenset[str], load_balancer_class: str | None) -> Snapshot:
@@ -193,8 +210,8 @@ def known_nodes(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(node.name for node in nodes), frozenset(node.name for node in nodes if node.drained)
 
 
-async def _living(folder: Path) -> frozenset[str]:
-    """Nodes whose record changes while we look: no clock of theirs is asked."""
+async def living_members(folder: Path) -> frozenset[str]:
+    """A folder's nodes whose record changes while we look: no clock of theirs is asked."""
     records = member_folder(folder)
     if not records.is_dir():
         return frozenset()

@@ -1,7 +1,8 @@
 """The kubelets of a lab, in one thread: they run what the API server's Pods ask for on the nodes they are bound to.
 
 A Pod becomes a real nginx at its own address in the node's namespace; its status, the Node's and the node's Lease
-are told to the API server as a kubelet does. A node that is cut off or frozen says and does nothing.
+are told to the API server as a kubelet does. A node that is cut off or frozen says and does nothing, and neither does
+one whose kubelet was silenced; what runs there goes on.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Kubelets:
         self._started: dict[str, float] = {}
         self._renewed: dict[str, float] = {}
         self._calls: Caller = api.caller()
+        self._silenced: frozenset[str] = frozenset()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lab kubelets", daemon=True)
         self.notes: list[str] = []
@@ -59,6 +61,14 @@ class Kubelets:
         self._network.station("control").namespace.call(self._join)
         self._calls.close()
         self._thread.start()
+
+    def silence(self, node: str) -> None:
+        """The kubelet of this node is gone; its pods live, and so does its network."""
+        self._silenced |= {node}
+
+    def revive(self, node: str) -> None:
+        """It is back."""
+        self._silenced -= {node}
 
     def stop(self) -> None:
         """Stop looking; what runs ends with its namespace."""
@@ -102,7 +112,7 @@ class Kubelets:
         now = time.monotonic()
         for station in self._network.nodes.values():
             silent = now - self._renewed.get(station.name, now)
-            if not station.reachable or (silent < _RENEWAL and station.name in self._renewed):
+            if not self._heeds(station) or (silent < _RENEWAL and station.name in self._renewed):
                 continue
             self._renewed[station.name] = now
             self._calls.ask("PATCH", f"{_LEASES}/{station.name}", {"spec": _renewal(station)})
@@ -117,8 +127,11 @@ class Kubelets:
         for document in found:
             station = self._network.nodes.get(document["spec"].get("nodeName", ""))
             # A pod on the host's network is a daemon that somebody else starts, and tells of: it is no nginx.
-            if station is not None and station.reachable and not document["spec"].get("hostNetwork"):
+            if station is not None and self._heeds(station) and not document["spec"].get("hostNetwork"):
                 self._bring(document, station)
+
+    def _heeds(self, station: Station) -> bool:
+        return station.reachable and station.name not in self._silenced
 
     def _bring(self, document: Document, station: Station) -> None:
         """Bring one Pod of a node to where it should be."""

@@ -105,6 +105,14 @@ class KubernetesLab(Segment):
         """The kube-proxy of a node."""
         return self._proxies[node]
 
+    def stop_kubelet(self, node: str) -> None:
+        """End a node's kubelet: after `grace` seconds it counts as not ready. Its pods and its kube-proxy go on."""
+        self._kubelets.silence(node)
+
+    def start_kubelet(self, node: str) -> None:
+        """Have it back."""
+        self._kubelets.revive(node)
+
     # lbcore's daemons
 
     def start_controller(self, kubeconfig: Path | None = None, *options: str, name: str = "controller") -> Program:

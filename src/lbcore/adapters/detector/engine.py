@@ -22,6 +22,7 @@ from lbcore.adapters.detector.jury import Jury
 from lbcore.adapters.detector.messages import Beat, Vote, decode, encode
 from lbcore.adapters.detector.penance import Parting, Penance
 from lbcore.adapters.detector.rings import neighbours
+from lbcore.adapters.detector.sightings import Sightings
 from lbcore.adapters.detector.times import FAST, SLOW, Times
 from lbcore.adapters.memberlist.engine import Counts, Memberlist
 from lbcore.adapters.memberlist.envelope import Envelope
@@ -30,6 +31,7 @@ from lbcore.adapters.memberlist.messages import encode as encode_message
 from lbcore.adapters.memberlist.outputs import GossipOutput
 from lbcore.adapters.memberlist.settings import LAN, Settings
 from lbcore.adapters.memberlist.table import Record, Table
+from lbcore.adapters.views import View
 from lbcore.errors import RemoteProtocolError
 from lbcore.events import MembersSeen
 from lbcore.intents import SetPresence
@@ -93,6 +95,7 @@ class Detector:
         self._contact = Contact(times)
         self._penance = Penance(times)
         self._parting = Parting()
+        self._sightings = Sightings(name, _STANDBY)
         self._active = False
         self._last = 0.0
         self._beat_at = _NEVER
@@ -133,6 +136,30 @@ class Detector:
     def counts(self) -> Counts:
         """For the operator."""
         return self._inner.counts
+
+    @property
+    def revision(self) -> tuple[int, bool, bool]:
+        """Another one when `view` may be another."""
+        return self.table.news, self._active, self._contact.cut_off
+
+    def view(self, now: float) -> View:
+        """What there is to be seen of all, for people."""
+        return View(
+            node=self._name,
+            fast=self._active,
+            why=self._why(),
+            cut_off=self._contact.cut_off,
+            sights=self._sightings.see(self.table, now),
+        )
+
+    def _why(self) -> str:
+        others = list(self.table.others(Status.ALIVE, Status.SUSPECT))
+        strange = sorted(each.name for each in others if not each.meta.startswith(_RELEASE))
+        if not self._fast:
+            return "memberlist alone was asked for"
+        if strange:
+            return f"not lbcore's, or without its detector: {', '.join(strange)}"
+        return "all members are lbcore's" if others else "there is no other member"
 
     @property
     def deadline(self) -> float:
@@ -337,6 +364,7 @@ class Detector:
                 self._jury.close(subject)
                 self._do_penance(now)
             elif self._may_judge(now):
+                self._sightings.blame(subject, self._jury.accusers(subject, now))
                 self._jury.close(subject)
                 outputs += self._inner.condemn(subject, now)
         self._jury.tick(now)

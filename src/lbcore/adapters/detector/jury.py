@@ -100,6 +100,11 @@ class Jury:
         left = {name for name in seats if not self._is_doubtful(name, now)}
         return not vouching & seats and len(accusing & left) >= max(1, min(2, len(left)))
 
+    def accusers(self, subject: str, now: float) -> frozenset[str]:
+        """Who accuses a node now."""
+        case = self._cases.get(subject)
+        return frozenset(self._accusers(case, now)) if case is not None else frozenset()
+
     def _is_doubtful(self, name: str, now: float) -> bool:
         case = self._cases.get(name)
         return case is not None and bool(self._accusers(case, now))

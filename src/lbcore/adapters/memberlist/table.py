@@ -34,9 +34,9 @@ _HERE = frozenset({Status.ALIVE, Status.SUSPECT})
 
 
 class Record:
-    """One node as it is known here. `since` is when its status last changed."""
+    """One node as it is known here. `since` is when its status last changed, `by` who said so (empty: itself)."""
 
-    __slots__ = ("endpoint", "incarnation", "meta", "name", "since", "status", "suspicion", "versions")
+    __slots__ = ("by", "endpoint", "incarnation", "meta", "name", "since", "status", "suspicion", "versions")
 
     def __init__(self, alive: Alive, now: float) -> None:
         self.name = alive.node
@@ -46,6 +46,7 @@ class Record:
         self.incarnation = 0
         self.status = Status.DEAD
         self.since = now
+        self.by = ""
         self.suspicion: Suspicion | None = None
 
     @property
@@ -53,12 +54,13 @@ class Record:
         """Whether it counts as a member: a suspect does until it is dead."""
         return self.status in _HERE
 
-    def become(self, status: Status, now: float) -> None:
+    def become(self, status: Status, now: float, by: str = "") -> None:
         """Change the status; whatever was suspected is settled by it."""
         self.suspicion = None
         if status is not self.status:
             self.status = status
             self.since = now
+            self.by = by
 
 
 class Table:
@@ -79,6 +81,7 @@ class Table:
         self.conflicts = 0  # records that claim a name from another address
         self.refutations = 0
         self.deaths = 0  # how often others held us for dead
+        self.news = 0  # how often anything changed in what is known of anybody
 
     @property
     def present(self) -> bool:
@@ -161,6 +164,7 @@ class Table:
     def _tell(self, about: str, message: Message) -> None:
         self.broadcasts.put(about, encode(message))
         self.urgent = True
+        self.news += 1
 
     # News
 
@@ -219,7 +223,7 @@ class Table:
             self._refute(news.incarnation, now)
             return
         record.incarnation = news.incarnation
-        record.become(Status.SUSPECT, now)
+        record.become(Status.SUSPECT, now, news.origin)
         record.suspicion = Suspicion(news.origin, self.count, self._settings, now)
         self._tell(news.node, news)
 
@@ -236,7 +240,7 @@ class Table:
 
     def _end(self, record: Record, news: Dead, status: Status, now: float) -> None:
         record.incarnation = news.incarnation
-        record.become(status, now)
+        record.become(status, now, "" if status is Status.LEFT else news.origin)
         self.changed = True
         self._tell(record.name, news)
 

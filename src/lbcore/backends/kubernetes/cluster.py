@@ -16,6 +16,7 @@ from lbcore.backends.kubernetes.announcers import AnnouncedKeeper
 from lbcore.backends.kubernetes.client import Client
 from lbcore.backends.kubernetes.gossip_secret import GossipSecret
 from lbcore.backends.kubernetes.leading import ControllerLease
+from lbcore.backends.kubernetes.pods import SpeakerPodSource
 from lbcore.backends.kubernetes.recorder import Recorder
 from lbcore.backends.kubernetes.rivals import RivalSearch
 from lbcore.backends.kubernetes.sink import Component, KubernetesSink
@@ -87,6 +88,10 @@ class KubernetesCluster:
         source = KubernetesSource(self.client, self.access.namespace, only_objects(kinds), self._say, where)
         self._sources.append(source)
         return source
+
+    def speaker_pods(self, labels: str) -> SpeakerPodSource:
+        """The source of where the Pods of speakers are, by a label selector."""
+        return SpeakerPodSource(self.client, self.access.namespace, labels, self._say)
 
     def gossip_secret(self, name: str, deployment: str) -> GossipSecret:
         """What sees to the Secret of speakers who gossip, while it is ours to write."""

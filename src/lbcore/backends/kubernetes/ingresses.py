@@ -10,6 +10,7 @@ import random
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
 from attrs import frozen
@@ -18,13 +19,12 @@ from lbcore.adapters.kubernetes.api import ApiResource, object_path
 from lbcore.adapters.kubernetes.changes import only_objects
 from lbcore.adapters.kubernetes.notes import Backlog
 from lbcore.adapters.kubernetes.served import InstanceWatching, ingress_status, instances_resource
-from lbcore.adapters.kubernetes.watching import Watching
 from lbcore.adapters.lease import LeaseTimes
 from lbcore.backends.kubernetes.access import Access
 from lbcore.backends.kubernetes.client import MERGE_PATCH, Client
 from lbcore.backends.kubernetes.leading import ControllerLease
 from lbcore.backends.kubernetes.recorder import Recorder
-from lbcore.backends.kubernetes.source import KubernetesSource, drive
+from lbcore.backends.kubernetes.source import KubernetesSource, follow
 from lbcore.events import Applied, Event, Failed, Kind
 from lbcore.intents import Intent, PublishIngress, RecordEvent
 
@@ -112,20 +112,10 @@ class _Instances:
         """`InstancesSeen`, whenever it changes."""
         labels = await self._labels()
         resource = instances_resource(self._namespace, labels)
-        queue: asyncio.Queue[Event] = asyncio.Queue()
-
-        def emit(_watching: Watching, event: Event | None) -> None:
-            if event is not None:
-                queue.put_nowait(event)
-
         watching = InstanceWatching(resource, rng=random.Random())
-        task = asyncio.create_task(drive(self._client, resource.path(self._namespace), watching, emit, self._say))
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        async with aclosing(follow(self._client, self._namespace, watching, self._say)) as events:
+            async for event in events:
+                yield event
 
     async def _labels(self) -> dict[str, str]:
         path, said = object_path("v1", "pods", self._namespace, self._pod), False

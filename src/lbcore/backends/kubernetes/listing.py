@@ -19,7 +19,9 @@ from lbcore.adapters.kubernetes.api import ANNOUNCED, RESOURCES, SPEAKERS, ApiRe
 from lbcore.adapters.kubernetes.applying import ObjectName
 from lbcore.adapters.kubernetes.changes import kind_of, only_objects
 from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, read_all
+from lbcore.adapters.kubernetes.speakers import living, read_lease, views
 from lbcore.adapters.kubernetes.watching import PAGE, Setback
+from lbcore.adapters.views import View
 from lbcore.backends.kubernetes.access import Access
 from lbcore.backends.kubernetes.client import Client
 from lbcore.errors import LbcoreError
@@ -31,7 +33,6 @@ SOURCE = "cluster"  # what problems of its objects call the API server
 _WITHIN = 60.0  # seconds for one page, as the API server has it
 _GONE = 410  # the server has forgotten the next page of a list
 _TRIES = 3  # of such a list
-_SLACK = 2.0  # seconds: the times that we compare are whole ones, and a renewal is on its way for a moment
 
 Tell = Callable[[str, int], None]
 
@@ -109,16 +110,18 @@ class Reader:
             found += [each for each in said if each is not None]
         return tuple(sorted(found, key=lambda each: (each.service, each.peers != (), each.node)))
 
-    async def living(self) -> frozenset[str] | None:
-        """The nodes whose speaker renews its Lease; None when no speaker keeps one at all. Raises `ListError`.
+    async def speakers(self) -> tuple[frozenset[str] | None, tuple[View, ...]]:
+        """The nodes whose speakers live, as their Leases say (None: no speaker keeps one at all), and what those that
+        gossip see of each other. Raises `ListError`.
 
         Their clocks need not agree with each other or with ours: when a Lease was written is told by the API server
         (`metadata.managedFields`), and so is what time it is.
         """
         raws, date = await self._list(SPEAKERS)
-        leases = [msgspec.json.decode(raw, type=dict) for raw in raws]
+        found = (read_lease(msgspec.json.decode(raw, type=dict)) for raw in raws)
+        leases = [each for each in found if each is not None]
         now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-        return frozenset(filter(None, (_holder(each, now) for each in leases))) if leases else None
+        return (living(leases, now) if leases else None), views(leases, now)
 
     async def _list(self, resource: ApiResource) -> tuple[list[msgspec.Raw], str]:
         """All objects of a kind, and the server's time."""
@@ -168,22 +171,3 @@ class Reader:
                 return f"the API server has no {where} ({resource.version}); {cure}"
             case _:
                 return f"cannot list {where}: {setback.message}"
-
-
-def _holder(lease: dict[str, Any], now: datetime) -> str | None:
-    """The node that a Lease speaks of, if it lives."""
-    spec, metadata = lease.get("spec") or {}, lease.get("metadata") or {}
-    holder, lasts = spec.get("holderIdentity"), spec.get("leaseDurationSeconds")
-    written = [each.get("time") for each in metadata.get("managedFields") or () if isinstance(each, dict)]
-    times = [_time(each) for each in (written or [spec.get("renewTime")])]
-    last = max((each for each in times if each is not None), default=None)
-    if not isinstance(holder, str) or not holder or not isinstance(lasts, int) or last is None:
-        return None
-    return holder if (now - last).total_seconds() <= lasts + _SLACK else None
-
-
-def _time(text: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None

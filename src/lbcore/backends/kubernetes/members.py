@@ -10,26 +10,25 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
 
 from lbcore.adapters.base import Report
 from lbcore.adapters.heartbeat import Heartbeat, HeartbeatOutput, RemoveRecord, WriteRecord
-from lbcore.adapters.kubernetes.api import LEASES, SPEAKER_LABEL, SPEAKERS, object_path
+from lbcore.adapters.kubernetes.api import SPEAKERS
+from lbcore.adapters.kubernetes.speakers import lease_document, read_lease
 from lbcore.adapters.kubernetes.watching import KeepingUp, Watching
-from lbcore.backends.kubernetes.client import SERVER_SIDE_APPLY, Client
+from lbcore.backends.kubernetes.client import Client
+from lbcore.backends.kubernetes.own_lease import OwnLease
 from lbcore.backends.kubernetes.recorder import now_text
 from lbcore.backends.kubernetes.source import drive
-from lbcore.backends.troubles import Troubles
 from lbcore.events import Applied, Event, Failed, Kind, Listed, MembersSeen
 from lbcore.intents import Intent, SetPresence
 
-__all__ = ["EXPIRY", "INTERVAL", "LeaseMembers"]
+__all__ = ["EXPIRY", "INTERVAL", "LeaseMembers", "is_following"]
 
 # A hundred nodes are a hundred small writes a second. A node that is lost is seen to be after 5 to 6.1 s; one
 # that is stopped, or loses its links, takes its Lease away and is seen at once.
 INTERVAL = 1.0
 EXPIRY = 5.0
-RECORD = "lbcore.io/record"  # the annotation that holds the heartbeat's record
 
 
 class LeaseMembers:
@@ -54,11 +53,9 @@ class LeaseMembers:
         self._client = client
         self._namespace = namespace
         self._node = node
-        self._path = object_path(LEASES, "leases", namespace, f"lbcore-speaker-{node}")
+        self._lease = OwnLease(client, namespace, node, timeout=max(expiry / 2, 1.0), say=say)
         self._say = say
         self._is_able = is_able
-        self._troubles = Troubles(say)
-        self._timeout = max(expiry / 2, 1.0)
         self._expiry = expiry
         # A node joins when its second record was seen: a first list is given that long.
         self._heartbeat = Heartbeat(
@@ -66,10 +63,6 @@ class LeaseMembers:
         )
         self._watching = KeepingUp(SPEAKERS, rng=rng)
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
-        self._wish: bytes | None = None
-        self._remove = False
-        self._removed = asyncio.Event()
-        self._wake = asyncio.Event()
         self._told = False
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -79,7 +72,7 @@ class LeaseMembers:
                 drive(self._client, SPEAKERS.path(self._namespace), self._watching, lambda *_: None, self._say)
             ),
             asyncio.create_task(self._beat()),
-            asyncio.create_task(self._keep()),
+            asyncio.create_task(self._lease.run()),
         ]
         try:
             while True:
@@ -99,9 +92,7 @@ class LeaseMembers:
             return Failed(intent=intent, message=f"members do not do {type(intent).__name__}", retry=False)
         self._carry_out(self._heartbeat.command(intent, asyncio.get_running_loop().time()))
         if not intent.present:
-            with suppress(TimeoutError):  # it runs out by itself, only later
-                async with asyncio.timeout(self._timeout):
-                    await self._removed.wait()
+            await self._lease.gone()
         return Applied(intent)
 
     async def _beat(self) -> None:
@@ -109,20 +100,13 @@ class LeaseMembers:
         while True:
             await asyncio.sleep(max(0.0, self._heartbeat.deadline - clock()))
             now = clock()
-            if _is_following(self._watching):
+            if is_following(self._watching):
                 self._carry_out(self._heartbeat.observe(self._records(), now))
             self._carry_out(self._heartbeat.tick(now))
 
     def _records(self) -> dict[str, bytes]:
-        records = {}
-        for document in self._watching.latest.values():
-            metadata = document.get("metadata") or {}
-            labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-            spec = document.get("spec") or {}
-            node, record = spec.get("holderIdentity"), annotations.get(RECORD)
-            if isinstance(node, str) and isinstance(record, str) and SPEAKER_LABEL in labels:
-                records[node] = record.encode()
-        return records
+        found = (read_lease(document) for document in self._watching.latest.values())
+        return {each.node: each.record for each in found if each is not None and each.record is not None}
 
     def _carry_out(self, outputs: list[HeartbeatOutput]) -> None:
         for output in outputs:
@@ -130,60 +114,24 @@ class LeaseMembers:
                 case WriteRecord() if not self._is_able():
                     pass
                 case WriteRecord(data):
-                    self._wish, self._remove = data, False
-                    self._wake.set()
+                    self._lease.keep(
+                        lease_document(
+                            self._lease.name,
+                            self._namespace,
+                            self._node,
+                            lasts=max(1, round(self._expiry)),
+                            renewed=now_text(micro=True),
+                            record=data,
+                            view=None,
+                        )
+                    )
                 case RemoveRecord():
-                    self._wish, self._remove = None, True
-                    self._removed.clear()
-                    self._wake.set()
+                    self._lease.remove()
                 case Report(event):
                     assert isinstance(event, MembersSeen)
                     self._queue.put_nowait(event)
 
-    async def _keep(self) -> None:
-        """Write what is to be written, the newest alone: a slow server gets no backlog."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            if self._remove:
-                answer = await self._client.request("DELETE", self._path, within=self._timeout)
-                self._remove = False
-                self._removed.set()
-            elif self._wish is not None:
-                body = self._lease(self._wish)
-                self._wish = None
-                answer = await self._client.request(
-                    "PATCH",
-                    self._path,
-                    query=(("fieldManager", "lbcore-speaker"), ("force", "true")),
-                    body=body,
-                    content_type=SERVER_SIDE_APPLY,
-                    within=self._timeout,
-                )
-            else:
-                continue
-            setback = answer.setback
-            wrong = None if setback is None or setback.status == 404 else setback.message
-            self._troubles.note("the Lease of this speaker cannot be kept", wrong)
 
-    def _lease(self, record: bytes) -> dict[str, object]:
-        return {
-            "apiVersion": LEASES,
-            "kind": "Lease",
-            "metadata": {
-                "name": self._path.rpartition("/")[2],
-                "namespace": self._namespace,
-                "labels": {SPEAKER_LABEL: "true"},
-                "annotations": {RECORD: record.decode().strip()},
-            },
-            "spec": {
-                "holderIdentity": self._node,
-                "leaseDurationSeconds": max(1, round(self._expiry)),
-                "renewTime": now_text(micro=True),
-            },
-        }
-
-
-def _is_following(watching: Watching) -> bool:
+def is_following(watching: Watching) -> bool:
     """Whether what it shows is what there is now."""
     return watching.listed and watching.trouble is None and watching.deadline is None

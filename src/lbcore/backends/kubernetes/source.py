@@ -14,7 +14,7 @@ from lbcore.adapters.kubernetes.watching import Fetch, Follow, ListEnded, Setbac
 from lbcore.backends.kubernetes.client import Client
 from lbcore.events import Event, Kind, Listed
 
-__all__ = ["KubernetesSource", "drive"]
+__all__ = ["KubernetesSource", "drive", "follow"]
 
 Emit = Callable[[Watching, Event | None], None]
 
@@ -81,6 +81,25 @@ class KubernetesSource:
             if watching.resource.name == kind and name in watching.latest:
                 return watching.latest[name]
         return None
+
+
+async def follow(
+    client: Client, namespace: str, watching: Watching, say: Callable[[str], None]
+) -> AsyncGenerator[Event, None]:
+    """The events of one engine, for ever; `namespace` is the system's."""
+    queue: asyncio.Queue[Event] = asyncio.Queue()
+
+    def emit(_watching: Watching, event: Event | None) -> None:
+        if event is not None:
+            queue.put_nowait(event)
+
+    task = asyncio.create_task(drive(client, watching.resource.path(namespace), watching, emit, say))
+    try:
+        while True:
+            yield await queue.get()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def drive(client: Client, path: str, watching: Watching, emit: Emit, say: Callable[[str], None]) -> None:
