@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 
 from attrs import define, frozen
@@ -190,16 +191,16 @@ def migrating(services: int = 2) -> Iterator[Migrating]:
         for number in range(services):
             name = f"web-{number}"
             fleet.apply(service(name, externalTrafficPolicy="Local", ipFamilyPolicy="RequireDualStack"))
-            given.append(fleet.wait(lambda name=name: _both(fleet, name), f"both addresses of {name}") or ())  # type: ignore[misc]
+            given.append(fleet.wait(partial(_both, fleet, name), f"both addresses of {name}"))
         speakers = {node: started[node] for node in lab.nodes}
         found = Migrating(fleet, tuple(given), dict(speakers), started["controller"])
         found.settled()
         yield found
 
 
-def _both(fleet: KubeFleet, name: str) -> tuple[Address, ...] | None:
+def _both(fleet: KubeFleet, name: str) -> tuple[Address, ...]:
     found = fleet.addresses(name)
-    return found if len(found) == 2 else None
+    return found if len(found) == 2 else ()
 
 
 def _applied(lab: KubernetesLab, text: str) -> bool:
