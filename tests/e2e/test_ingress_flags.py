@@ -74,8 +74,9 @@ def test_what_the_chart_of_ingress_nginx_passes_is_taken() -> None:
     assert wanted == found["publish"]
     assert Election(name="ingress-nginx-leader") == found["election"]
     assert found["without_class"]
+    assert found["enable_metrics"]
     assert ["validating-webhook", "validating-webhook-certificate", "validating-webhook-key",
-            "enable-ssl-chain-completion", "sync-rate-limit", "profiling", "enable-metrics",
+            "enable-ssl-chain-completion", "sync-rate-limit", "profiling",
             "v"] == ignored  # fmt: skip
 
 

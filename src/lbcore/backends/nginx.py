@@ -15,7 +15,9 @@ import pwd
 import resource
 import shutil
 import signal
+import time
 from collections.abc import AsyncGenerator, Callable
+from hashlib import blake2b
 from pathlib import Path
 
 import attrs
@@ -24,6 +26,7 @@ from attrs import frozen
 from lbcore.adapters.nginx.capabilities import Capabilities, modules_of, read_capabilities
 from lbcore.adapters.nginx.lua import CONTROL
 from lbcore.adapters.nginx.render import Places, Rendered, Renderer
+from lbcore.backends.figures import Figures, read_figures
 from lbcore.backends.peers import Peers
 from lbcore.errors import LbcoreError, LocalProtocolError
 from lbcore.events import Applied, Event, Failed, RoutesRefused
@@ -31,7 +34,7 @@ from lbcore.ingress import Certificate
 from lbcore.intents import Intent, ServeRoutes
 from lbcore.proxy import RoutingTable
 
-__all__ = ["Nginx", "NginxSettings", "find_capabilities", "most_files", "resolvers_of", "with_user"]
+__all__ = ["Nginx", "NginxSettings", "Told", "find_capabilities", "most_files", "resolvers_of", "with_user"]
 
 _TEST_TIME = 120.0  # seconds that `nginx -t` may take: 10,000 hosts took 1.8
 _START_TIME = 10.0
@@ -45,6 +48,17 @@ class NginxSettings:
 
     program: str = "nginx"
     interval: float = 1.0
+
+
+@frozen(kw_only=True)
+class Told:
+    """How often nginx took a configuration or refused one; of the one in force a number, and when it was taken."""
+
+    taken: int = 0
+    refused: int = 0
+    number: int = 0
+    last_taken: bool = False
+    last_taken_at: float = 0.0
 
 
 def find_capabilities(program: str) -> Capabilities:
@@ -106,6 +120,12 @@ class Nginx:
         self._busy = asyncio.Lock()
         self._closing = False
         self.reloads = 0
+        self.told = Told()
+        self._counted = bool(places.metrics and capabilities.lua)
+
+    async def figures(self) -> Figures:
+        """What nginx and its processes are doing now."""
+        return await read_figures(self._folder, counted=self._counted)
 
     def missing(self) -> str | None:
         """What keeps it from serving; None where nothing does."""
@@ -151,6 +171,7 @@ class Nginx:
             async with self._busy:
                 await self._serve(intent.table)
         except (OSError, LbcoreError) as error:
+            self.told = attrs.evolve(self.told, refused=self.told.refused + 1, last_taken=False)
             return Failed(intent=intent, message=str(error))
         return Applied(intent)
 
@@ -179,6 +200,9 @@ class Nginx:
             (self._folder / "nginx.conf.new").replace(self._folder / "nginx.conf")
             await self._reload()
             self._text = rendered.text
+            number = int.from_bytes(blake2b(rendered.text.encode(), digest_size=6).digest())
+            taken = self.told.taken + 1
+            self.told = attrs.evolve(self.told, taken=taken, number=number, last_taken=True, last_taken_at=time.time())
         await asyncio.to_thread(self._tidy, frozenset(rendered.files))
         for host in sorted(refused - self._refused):
             self._told.put_nowait(RoutesRefused((host,), why))

@@ -30,6 +30,7 @@ from lbcore.cli.options import default_runtime_dir, log_options, place_options, 
 from lbcore.cli.serve import serve_carrier
 from lbcore.daemons import assembly
 from lbcore.daemons.assembly import Place
+from lbcore.daemons.controlled import Controlled
 from lbcore.daemons.observe import Log, configure_logging
 from lbcore.daemons.snapshot import list_routing
 from lbcore.errors import LbcoreError
@@ -77,6 +78,7 @@ def ingress_command(
     election: Election | None,
     healthz_host: str,
     healthz_port: int,
+    enable_metrics: bool,
     health_check_path: str,
     shutdown_grace_period: float,
     log_level: str,
@@ -100,7 +102,10 @@ def ingress_command(
     if not dynamic_upstreams:
         capabilities = evolve(capabilities, lua=())
     runtime = (runtime_dir or default_runtime_dir().with_name("lbcore-ingress")).absolute()
-    places = with_user(_places(runtime, http_port, https_port, listen))
+    metrics = enable_metrics and bool(healthz_port)  # nobody could ask for them
+    places = with_user(evolve(_places(runtime, http_port, https_port, listen), metrics=metrics))
+    if metrics and not capabilities.lua:
+        log.info("requests are not counted", why="nginx's Lua module is not there, or not in use")
     version = ".".join(map(str, capabilities.version))
     log.info("started", version=lbcore.__version__, cluster=str(place), nginx=version, lua=bool(capabilities.lua))
     nginx = Nginx(NginxSettings(program=program, interval=reload_interval), places, capabilities, _fake(), log.warning)
@@ -113,7 +118,13 @@ def ingress_command(
     cluster = _cluster(place, wanted, election, pod, log)
     carrier = assembly.ingress(cluster, wanted, nginx, log)
     listening = _Listening(host=healthz_host, port=healthz_port, path=health_check_path, grace=shutdown_grace_period)
-    asyncio.run(_serve(carrier, cluster, nginx, listening, threshold))
+    controlled = Controlled(
+        namespace=os.environ.get("POD_NAMESPACE", ""),
+        pod=pod,
+        controller_class=wanted.controller_class,
+        election=election.name if elected and election is not None else "",
+    )
+    asyncio.run(_serve(carrier, cluster, nginx, listening, controlled, threshold))
 
 
 def _checked(capabilities: Capabilities, allow_vulnerable: bool) -> Capabilities:
@@ -142,7 +153,12 @@ def _cluster(
 
 
 async def _serve(
-    carrier: Any, cluster: assembly.IngressPlace, nginx: Nginx, listening: _Listening, threshold: Any
+    carrier: Any,
+    cluster: assembly.IngressPlace,
+    nginx: Nginx,
+    listening: _Listening,
+    controlled: Controlled,
+    threshold: Any,
 ) -> None:
     log = structlog.get_logger(component="ingress")
 
@@ -160,7 +176,7 @@ async def _serve(
     from lbcore.daemons.monitoring import Monitoring  # noqa: PLC0415 - 2 MB, for those who ask for it
 
     monitoring = Monitoring()
-    watched = monitoring.ingress(carrier, nginx)
+    watched = monitoring.ingress(carrier, nginx, controlled)
     if isinstance(cluster, IngressCluster) and cluster.lease is not None:
         monitoring.health.add("ingress/lease", cluster.lease.missing)
     async with monitoring.listening(listening.host, listening.port, listening.path) as bound:

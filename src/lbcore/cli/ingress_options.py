@@ -209,6 +209,8 @@ def health_options(command: F) -> F:
                      help="Serve /healthz, /readyz and /metrics at this port (10254 is usual); 0: not at all."),
         click.option("--healthz-host", default="", metavar="ADDRESS",
                      help="The address to serve them at [default: every one]."),
+        click.option("--enable-metrics", is_flag=True,
+                     help="Count requests, for /metrics (where nginx's Lua module is installed)."),
         click.option("--health-check-path", default="/healthz", show_default=True, metavar="PATH",
                      help="Where health is answered."),
     )  # fmt: skip

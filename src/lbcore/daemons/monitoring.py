@@ -22,8 +22,10 @@ from lbcore.backends.nginx import Nginx
 from lbcore.backends.reflex import Reflex
 from lbcore.daemons.assembly import SpeakerParts
 from lbcore.daemons.carrier import Carrier
+from lbcore.daemons.controlled import Controlled
 from lbcore.daemons.health import Health, check_configuration, check_lists
 from lbcore.daemons.metrics import CONTENT_TYPE, Metrics
+from lbcore.daemons.metrics_ingress import IngressCollector
 from lbcore.routing import RoutingState
 
 __all__ = ["Monitoring"]
@@ -40,6 +42,7 @@ class Monitoring:
         self.alive = Health()  # of what has to be there, ready or not: asked by /healthz
         self._metrics = Metrics()
         self._pages: dict[str, Callable[[], Awaitable[Page]]] = {}
+        self._before: list[Callable[[], Awaitable[None]]] = []  # what is asked before the page is made
 
     def controller(self, carrier: Carrier[AssignmentState]) -> Carrier[AssignmentState]:
         """A controller that is watched."""
@@ -60,9 +63,16 @@ class Monitoring:
         self._pages["/members"] = lambda: _members(reflex)
         return evolve(parts, carrier=self._metrics.speaker(parts.carrier, reflex, parts.bgp))
 
-    def ingress(self, carrier: Carrier[RoutingState], nginx: Nginx) -> Carrier[RoutingState]:
+    def ingress(self, carrier: Carrier[RoutingState], nginx: Nginx, controlled: Controlled) -> Carrier[RoutingState]:
         """An Ingress controller that is watched. As with ingress-nginx, it is healthy when something is served."""
         loop = carrier.loop
+        collector = IngressCollector(controlled=controlled, nginx=nginx, state=lambda: loop.state)
+        self._metrics.registry.register(collector)
+
+        async def ask() -> None:
+            collector.figures = await nginx.figures()
+
+        self._before.append(ask)
 
         def lists() -> str | None:
             waited_for = sorted(kind.value for kind in loop.state.missing)
@@ -114,6 +124,8 @@ class Monitoring:
         return Page(status=status, body=f"{'ready' if ready else 'not ready'}\n{text}".encode())
 
     async def _text(self) -> Page:
+        for ask in self._before:
+            await ask()
         # In a thread: with 10,000 addresses the page takes longer than a failover may wait for.
         return Page(body=await asyncio.to_thread(self._metrics.text), content_type=CONTENT_TYPE)
 

@@ -20,11 +20,13 @@ _BACKPORTS = {"1.22.1-9+deb12u": 9}
 class Capabilities:
     """`version` of nginx; `http2_directive` from 1.25.1; `fixed`: the known overflows of rewrite are not there.
 
-    `lua` are the files of the modules by which Lua chooses peers; empty where nginx does that itself.
+    `status`: it tells its connections. `lua` are the files of the modules by which Lua chooses peers; empty where nginx
+    does that itself.
     """
 
     version: Version = (1, 22, 1)
     fixed: bool = True
+    status: bool = True
     lua: tuple[str, ...] = ()
 
     @property
@@ -49,4 +51,4 @@ def read_capabilities(said: str, package: str = "") -> Capabilities:
         if package.startswith(prefix):
             number = re.match(r"\d+", package[len(prefix) :])
             fixed |= number is not None and int(number[0]) >= revision
-    return Capabilities(version=version, fixed=fixed)
+    return Capabilities(version=version, fixed=fixed, status="--with-http_stub_status_module" in said)

@@ -30,6 +30,7 @@ class Places:
     error_log: str = "stderr"
     access_log: str = "/dev/stdout"
     most_files: int = 0  # that a process may have open; 0: not known
+    metrics: bool = False  # requests are counted
 
 
 def main_level(options: Options, places: Places, capabilities: Capabilities) -> Iterator[Directive]:
@@ -67,7 +68,8 @@ def http_level(table: RoutingTable, places: Places, capabilities: Capabilities) 
     if places.resolvers:
         yield directive("resolver", *places.resolvers, "valid=30s")
     if capabilities.lua:
-        yield from _lua(table, places.folder)
+        yield from _lua(table, places)
+    yield from _control(places, capabilities)
     yield from _tls(options, places.folder)
     yield from tuning(options.tuning, None, "proxy")
     yield from (directive("proxy_set_header", Plain(name), Value(value)) for name, value in HEADERS)
@@ -118,23 +120,41 @@ def _clients(options: Options, capabilities: Capabilities) -> Iterator[Directive
         yield directive("real_ip_recursive", "on")
 
 
-def _lua(table: RoutingTable, folder: str) -> Iterator[Directive]:
+def _lua(table: RoutingTable, places: Places) -> Iterator[Directive]:
+    folder = places.folder
     # 10,000 upstreams of ten peers each take 3 MB; what is not used takes no memory.
     yield directive("lua_shared_dict", "lbcore_peers", "64m")
     yield directive("lua_package_path", Plain(f"{folder}/?.lua;;"))
     yield directive("init_by_lua_file", f"{folder}/init.lua")
-    if any(upstream.balance is Balance.EWMA for _, upstream in table.upstreams.items()):
-        yield directive("log_by_lua_file", f"{folder}/log.lua")
-    control = (
-        directive("access_log", "off"),
-        directive("client_max_body_size", "64m"),
-        directive("client_body_buffer_size", "1m"),
-        directive("content_by_lua_file", f"{folder}/control.lua"),
-    )
-    location = directive("location", "=", "/peers", block=control)
-    # In a folder that nobody else gets into.
-    listen = directive("listen", f"unix:{folder}/{CONTROL}")
-    yield directive("server", block=(listen, location, directive("location", "/", block=(directive("return", 404),))))
+    scored = any(upstream.balance is Balance.EWMA for _, upstream in table.upstreams.items())
+    if places.metrics:
+        yield directive("lua_shared_dict", "lbcore_counts", "64m")
+        yield directive("init_worker_by_lua_file", f"{folder}/start.lua")
+    if scored or places.metrics:
+        name = "both" if scored and places.metrics else "log" if scored else "count"
+        yield directive("log_by_lua_file", f"{folder}/{name}.lua")
+
+
+def _control(places: Places, capabilities: Capabilities) -> Iterator[Directive]:
+    """The socket by which nginx is told peers and asked for figures, in a folder that nobody else gets into."""
+    folder = places.folder
+    locations: list[Directive] = []
+    if capabilities.lua:
+        told = (
+            directive("client_max_body_size", "64m"),
+            directive("client_body_buffer_size", "1m"),
+            directive("content_by_lua_file", f"{folder}/control.lua"),
+        )
+        locations.append(directive("location", "=", "/peers", block=told))
+    if places.metrics and capabilities.lua:
+        counts = (directive("content_by_lua_file", f"{folder}/counts.lua"),)
+        locations.append(directive("location", "=", "/counts", block=counts))
+    if places.metrics and capabilities.status:
+        locations.append(directive("location", "=", "/status", block=(directive("stub_status"),)))
+    if locations:
+        listen = directive("listen", f"unix:{folder}/{CONTROL}")
+        other = directive("location", "/", block=(directive("return", 404),))
+        yield directive("server", block=(listen, directive("access_log", "off"), *locations, other))
 
 
 def _tls(options: Options, folder: str) -> Iterator[Directive]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from attrs import define, field, frozen
 
 from lbcore.adapters.nginx.capabilities import Capabilities
+from lbcore.adapters.nginx.counts import COUNT_SCRIPTS
 from lbcore.adapters.nginx.general import Places, http_level, main_level
 from lbcore.adapters.nginx.location import LocationWriter
 from lbcore.adapters.nginx.lua import SCRIPTS
@@ -86,6 +87,8 @@ class Renderer:
             self._pieces, self._blocks, self._options = {}, {}, table.options
         http: dict[str, Directive] = {}
         files: dict[str, bytes] = dict(SCRIPTS) if self.capabilities.lua else {}
+        if self.capabilities.lua and self.places.metrics:
+            files |= COUNT_SCRIPTS
         self._static = self._named(table) if self.capabilities.lua else None
         blocks, dynamic = self._upstreams(table, http)
         hosts = sorted(table.sites)
