@@ -108,11 +108,11 @@ def run() -> Iterator[Row]:
     cpu: dict[int, float] = {}
     for size in SIZES:
         what = f"{size:,} Services, no controller"
-        floor = _tried(what, _floor(size))
-        if floor is not None:
+        floor: Burst | None = None
+        alone = _tried(what, _floor(size))
+        if alone is not None:
+            floor, steady = alone
             yield from _burst_rows(what, floor, size, None)
-        steady = _tried(f"{what}, steadily", _steady_floor())
-        if steady is not None:
             yield from _steady_rows(what, steady, ours=False)
         ours = _tried(f"{size:,}, lbcore", _controlled("lbcore", _lbcore, size))
         theirs = _tried(f"{size:,}, MetalLB", _controlled("MetalLB", _metallb, size)) if _peers() else None
@@ -182,23 +182,19 @@ async def _server() -> AsyncIterator[tuple[ApiServer, Load]]:
             yield api, load
 
 
-async def _floor(size: int) -> Burst:
+async def _floor(size: int) -> tuple[Burst, list[float]]:
+    """The burst, and then the steady rate with all those Services there: creates get dearer with their number."""
     progress(f"{size:,} Services without a controller")
     async with _server() as (_, load):
-        names = _names("service", size)
+        names, steady = _names("service", size), _names("steady", RATED)
         before = await load.writes()
         await load.create_all(names, load.patch_status)
         assert await load.all_served(_LIMIT)
-        return _burst(load, names, (await load.writes()).since(before), 0.0, None)
-
-
-async def _steady_floor() -> list[float]:
-    progress(f"{RATED} Services without a controller, {RATE:g} a second")
-    async with _server() as (_, load):
-        steady = _names("steady", RATED)
+        burst = _burst(load, names, (await load.writes()).since(before), 0.0, None)
+        progress(f"{RATED} Services without a controller, {RATE:g} a second")
         await load.create_steadily(steady, RATE, load.patch_status)
         assert await load.all_served(_LIMIT)
-        return load.latencies(steady)
+        return burst, load.latencies(steady)
 
 
 async def _controlled(who: str, controller: Callable[[ApiServer], Daemon], size: int) -> Controlled:
