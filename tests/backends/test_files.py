@@ -730,3 +730,26 @@ def test_closing_a_source_releases_its_watch(tmp_path: Path) -> None:
         return {task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
     assert set() == run(scene)
+
+
+@pytest.mark.parametrize("new", [".lbcore", ".lbcore/services", ".lbcore/services/default"])
+def test_statuses_in_a_folder_that_comes_as_a_whole_are_told_at_once(tmp_path: Path, new: str) -> None:
+    """As the first status of a cluster does: it is written before anybody can watch the folder that was made for it."""
+    folder, aside = tmp_path / "folder", tmp_path / "aside"
+    for each in (folder, aside):
+        each.mkdir()
+    (folder / "web.yaml").write_text(service())
+    StatusWriter(aside).set_addresses(SetAddresses(key=WEB, addresses=(V6, V4), pool="p"))
+    (folder / new).parent.mkdir(parents=True, exist_ok=True)
+
+    async def scene() -> Event:
+        async with following(FilesCluster(folder)) as source:
+            await source.until(Listed)
+            (folder / "fence.yaml").write_text(service("fence"))
+            await source.until(ServiceSeen)  # the watch stands
+            (aside / new).rename(folder / new)
+            return await source.next()
+
+    told = run(scene)
+    assert isinstance(told, ServiceSeen)
+    assert (V6, V4) == told.service.held

@@ -61,7 +61,7 @@ def worst(fleet: Fleet, addresses: tuple[Address, ...], during: Callable[[], obj
     return max(outages.values())
 
 
-@pytest.mark.parametrize("count", [2, 3])  # five: joined in memory, in tests/adapters/detector
+@pytest.mark.parametrize("count", [2, 3, 5])
 def test_a_node_that_is_cut_off_stops_by_itself_and_a_lone_survivor_goes_on(count: int) -> None:
     with Lab(count, grace=0.3) as lab:
         lab.apply(BASE)

@@ -273,10 +273,12 @@ def _is_interesting(root: Path) -> Callable[[str], bool]:
     """
     start = len(str(root)) + 1
     services, drained = f"{STATUS_FOLDER}/services/", f"{STATUS_FOLDER}/{DRAINED}"
+    # A folder that is new is told; what is put into it at once, before it is watched, is not.
+    folders = {STATUS_FOLDER, services.rstrip("/"), drained}
 
     def is_interesting(path: str) -> bool:
-        if path[start:] == drained:
-            return True  # a folder that is new is told, what is put into it at once may not be
+        if path[start:] in folders:
+            return True
         inside = path[start:].removeprefix(services).removeprefix(f"{drained}/")
         return not any(part[0:1] == "." and part[1:2] != "." for part in inside.split("/"))
 
