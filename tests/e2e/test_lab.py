@@ -408,6 +408,23 @@ def test_a_silently_cut_node_keeps_its_carrier_and_comes_back(lab: Lab, version:
     assert lab.ping(address)
 
 
+@pytest.mark.parametrize("version", [6, 4])
+def test_parted_nodes_reach_each_other_and_nobody_else_until_healed(lab: Lab, version: int) -> None:
+    def reached(asker: str) -> list[str]:
+        stations = [each for each in lab.network.stations if each.name != asker]
+        ping = ["ping", "-n", "-c", "1", "-W", "0.3"]
+        space = lab.network.station(asker).namespace
+        return [each.name for each in stations if space.run([*ping, str(each.address(version))]).returncode == 0]
+
+    lab.part("n1", "n2")
+    assert [["n2"], ["n1"], ["client"]] == [reached(name) for name in ("n1", "n2", "n3")]
+    for name in ("n1", "n2"):
+        lab.heal(name)
+        lab.network.flush_neighbours(name)
+    lab.flush_neighbours()
+    assert ["n1", "n2", "n3"] == reached("client")
+
+
 def carrier(lab: Lab, node: str) -> str:
     links = json.loads(lab.nodes[node].namespace.run(["ip", "-json", "link", "show", "eth0"]).stdout)
     return "0" if "NO-CARRIER" in links[0]["flags"] else "1"
@@ -462,6 +479,24 @@ def test_an_outage_is_measured_as_long_as_it_is(web: Lab, address: Address) -> N
         web.heal("n1")
 
     assert 0.4 <= web.outage(address, blink, settle=0.3) < 0.9
+
+
+@BOTH
+def test_a_client_that_asks_anew_each_time_sees_that_nobody_speaks_for_an_address(web: Lab, address: Address) -> None:
+    node = web.nodes["n1"].namespace
+
+    def speak(verb: str) -> None:
+        options = ["nodad"] if (verb, address.version) == ("add", 6) else []
+        node.run(["ip", "address", verb, str(address), "dev", "eth0", *options], check=True)
+
+    def be_silent() -> None:
+        speak("del")
+        time.sleep(0.4)
+        speak("add")
+
+    speak("add")
+    assert web.outage(address, be_silent, settle=0.3) < 0.3  # n1's kernel goes on forwarding for who knows of it
+    assert 0.4 <= web.outage(address, be_silent, settle=0.3, fresh=True) < 0.9
 
 
 def test_a_measurement_goes_on_while_some_requests_are_lost(web: Lab) -> None:

@@ -105,11 +105,13 @@ def measure_outage(
     timeout: float,
     settle: float,
     limit: float,
+    fresh: bool = False,
 ) -> float:
     """The longest time between two answers, in seconds, from just before `during()` until answers were
     steady for `settle` seconds again. See `Lab.outage`.
     """
     argv = [sys.executable, "-I", "-S", probe.__file__, str(address), str(port), str(interval), str(timeout)]
+    argv += ["fresh"] if fresh else []
     samples = _Samples(client.spawn(argv, stdout=subprocess.PIPE))
     try:
         _wait(

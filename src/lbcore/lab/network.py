@@ -27,6 +27,7 @@ __all__ = ["Cable", "Neighbour", "Network", "Plan", "Station"]
 _CLIENT_HOST = 10  # the client is the tenth host of the network, node N the (10 + N)th
 _MOST_NODES = 100
 _CARRIER_WAIT = 3.0  # seconds; the kernel may gather such news for one second
+_BRIDGE, _APART = "bridge", "apart"  # the segment, and where those are that are parted from it
 _PORT_FORWARDING = 3  # if_bridge.h: BR_STATE_FORWARDING
 _IFA_F_NODAD = 0x02  # if_addr.h: use the address at once
 _NUD = {
@@ -65,6 +66,7 @@ class Cable(Enum):
     PLUGGED = "plugged"
     PULLED = "pulled"  # the station sees it: no carrier
     MUTE = "mute"  # nothing passes, but the carrier stays
+    APART = "apart"  # plugged into another switch, with all others that are apart
 
 
 @frozen(kw_only=True)
@@ -210,6 +212,11 @@ class Network:
         """Let the switch drop all that comes from and goes to a station, which keeps its carrier."""
         self._set_cable(self.station(name), Cable.MUTE)
 
+    def part(self, *names: str) -> None:
+        """Let these stations reach each other and nobody else, as when a cable between two switches breaks."""
+        for name in names:
+            self._set_cable(self.station(name), Cable.APART)
+
     def heal(self, name: str) -> None:
         """Plug the cable in again."""
         self._set_cable(self.station(name), Cable.PLUGGED)
@@ -310,15 +317,21 @@ def _make_switch(stations: Iterable[Station]) -> None:
         if Path("/proc/sys/net/ipv6").exists():
             _set(key, value)
     with IPRoute() as ip:
-        # No spanning tree, so a port forwards at once. No multicast snooping: there is no querier
-        # here, and a switch that snoops without one may lose neighbour solicitations.
-        ip.link("add", ifname="bridge", kind="bridge", br_stp_state=0, br_forward_delay=0, br_mcast_snooping=0)
-        bridge = _index(ip, "bridge")
-        ip.link("set", index=bridge, state="up")
+        _make_bridge(ip, _APART)
+        bridge = _make_bridge(ip, _BRIDGE)
         for station in stations:
             peer = {"ifname": "eth0", "address": station.mac, "net_ns_pid": station.namespace.pid}
             ip.link("add", ifname=_port(station), kind="veth", peer=peer)
             ip.link("set", index=_index(ip, _port(station)), master=bridge, state="up")
+
+
+def _make_bridge(ip: Any, name: str) -> int:
+    # No spanning tree, so a port forwards at once. No multicast snooping: there is no querier
+    # here, and a switch that snoops without one may lose neighbour solicitations.
+    ip.link("add", ifname=name, kind="bridge", br_stp_state=0, br_forward_delay=0, br_mcast_snooping=0)
+    index = _index(ip, name)
+    ip.link("set", index=index, state="up")
+    return index
 
 
 def _configure(
@@ -368,7 +381,8 @@ def _set_port(port: str, cable: Cable) -> None:
         if cable is Cable.PULLED:
             return
         # Out of the bridge, frames of the port reach nobody: the switch's own kernel has no address.
-        ip.link("set", index=index, master=0 if cable is Cable.MUTE else _index(ip, "bridge"))
+        bridge = {Cable.PLUGGED: _BRIDGE, Cable.APART: _APART}.get(cable)
+        ip.link("set", index=index, master=0 if bridge is None else _index(ip, bridge))
         _await(ip, index, _has_carrier if cable is Cable.MUTE else _forwards)
 
 

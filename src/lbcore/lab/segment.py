@@ -97,6 +97,10 @@ class Segment:
         """Drop all frames from and to a node, which keeps its carrier and does not know."""
         self.network.cut_silently(node)
 
+    def part(self, *nodes: str) -> None:
+        """Put nodes on a segment of their own: they reach each other, and nobody else, the client included."""
+        self.network.part(*nodes)
+
     def heal(self, node: str) -> None:
         """Plug the cable in again; a killed node's pods start again by themselves, its speaker does not."""
         self.network.heal(node)
@@ -153,13 +157,16 @@ class Segment:
         timeout: float = 0.1,
         settle: float = 1.0,
         limit: float = 30.0,
+        fresh: bool = False,
     ) -> float:
         """How long, in seconds, the client was without an answer around `during()`: the longest time
         between two answers.
 
         A page is asked for every `interval` seconds, whether or not earlier requests have been
         answered, and each counts as lost after `timeout`; so without any fault it returns about
-        `interval`. It ends when all was answered for `settle` seconds. Raises `LabError` if the
+        `interval`. It ends when all was answered for `settle` seconds. `fresh`: before each request the
+        client forgets who has the address, as hosts do that have not asked for it yet; so a speaker that
+        is dead on a node whose kernel goes on forwarding shows. Raises `LabError` if the
         address did not answer before, or not steadily within `limit` seconds after.
         """
         return measure_outage(
@@ -171,6 +178,7 @@ class Segment:
             timeout=timeout,
             settle=settle,
             limit=limit,
+            fresh=fresh,
         )
 
     # Waiting
