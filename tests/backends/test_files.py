@@ -23,6 +23,7 @@ from lbcore.backends.files import FilesCluster
 from lbcore.backends.folder import GRACE_EMPTIED, GRACE_VANISHED, FolderReader
 from lbcore.backends.manifests import MOST_BYTES, Manifest, signature_of
 from lbcore.backends.statuses import MOST_EVENT_BYTES, StatusWriter, UnsafeNameError
+from lbcore.backends.watch import FolderWatch
 from lbcore.config import Config, L2Advertisement, Pool
 from lbcore.errors import Problem
 from lbcore.events import (
@@ -753,3 +754,15 @@ def test_statuses_in_a_folder_that_comes_as_a_whole_are_told_at_once(tmp_path: P
     told = run(scene)
     assert isinstance(told, ServiceSeen)
     assert (V6, V4) == told.service.held
+
+
+def test_a_folder_in_which_something_changes_all_the_time_is_looked_at_as_a_whole_all_the_same(tmp_path: Path) -> None:
+    async def scene() -> list[bool]:
+        named = list[bool]()
+        async with FolderWatch(tmp_path, lambda _: True, every=0.5) as watch:
+            while len(named) < 3 or named[-1]:
+                (tmp_path / "web.yaml").write_text(service(port=len(named) + 1))
+                named.append(await watch.wait() is not None)
+        return named
+
+    assert True in run(scene), "and not only as a whole"

@@ -25,13 +25,18 @@ LOOK_AT_ALL = 10.0  # seconds; a walk over 10,000 files takes about 50 ms, so th
 
 
 class FolderWatch:
-    """Collects the paths that changed; `wait` hands them out. Use it as an async context manager."""
+    """Collects the paths that changed; `wait` hands them out. Use it as an async context manager.
 
-    def __init__(self, root: Path, is_interesting: Callable[[str], bool]) -> None:
+    `every` so many seconds everything is to be looked at.
+    """
+
+    def __init__(self, root: Path, is_interesting: Callable[[str], bool], *, every: float = LOOK_AT_ALL) -> None:
         self._root = root
+        self._every = every
         self._is_interesting = is_interesting
         self._changed: set[str] | None = set()  # None: anything may have changed
         self._bell = asyncio.Event()
+        self._all_at = 0.0  # when everything is to be looked at, on the event loop's clock
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> FolderWatch:
@@ -49,17 +54,20 @@ class FolderWatch:
     async def wait(self, at_most: float | None = None) -> Collection[str] | None:
         """The paths that changed since the last call, as soon as there are any; None: look at everything.
 
-        After `at_most` seconds (and after ten in any case) it returns None.
+        After `at_most` seconds it returns None, and now and then in any case, also where something always changes.
         """
-        limit = LOOK_AT_ALL if at_most is None else min(at_most, LOOK_AT_ALL)
-        try:
+        clock = asyncio.get_running_loop().time
+        limit = self._every if at_most is None else min(at_most, self._every)
+        changed: set[str] | None = None
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, limit)):
                 await self._bell.wait()
-        except TimeoutError:
-            return None
-        self._bell.clear()
-        changed, self._changed = self._changed, set()
-        return changed
+            self._bell.clear()
+            changed, self._changed = self._changed, set()
+        if changed is not None and clock() < self._all_at:
+            return changed
+        self._all_at = clock() + self._every
+        return None
 
     def _ring(self, paths: Collection[str] | None) -> None:
         if paths is None or self._changed is None:
