@@ -1,321 +1,358 @@
 """How long a client waits when the node that answers for an address goes: lbcore, keepalived, MetalLB in one lab.
 
-    python -m benchmarks.failover --ours 100 --rivals 15   # as root, or behind tools/privileged; see --help
+    python -m benchmarks.failover --ours 100 --rivals 15 --busy 600   # as root, or behind tools/privileged; see --help
 
-Three nodes, a client that asks for a page every 5 ms, IPv4. The pages come from the node that answers (with lbcore and
-MetalLB by `externalTrafficPolicy: Local`), so that what is measured is the take-over and nothing that kube-proxy
-does. MetalLB's programs are found by LBCORE_PEERS and run on a Kubernetes control plane (KUBEBUILDER_ASSETS).
+Three nodes, IPv4, and a client that asks for a page every 5 ms: as a host does that knows who has the address, or with
+its neighbour entry deleted before each request (`asked anew`), so that a speaker which is dead on a node whose kernel
+lives shows. The successor's first frame is timed on the wire, by the kernel of who hears it. Planned moves are
+seen by a client that opens connections all the time. Each row is printed when it is done.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+
+from attrs import frozen
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from benchmarks.contestants import Contestant, lbcore, rivals
+from benchmarks.listening import Ear, answerers
 from benchmarks.report import Row, progress
-from fleet import advertisement, deployment, pool, service
-from lbcore.addresses import Address
-from lbcore.lab import Lab
+from connections import Connections
 from lbcore.lab.errors import LabError, LabUnavailable
-from lbcore.lab.segment import Segment
 
 __all__ = ["NAME", "run"]
 
 NAME = "failover, from the client's side (wall clock): the longest time without a page, three nodes"
 AIM_MEDIAN, AIM_WORST = 300.0, 450.0  # ms, for a cut and for a freeze
-SCENARIOS = ("silent cut", "freeze", "kill -9", "second cut", "clean stop")
-# Seconds for a node that is back to be a member everywhere. Ours may not be a candidate by then, which matters to none:
-# the others are, or nobody is and then all are.
-_BACK, _RIVALS_BACK = 1.6, 5.0
+_TRIES = 3
 
-_KEEPALIVED = """global_defs {{
-    vrrp_version 3
-    vrrp_garp_master_refresh 0
-}}
-vrrp_instance lb {{
-    state BACKUP
-    interface eth0
-    virtual_router_id 51
-    priority {priority}
-    advert_int {interval}
-    virtual_ipaddress {{
-        {address}/24
-    }}
-}}
-"""
+Strike = Callable[[Contestant, str], object]
 
 
-class Contestant:
-    """One way of failing over in a lab: `address` is served, `revive` brings a node back whose programs were killed."""
+@frozen(kw_only=True)
+class Fault:
+    """What is done to the node that answers, and how it is mended; `asked_anew`: the client never knows who answers.
 
-    def __init__(self, name: str, lab: Segment, address: Address, revive: Callable[[str], None]) -> None:
-        self.name = name
-        self.lab = lab
-        self.address = address
-        self.revive = revive
-        self.stop: Callable[[str], None] | None = None
-        self.members: Callable[[], int] | None = None  # how often members have changed
-        self.back = _RIVALS_BACK
+    `possible` says whether a contestant has such a thing, `aims` whether ours is to meet the aims.
+    """
 
-    def announcer(self) -> str:
-        """The node that the client's frames go to, once it has answered."""
-
-        def found() -> str | None:
-            return self.lab.announcer(self.address) if self.lab.curl(self.address, timeout=1.0).ok else None
-
-        return self.lab.wait_until(found, f"{self.address} to answer", 60) or ""
-
-    def outage(self, scenario: str) -> float:
-        """One fault, healed again; in milliseconds."""
-        node = self.announcer()
-        kill = _killer(self.lab, node)
-        faults: dict[str, Callable[[], object]] = {
-            "silent cut": lambda: self.lab.cut_silently(node),
-            "freeze": lambda: self.lab.freeze(node),
-            "kill -9": kill,
-            "second cut": lambda: self.lab.cut_silently(node),
-            "clean stop": lambda: self.stop is not None and self.stop(node),
-        }
-        before = None
-        if scenario == "second cut":
-            before = node
-            self.lab.cut_silently(before)
-            node = self.lab.wait_until(lambda: self._other_than(before), "a successor", 60) or ""
-        waited = self.lab.outage(self.address, faults[scenario], interval=0.005, settle=0.4, limit=60) * 1000
-        if scenario == "freeze":
-            self.lab.thaw(node)
-        if scenario in {"kill -9", "clean stop"}:
-            self.revive(node)
-        for each in (node, before):
-            if each is not None:
-                self.lab.heal(each)
-        time.sleep(self.back)
-        return waited
-
-    def _other_than(self, node: str) -> str | None:
-        now = self.lab.announcer(self.address)
-        return now if now not in {None, node} and self.lab.curl(self.address, timeout=0.5).ok else None
+    strike: Strike
+    mend: Strike
+    asked_anew: bool = False
+    aims: bool = False
+    possible: Callable[[Contestant], bool] = lambda _: True
 
 
-def _killer(lab: Segment, node: str) -> Callable[[], None]:
-    """Kill what fails over on a node, and nothing else: its pods live."""
-    words = (b"lbcore.daemons.reflex", b"lbcore.cli.main", b"keepalived", b"metallb-speaker")
+@frozen
+class Seen:
+    """Milliseconds without a page, and until the successor's first frame (None where none was heard)."""
 
-    def kill() -> None:
-        from lbcore.lab import anchor  # noqa: PLC0415
-
-        for pid in anchor.processes_in(lab.nodes[node].namespace.id):
-            try:
-                line = Path(f"/proc/{pid}/cmdline").read_bytes()
-                if any(word in line for word in words):
-                    os.kill(pid, 9)
-            except OSError:
-                continue
-
-    return kill
+    waited: float
+    first_frame: float | None
 
 
-@contextmanager
-def lbcore(nodes: int = 3) -> Iterator[Contestant]:
-    """Ours, as it comes: gossip with the detector, because the nodes' addresses are given."""
-    with Lab(nodes, network6=None, grace=0.3) as lab:
-        lab.apply(_base())
-        lab.start_controller()
-
-        def start(node: str) -> None:
-            peers = [part for each in lab.nodes.values() for part in ("--peer", str(each.address(4)))]
-            before = _count(lab, node, _UP)
-            running[node] = lab.start_speaker(node, "--bind-address", str(lab.nodes[node].address(4)), *peers)
-            lab.wait_until(lambda: _count(lab, node, _UP) > before, f"the speaker of {node}", 60)
-
-        running: dict[str, Any] = {}
-        for node in lab.nodes:
-            start(node)
-        lab.apply(service("web", externalTrafficPolicy="Local"))
-        (address,) = lab.wait_for_address("web", timeout=30)
-        lab.wait_for_pods(30)
-        ours = Contestant("lbcore", lab, address, start)
-        ours.stop = lambda node: running[node].stop()
-        ours.members = lambda: sum(_count(lab, node, " members ") for node in lab.nodes)
-        ours.back = _BACK
-        ours.announcer()
-        lab.wait_until(lambda: all(_sees_all(lab, node) for node in lab.nodes), "all nodes to be members", 120)
-        yield ours
+def _cut(one: Contestant, node: str) -> None:
+    one.lab.cut_silently(node)
 
 
-def _count(lab: Lab, node: str, words: str) -> int:
-    """How often a speaker's log has these words."""
-    log = lab.directory / f"speaker-{node}.log"
-    return log.read_text("utf-8").count(words) if log.exists() else 0
+def _heal(one: Contestant, node: str) -> None:
+    one.lab.heal(node)
 
 
-def _sees_all(lab: Lab, node: str) -> bool:
-    """Whether a speaker's last word on members is that they are all there."""
-    text = (lab.directory / f"speaker-{node}.log").read_text("utf-8")
-    lines = ["", *(line for line in text.splitlines() if " members " in line)]
-    return lines[-1].endswith("names=" + ",".join(lab.nodes))
+def _freeze(one: Contestant, node: str) -> None:
+    one.lab.freeze(node)
 
 
-def _base() -> str:
-    return pool("first", "192.168.20.20-192.168.20.199") + advertisement() + deployment()
+def _thaw(one: Contestant, node: str) -> None:
+    one.lab.thaw(node)
 
 
-@contextmanager
-def keepalived(interval: float) -> Iterator[Contestant]:
-    """VRRP, with a web server on every node."""
-    address = Address.parse("192.168.20.20")
-    with Lab(3, network6=None, grace=0.3) as lab:
-
-        def start(node: str) -> None:
-            station = lab.nodes[node]
-            config = lab.directory / f"keepalived-{node}.conf"
-            text = _KEEPALIVED.format(priority=100 + station.number, interval=interval, address=address)
-            config.write_text(text, encoding="utf-8")
-            pid = lab.directory / f"keepalived-{node}"
-            for each in (pid.with_suffix(".pid"), pid.with_suffix(".vrrp")):
-                each.unlink(missing_ok=True)
-            _drop_address(lab, node, address)
-            argv = ["keepalived", "--dont-fork", "--vrrp", "-f", str(config)]
-            argv += ["-p", str(pid.with_suffix(".pid")), "-r", str(pid.with_suffix(".vrrp"))]
-            process = station.namespace.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            running[node] = process
-
-        running: dict[str, Any] = {}
-        for node, station in lab.nodes.items():
-            argv = [sys.executable, "-m", "http.server", "80", "--directory", str(lab.folder)]
-            station.namespace.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            start(node)
-        rival = Contestant(f"keepalived, {interval:g} s", lab, address, start)
-        rival.stop = lambda node: running[node].terminate()
-        rival.announcer()
-        time.sleep(4 * interval + 1)
-        yield rival
+def _kill(one: Contestant, node: str) -> None:
+    one.kill(node)
 
 
-def _drop_address(lab: Segment, node: str, address: Address) -> None:
-    lab.nodes[node].namespace.run(["ip", "address", "del", f"{address}/24", "dev", "eth0"], timeout=10)
+def _revive(one: Contestant, node: str) -> None:
+    one.revive(node)
 
 
-@contextmanager
-def metallb() -> Iterator[Contestant]:
-    """MetalLB's own controller and speakers, as its manifests run them."""
-    from kubefleet import KubeFleet, install_crds, start_metallb, start_metallb_speaker  # noqa: PLC0415
-    from lbcore.lab.kubernetes import KubernetesLab  # noqa: PLC0415
-
-    with KubernetesLab(3, network6=None) as lab:
-        fleet = KubeFleet(lab)
-        install_crds(lab.api)
-        start_metallb(lab)
-        lab.wait_until(lambda: _applied(lab, _base()), "the pool to be taken", 60)
-        lab.kubectl("apply", "-f", "-", text=service("web", externalTrafficPolicy="Local"))
-        (address,) = fleet.wait_for_addresses("web")
-
-        def revive(node: str) -> None:
-            start_metallb_speaker(lab, node)
-
-        rival = Contestant("MetalLB", lab, address, revive)
-        rival.announcer()
-        time.sleep(5.0)
-        yield rival
+def _stop(one: Contestant, node: str) -> None:
+    assert one.stop is not None
+    one.stop(node)
 
 
-def _applied(lab: Any, text: str) -> bool:
+def _drain(one: Contestant, node: str) -> None:
+    assert one.drain is not None
+    one.drain(node)
+
+
+def _undrain(one: Contestant, node: str) -> None:
+    assert one.undrain is not None
+    one.undrain(node)
+
+
+def _withdraw(one: Contestant, node: str) -> None:
+    assert one.withdraw is not None
+    one.withdraw(node)
+
+
+def _can_stop(one: Contestant) -> bool:
+    return one.stop is not None
+
+
+def _can_drain(one: Contestant) -> bool:
+    return one.drain is not None
+
+
+FAULTS = {
+    "silent cut": Fault(strike=_cut, mend=_heal, aims=True),
+    "silent cut, asked anew": Fault(strike=_cut, mend=_heal, asked_anew=True, aims=True),
+    "freeze": Fault(strike=_freeze, mend=_thaw, aims=True),
+    "freeze, asked anew": Fault(strike=_freeze, mend=_thaw, asked_anew=True, aims=True),
+    "kill -9": Fault(strike=_kill, mend=_revive),
+    "kill -9, asked anew": Fault(strike=_kill, mend=_revive, asked_anew=True),
+    "second cut": Fault(strike=_cut, mend=_heal),
+    "clean stop, asked anew": Fault(strike=_stop, mend=_revive, asked_anew=True, possible=_can_stop),
+    "drain, asked anew": Fault(strike=_drain, mend=_undrain, asked_anew=True, possible=_can_drain),
+}
+# With connections that are opened all the time, and some that stay.
+MOVES = {
+    "clean stop": Fault(strike=_stop, mend=_revive, possible=_can_stop),
+    "drain": Fault(strike=_drain, mend=_undrain, possible=_can_drain),
+    "bare withdraw": Fault(strike=_withdraw, mend=_revive, possible=lambda one: one.withdraw is not None),
+}
+PARTITION = "partition"
+SCENARIOS = (*FAULTS, PARTITION, *MOVES)
+QUICK = ("silent cut", "freeze")  # of `make bench`
+
+
+def suffer(one: Contestant, name: str) -> Seen:
+    """One fault, healed again."""
+    fault, lab = FAULTS[name], one.lab
+    node, before = one.announcer(), None
+    if name == "second cut":
+        before = node
+        lab.cut_silently(before)
+        node = one.successor_of(before)
+    ear, struck = Ear(lab.client.namespace), [0.0]
+
+    def strike() -> None:
+        struck[0] = time.time()
+        fault.strike(one, node)
+
     try:
-        lab.kubectl("apply", "-f", "-", text=text)
-    except LabError:
-        return False
-    return True
+        waited = lab.outage(one.address, strike, interval=0.005, settle=0.4, limit=60, fresh=fault.asked_anew)
+        mac = lab.nodes[node].mac
+        times = (each.at for each in ear.claims() if (each.address, each.mac != mac) == (one.address, True))
+        first = min((at for at in times if at > struck[0]), default=None)
+    finally:
+        ear.close()
+        fault.mend(one, node)
+        if before is not None:
+            lab.heal(before)
+    time.sleep(one.back)
+    return Seen(waited * 1000, None if first is None else (first - struck[0]) * 1000)
 
 
-def measured(contestant: Contestant, scenario: str, count: int) -> list[Row]:
-    """So many faults of one kind."""
-    found = []
+def tried(what: str, count: int, action: Callable[[], object]) -> Iterator[object]:
+    """So many of something, without those that fail as a measurement, which is told; after a few in a row no more."""
+    failures = 0
     for number in range(count):
-        progress(f"{contestant.name}: {scenario} {number + 1} of {count}")
+        progress(f"{what} {number + 1} of {count}")
         try:
-            found.append(contestant.outage(scenario))
+            yield action()
+            failures = 0
         except LabError as error:
-            progress(f"{contestant.name}: {scenario}: {error}")
+            progress(f"{what}: {error}")
+            failures += 1
+            if failures >= _TRIES:
+                return
+
+
+def faults(one: Contestant, name: str, count: int) -> list[Row]:
+    """Rows of one fault."""
+    what = f"{one.name}: {name}"
+    found = [seen for seen in tried(what, count, lambda: suffer(one, name)) if isinstance(seen, Seen)]
     if not found:
         return []
-    what, note = f"{contestant.name}: {scenario}", f"{len(found)} times"
-    aims = contestant.name == "lbcore" and scenario in {"silent cut", "freeze"}
+    waited = [seen.waited for seen in found]
+    frames = [seen.first_frame for seen in found if seen.first_frame is not None]
+    aims = one.name == "lbcore" and FAULTS[name].aims
+    middle, worst = (AIM_MEDIAN, AIM_WORST) if aims else (None, None)
+    note = f"{len(found)} times"
+    rows = [
+        Row(what=f"{what}, median", figure=median(waited), unit="ms", at_most=middle, note=note),
+        Row(what=f"{what}, worst", figure=max(waited), unit="ms", at_most=worst, note=note),
+    ]
+    if frames:
+        note = f"median; worst {max(frames):,.0f}; {len(frames)} times"
+        rows.append(Row(what=f"{what}, successor's first frame", figure=median(frames), unit="ms", note=note))
+    return rows
+
+
+# Two halves
+
+
+@frozen
+class Halves:
+    """Milliseconds without a page at the client, who answered in its half and in the other, and until one answered."""
+
+    waited: float
+    here: frozenset[str]
+    there: frozenset[str]
+    both: float
+
+
+def part(one: Contestant) -> Halves:
+    """Who answers and one more node on one side, the third node and the client (who is the gateway) on the other."""
+    lab, node = one.lab, one.announcer()
+    other = next(name for name in lab.nodes if name != node)
+    macs = {station.mac: name for name, station in lab.nodes.items()}
+    try:
+        waited = lab.outage(one.address, lambda: lab.part(node, other), interval=0.005, settle=0.4, limit=60)
+        time.sleep(1.0)
+        here = answerers(lab.client, one.address)
+        there = answerers(lab.nodes[other], one.address)
+    finally:
+        began = time.monotonic()
+        lab.heal(node)
+        lab.heal(other)
+    agreed, both = 0, 0.0
+    while agreed < _TRIES and time.monotonic() - began < 30:
+        now = time.monotonic()
+        if len(answerers(lab.client, one.address)) == 1:
+            agreed += 1
+        else:
+            agreed, both = 0, now - began
+    time.sleep(one.back)
+    names = [frozenset({"nobody"} if not each else {macs.get(mac, mac) for mac in each}) for each in (here, there)]
+    roles = {node: "the one before", other: "its neighbour", "nobody": "nobody"}
+    told = [frozenset(roles.get(name, "the third") for name in each) for each in names]
+    return Halves(waited * 1000, told[0], told[1], both * 1000)
+
+
+def partition(one: Contestant, count: int) -> list[Row]:
+    """Rows of it."""
+    what = f"{one.name}: {PARTITION}"
+    found = [seen for seen in tried(what, count, lambda: part(one)) if isinstance(seen, Halves)]
+    if not found:
+        return []
+    waited, both = [seen.waited for seen in found], [seen.both for seen in found]
+    note = f"{len(found)} times; answered by {_told([seen.here for seen in found])}"
+    there = f"in the other half: {_told([seen.there for seen in found])}"
     return [
-        Row(what=f"{what}, median", figure=median(found), unit="ms", at_most=AIM_MEDIAN if aims else None, note=note),
-        Row(what=f"{what}, worst", figure=max(found), unit="ms", at_most=AIM_WORST if aims else None, note=note),
+        Row(what=f"{what}, the half without who answered, median", figure=median(waited), unit="ms", note=note),
+        Row(what=f"{what}, the same, worst", figure=max(waited), unit="ms", note=there),
+        Row(what=f"{what}, healed, until one answers", figure=median(both), unit="ms", note=f"worst {max(both):,.0f}"),
     ]
 
 
-def busy(contestant: Contestant, seconds: float) -> list[Row]:
-    """Both cores busy, and nothing wrong: how often members change; then a real cut."""
-    assert contestant.members is not None
+def _told(found: Sequence[frozenset[str]]) -> str:
+    each = sorted({" and ".join(sorted(names)) for names in found})
+    return "; ".join(f"{names} ({sum(' and '.join(sorted(one)) == names for one in found)})" for names in each)
+
+
+# Planned moves
+
+
+def move(one: Contestant, name: str) -> dict[str, int]:
+    """What became of connections while the address moved."""
+    fault, lab, node = MOVES[name], one.lab, one.announcer()
+    mac = lab.nodes[node].mac
+    running = Connections(lab.client.namespace, one.address)
+    try:
+        fault.strike(one, node)
+
+        def moved() -> bool:
+            heard = answerers(lab.client, one.address)
+            return bool(heard) and mac not in heard
+
+        lab.wait_until(moved, "another node alone to answer", 60)
+    finally:
+        found = running.end()
+        fault.mend(one, node)
+    time.sleep(one.back)
+    return found
+
+
+def moves(one: Contestant, name: str, count: int) -> list[Row]:
+    """Rows of one kind of move."""
+    what = f"{one.name}: {name}"
+    found = [seen for seen in tried(what, count, lambda: move(one, name)) if isinstance(seen, dict)]
+    if not found:
+        return []
+    sums = {key: sum(each[key] for each in found) for key in found[0]}
+    planned = one.name == "lbcore" and name != "bare withdraw"
+    note = f"of {sums['made']:,} in {len(found)} moves; {sums['late']} took over 0.9 s, {sums['cut']} broke later"
+    share = 100 * sums["broken"] / max(1, sums["open"])
+    return [
+        Row(what=f"{what}, new connections that failed", figure=sums["failed"], unit="", note=note,
+            at_most=0 if planned else None),
+        Row(what=f"{what}, open connections that broke", figure=share, unit="%",
+            note=f"{sums['broken']} of {sums['open']}"),
+    ]  # fmt: skip
+
+
+# False alarms
+
+
+def busy(one: Contestant, seconds: float) -> list[Row]:
+    """All cores busy, and nothing wrong: how often members change; then a real cut."""
+    assert one.members is not None
     burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
     try:
-        before = contestant.members()
-        for minute in range(int(seconds // 10)):
-            progress(f"{contestant.name}: {10 * minute} of {seconds:g} s with busy processors")
+        before = one.members()
+        for step in range(int(seconds // 10)):
+            progress(f"{one.name}: {10 * step} of {seconds:g} s with busy processors")
             time.sleep(10)
-        changes = contestant.members() - before
-        waited = contestant.outage("silent cut")
+        changes = one.members() - before
+        waited = suffer(one, "silent cut").waited
     finally:
         for each in burners:
             each.kill()
             each.wait()
-    name = f"{contestant.name}: {len(burners)} busy processes"
+    name = f"{one.name}: {len(burners)} busy processes"
     return [
         Row(what=f"{name}, members that changed", figure=changes, unit="times", at_most=0, note=f"in {seconds:g} s"),
         Row(what=f"{name}, then a silent cut", figure=waited, unit="ms", at_most=AIM_WORST),
     ]
 
 
-def contest(ours: int, rivals: int, seconds: float, scenarios: tuple[str, ...] = SCENARIOS) -> list[Row]:
-    """All rows: each scenario so often with us and with each rival; clean stop and others than cut and freeze less."""
-    rows: list[Row] = []
-    with lbcore() as contestant:
+def contest(ours: int, theirs: int, seconds: float, scenarios: Sequence[str] = SCENARIOS) -> Iterator[Row]:
+    """All rows, each as soon as it is known: every scenario so often with us and with each rival."""
+    with lbcore() as one:
         if seconds:  # first, while nobody has to wait for coming and going
-            rows += busy(contestant, seconds)
-        for scenario in scenarios:
-            rows += measured(contestant, scenario, ours if scenario in _MANY else max(1, ours // 5))
-    for make in _rivals() if rivals else ():
-        with make() as contestant:
-            for scenario in scenarios:
-                if scenario != "clean stop" or contestant.stop is not None:
-                    rows += measured(contestant, scenario, rivals)
-    return rows
+            yield from busy(one, seconds)
+        for name in scenarios:
+            yield from rows_of(one, name, ours)
+    for make in rivals() if theirs else ():
+        with make() as one:
+            for name in scenarios:
+                yield from rows_of(one, name, theirs)
 
 
-_UP = "reflex process taken up"
-_MANY = ("silent cut", "freeze")
-
-
-def _rivals() -> list[Callable[[], Any]]:
-    rivals: list[Callable[[], Any]] = []
-    if shutil.which("keepalived"):
-        rivals += [lambda: keepalived(1.0), lambda: keepalived(0.1)]
-    else:
-        progress("keepalived is not installed: left out")
-    if os.environ.get("LBCORE_PEERS") and os.environ.get("KUBEBUILDER_ASSETS"):
-        rivals.append(metallb)
-    else:
-        progress("MetalLB is left out: LBCORE_PEERS or KUBEBUILDER_ASSETS is not set")
-    return rivals
+def rows_of(one: Contestant, name: str, count: int) -> list[Row]:
+    """One scenario with one contestant; none where it has no such thing."""
+    if name == PARTITION:
+        return partition(one, count)
+    possible = (FAULTS.get(name) or MOVES[name]).possible
+    if not possible(one):
+        return []
+    return faults(one, name, count) if name in FAULTS else moves(one, name, count)
 
 
 def run() -> list[Row]:
     """A quick look, without rivals: three of each fault."""
     try:
-        return contest(3, 0, 0.0, ("silent cut", "freeze"))
+        return list(contest(3, 0, 0.0, QUICK))
     except LabUnavailable as error:
         progress(f"left out: {error}")
         return []
@@ -323,25 +360,22 @@ def run() -> list[Row]:
 
 def main() -> None:
     """From the command line."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    from benchmarks.__main__ import add, machine  # noqa: PLC0415
+    from benchmarks.__main__ import machine, markdown, shown  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.failover", description=NAME)
-    parser.add_argument("--ours", type=int, default=30, help="cuts and freezes of ours; a fifth of the others")
+    parser.add_argument("--ours", type=int, default=30, help="faults of each kind for lbcore")
     parser.add_argument("--rivals", type=int, default=5, help="faults of each kind for each rival; 0 for none")
-    parser.add_argument("--busy", type=float, default=60.0, help="seconds with busy processors; 0 for none")
+    parser.add_argument("--busy", type=float, default=600.0, help="seconds with busy processors; 0 for none")
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this; may be given several times")
+    parser.add_argument("--markdown", action="store_true", help="rows for README.md")
     given = parser.parse_args()
-    began = time.monotonic()
-    rows = contest(given.ours, given.rivals, given.busy, tuple(given.scenario or SCENARIOS))
-    table = Table(title=NAME, caption=f"{machine()}; {time.monotonic() - began:.0f} s", title_justify="left")
-    for heading in ("what", "figure", "unit", "aim", "met", "note"):
-        table.add_column(heading, justify="right" if heading == "figure" else "left")
-    for row in rows:
-        add(table, row)
-    Console(width=140).print(table)
+    print(f"{NAME}\n{machine()}\n")
+    if given.markdown:
+        print("| what | figure | aim | met |\n|---|---|---|---|", flush=True)
+    for row in contest(given.ours, given.rivals, given.busy, tuple(given.scenario or SCENARIOS)):
+        line = f"{row.what}: {shown(row.figure)} {row.unit}" + f" ({row.note})" * bool(row.note)
+        met = {True: "; aim met", False: f"; aim of {row.at_most} missed", None: ""}[row.met]
+        print(markdown(row) if given.markdown else line + met, flush=True)
 
 
 if __name__ == "__main__":
