@@ -40,7 +40,7 @@ from lbcore.events import (
     Stopping,
     Tick,
 )
-from lbcore.intents import Announce, Intent, ReportConfig, SetAddresses, SetPresence, Withdraw
+from lbcore.intents import Announce, Intent, ReportConfig, SetAddresses, SetPresence, StandBy, Withdraw
 from lbcore.model import LabelSelector, Link, Namespace, Port, Service, ServiceKey, TrafficPolicy
 from lbcore.requests import Request
 from strategies import services
@@ -410,11 +410,13 @@ class Speaker:
     untold: list[Event] = attrs.field(factory=list)
     answering: dict[Address, tuple[str, ...]] = attrs.field(factory=dict)
     yielding: set[Address] = attrs.field(factory=set)
+    standing_by: dict[Address, str] = attrs.field(factory=dict)  # for which member
     present: bool = False
     links: tuple[Link, ...] = ()
     kinds: set[Kind] = attrs.field(factory=set)
     has_config: bool = False
     stopping: bool = False
+    anew: bool = False  # its answering process is another than it knows of
 
     @property
     def may_act(self) -> bool:
@@ -443,7 +445,7 @@ class Nodes:
     def boot(self, name: str, rng: random.Random, links: tuple[Link, ...] = (), **chosen: object) -> None:
         """A speaker starts. If its node had one, the answering process is found running."""
         old = self.speakers.get(name)
-        given: dict[str, object] = {"node": name, "tells": True, **chosen}
+        given: dict[str, object] = {"node": name, "tells": True, "stands_by": True, **chosen}
         desk = Desk(announcement.step, AnnouncementState(settings=AnnouncementSettings(**given)))  # type: ignore[arg-type]
         speaker = Speaker(desk, links=links)
         if old is not None:
@@ -470,6 +472,8 @@ class Nodes:
         """The answering process of a node is killed and started anew."""
         self.speakers[name].answering.clear()
         self.speakers[name].yielding.clear()
+        self.speakers[name].standing_by.clear()
+        self.speakers[name].anew = True
         self.speakers[name].untold.append(AnsweringSeen(()))
 
     def set_links(self, name: str, links: tuple[Link, ...]) -> None:
@@ -490,6 +494,7 @@ class Nodes:
                 speaker.kinds.add(event.kind)
             speaker.stopping |= isinstance(event, Stopping)
             if isinstance(event, AnsweringSeen):  # says what is so when it is told
+                speaker.anew = False
                 speaker.desk.feed(AnsweringSeen(tuple(sorted(speaker.answering.items()))))
             else:
                 speaker.desk.feed(event)
@@ -518,6 +523,8 @@ class Nodes:
                 case SetPresence(present=present) if speaker.present != present:
                     speaker.present = present
                     self._tell_members()
+                case Announce(address=address, yielding=True) if speaker.anew and address not in speaker.answering:
+                    pass  # meant for a process that is no more: who gives an address up takes none
                 case Announce(address=address, interfaces=interfaces, yielding=True):
                     assert speaker.answering.get(address) == interfaces, "gives up what it has not"
                     if any(address in other.answering for other in self.speakers.values() if other is not speaker):
@@ -529,12 +536,17 @@ class Nodes:
                     taken_back = address in speaker.yielding
                     assert taken_back or speaker.answering.get(address) != interfaces, "announced twice"
                     speaker.yielding.discard(address)
+                    speaker.standing_by.pop(address, None)
                     speaker.answering[address] = interfaces
                     self._let_others_hear(name, address)
-                case Withdraw(address=address):
+                case Withdraw(address=address) | StandBy(address=address):
                     assert speaker.may_act or speaker.stopping
                     speaker.answering.pop(address, None)
                     speaker.yielding.discard(address)
+                    speaker.standing_by.pop(address, None)
+                    if isinstance(intent, StandBy):
+                        assert not speaker.stopping
+                        speaker.standing_by[address] = intent.member
                 case _:
                     pass
 

@@ -24,6 +24,7 @@ __all__ = [
     "Electorate",
     "elect",
     "electorate",
+    "is_next",
     "judge_node",
     "rank",
     "re_elect",
@@ -172,6 +173,17 @@ def re_elect(before: Election | None, among: Electorate, address: Address) -> El
     if best < before.rank:
         return Election(winner, best, among)
     return Election(before.winner, before.rank, among)
+
+
+def is_next(name: str, election: Election, address: Address) -> bool:
+    """Whether a candidate would be elected if the winner went, and nothing else changed."""
+    if name == election.winner or name not in election.among.candidates:
+        return False
+    suffix, scores = f"#{address}".encode(), election.among.scores
+    own = _rank(name, suffix, scores)
+    # Somebody who ranks before it is found after a few, if there is anybody.
+    others = (each for each in election.among.candidates if each not in (name, election.winner))
+    return all(_rank(each, suffix, scores) > own for each in others)
 
 
 def _full(among: Electorate, address: Address) -> Election | None:

@@ -41,6 +41,7 @@ __all__ = [
     "SetSessions",
     "SetWatches",
     "SettleAnnounced",
+    "StandBy",
     "Withdraw",
     "WithdrawRoute",
 ]
@@ -171,6 +172,25 @@ class Withdraw:
     """Stop answering for an address."""
 
     address: Address
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The address."""
+        return ("address", str(self.address))
+
+
+@frozen(kw_only=True)
+class StandBy:
+    """Do not answer for an address, but begin to, as with `Announce`, at the moment at which a `member` is none any
+    more.
+
+    It is the node that would be elected then. What is begun so is let go again when the member returns, or this node
+    is no member itself, before an intent for the address has confirmed it.
+    """
+
+    address: Address
+    member: str
+    interfaces: tuple[str, ...] = ()
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -362,6 +382,7 @@ Intent = (
     | ReportConfig
     | Announce
     | Withdraw
+    | StandBy
     | SetLinks
     | SetPeers
     | SetPresence

@@ -32,7 +32,7 @@ from lbcore.addresses import Address
 from lbcore.bfd import BfdDiagnostic, BfdState, Watch, WatchStatus
 from lbcore.errors import AddressError, LocalProtocolError, RemoteProtocolError
 from lbcore.events import AddressHeard, LinksSeen, MembersSeen, WatchSeen
-from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
+from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
 from lbcore.model import Link
 from strategies import addresses
 from views import some_views
@@ -85,6 +85,7 @@ watch_statuses = st.builds(
 intents = st.one_of(
     st.builds(SetLinks, links=st.lists(links, max_size=3).map(tuple)),
     st.builds(Announce, address=vips, interfaces=names, yielding=st.booleans()),
+    st.builds(StandBy, address=vips, member=st.text(max_size=9), interfaces=names),
     st.builds(Withdraw, address=vips),
     st.builds(SetPeers, st.lists(vips, max_size=3).map(tuple)),
     st.builds(SetWatches, st.lists(watches, max_size=3).map(tuple)),

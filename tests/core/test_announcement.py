@@ -67,7 +67,7 @@ from lbcore.model import (
     SliceKey,
     TrafficPolicy,
 )
-from lbcore.verdicts import Reason
+from lbcore.verdicts import NodeVerdict, Reason
 from worlds import ALL_KINDS, Desk, Nodes, broken, document, ipv4, ipv6, link, plain_service
 
 NAMES = ("n1", "n2", "n3", "n4")
@@ -406,6 +406,16 @@ class AnyHistory(RuleBasedStateMachine):
                     names = [verdict.node for verdict in verdicts if verdict.reason is Reason.OK]
                     assert names == [verdict.node for verdict in verdicts[:1] if verdict.reason is Reason.OK]
                     assert all(address in expected[name] for name in names)
+                    if "metallb.io/allow-shared-ip" not in service.annotations:
+                        self.compare_who_stands_by(address, verdicts)
+
+    def compare_who_stands_by(self, address: Address, verdicts: Iterable[NodeVerdict]) -> None:
+        """The one who is said to be next, for the one who announces; of those that are not leaving."""
+        able = (Reason.OK, Reason.NOT_ELECTED, Reason.NODE_DRAINED)
+        order = [verdict.node for verdict in verdicts if verdict.reason in able]
+        expected = {order[1]: order[0]} if len(order) > 1 else {}
+        standing = {name: speaker.standing_by for name, speaker in self.cluster.speakers.items()}
+        assert expected == {name: parts[address] for name, parts in standing.items() if address in parts}
 
     @rule(rng=st.randoms(use_true_random=False))
     def restart_all_and_echo(self, rng: random.Random) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import selectors
 import socket
 import stat
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ from lbcore.backends.members import MemberFolder
 from lbcore.daemons.membership import by_records
 from lbcore.daemons.reflex import ReflexLoop
 from lbcore.events import MembersSeen
-from lbcore.intents import Announce, SetLinks, SetPresence, Withdraw
+from lbcore.intents import Announce, SetLinks, SetPresence, StandBy, Withdraw
 from lbcore.model import Link
 
 VIP6, VIP4 = Address.parse("2001:db8::20"), Address.parse("192.0.2.20")
@@ -105,6 +106,7 @@ class House:
         self.socket = folder / "reflex"
         self.members = folder / "members"
         self.loop = ReflexLoop(
+            node="n1",
             listener=Listener(self.socket),
             responder=Responder(rng=Random(1), schedule=(0.0,), refresh=None),
             membership=by_records(
@@ -250,6 +252,43 @@ def test_a_parent_that_talks_nonsense_is_hung_up_on_and_the_next_one_heard(house
 def test_what_only_a_child_may_say_is_ignored(house: House) -> None:
     assert [Ack(2)] == Parent(house).send(Ack(1), Command(2, JOIN))[1:]
     assert 1 == len(house.said)
+
+
+def test_what_a_lost_member_announced_is_announced_before_the_parent_says_so_and_let_go_when_it_is_back(
+    house: House,
+) -> None:
+    heartbeat = Heartbeat("n2", 2, rng=Random(2))
+    opened = by_records("n2", heartbeat, MemberFolder(house.members), lambda: house.now)
+    other = opened(selectors.DefaultSelector(), lambda _: None, house.said.append)
+
+    def live(seconds: float) -> None:
+        for _ in range(int(seconds / 0.1)):
+            other.tick()
+            house.turn(0.1)
+
+    parent = Parent(house)
+    parent.send(Command(1, SetLinks(links=(LINK,))), Command(2, JOIN))
+    other.command(JOIN)
+    live(0.5)
+    parent.send(Command(3, StandBy(address=VIP6, member="n2")))
+    house.wires[0].drain()
+    live(1.0)
+    assert not select.select([house.wires[0].outside], [], [], 0)[0], "n2 lives"
+    other.command(SetPresence(present=False, why="test"))
+    house.turn(0.2)
+    assert VIP6.packed in house.wires[0].outside.recv(2048)
+    assert frozenset({GROUP6}) == house.wires[0].groups
+    other.command(JOIN)
+    live(0.5)
+    assert frozenset() == house.wires[0].groups
+    other.command(SetPresence(present=False, why="test"))
+    house.turn(0.2)
+    assert Ack(4) in parent.send(Command(4, Announce(address=VIP6)))
+    house.wires[0].drain()
+    other.command(JOIN)
+    live(0.5)
+    assert frozenset({GROUP6}) == house.wires[0].groups, "it was confirmed"
+    other.close()
 
 
 def test_an_end_of_the_connection_alone_changes_nothing(house: House) -> None:

@@ -23,7 +23,7 @@ from lbcore.addresses import Address
 from lbcore.bfd import BfdDiagnostic, BfdState, Watch, WatchStatus
 from lbcore.errors import AddressError, LocalProtocolError, RemoteProtocolError
 from lbcore.events import AddressHeard, MembersSeen, WatchSeen
-from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
+from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
 from lbcore.model import Link
 
 __all__ = [
@@ -48,7 +48,7 @@ __all__ = [
 
 MAX_LINE = 16 << 20  # bytes; a Hello with 100,000 addresses takes about 6 MB
 
-ReflexIntent = SetLinks | Announce | Withdraw | SetPresence | SetPeers | SetWatches
+ReflexIntent = SetLinks | Announce | StandBy | Withdraw | SetPresence | SetPeers | SetWatches
 Answering = tuple[tuple[Address, tuple[str, ...]], ...]
 
 
@@ -234,6 +234,13 @@ def _intent_body(intent: ReflexIntent) -> dict[str, Any]:
                 "interfaces": intent.interfaces,
                 **yielding,
             }
+        case StandBy():
+            return {
+                "intent": "standby",
+                "address": str(intent.address),
+                "member": intent.member,
+                "interfaces": intent.interfaces,
+            }
         case Withdraw():
             return {"intent": "withdraw", "address": str(intent.address)}
         case SetLinks():
@@ -351,6 +358,14 @@ def _announce(body: dict[str, Any]) -> Announce:
     )
 
 
+def _stand_by(body: dict[str, Any]) -> StandBy:
+    return StandBy(
+        address=_address(body["address"]),
+        member=_text(body["member"]),
+        interfaces=_texts(body["interfaces"]),
+    )
+
+
 def _withdraw(body: dict[str, Any]) -> Withdraw:
     return Withdraw(address=_address(body["address"]))
 
@@ -449,6 +464,7 @@ def _count(body: object) -> AddressCount:
 
 _INTENTS: dict[str, Callable[[dict[str, Any]], ReflexIntent]] = {
     "announce": _announce,
+    "standby": _stand_by,
     "withdraw": _withdraw,
     "links": _set_links,
     "presence": _set_presence,

@@ -46,7 +46,7 @@ __all__ = [
 def step(state: AnnouncementState, event: Event, now: float) -> Step[AnnouncementState]:
     """One event: what is known afterwards, and what this node has to do.
 
-    Intents: `Announce`, `Withdraw`, `SetLinks`, `SetPeers`, `SetPresence`, `RecordEvent`, `ReportConfig`,
+    Intents: `Announce`, `StandBy`, `Withdraw`, `SetLinks`, `SetPeers`, `SetPresence`, `RecordEvent`, `ReportConfig`,
     and for BGP `SetSessions`, `SetWatches`, `LoseSession`, `AdvertiseRoute`, `WithdrawRoute`, `ReportPeer`,
     `ReportWithheld`; to who asks `ReportAnnounced` and `SettleAnnounced`. The same event twice yields no
     second intent. Never raises for anything a cluster can contain.

@@ -8,7 +8,7 @@ from lbcore.addresses import Address
 from lbcore.announcement.state import number
 from lbcore.announcement.turn import Turn
 from lbcore.handover import HandOver
-from lbcore.intents import Announce, EventType, RecordEvent, SetLinks, SetPresence, Withdraw
+from lbcore.intents import Announce, EventType, RecordEvent, SetLinks, SetPresence, StandBy, Withdraw
 from lbcore.model import Service, ServiceKey
 
 __all__ = ["others_of", "see_answering", "set_links", "set_presence", "show", "want", "withdraw", "withdraw_orphans"]
@@ -41,6 +41,7 @@ def show(turn: Turn, address: Address, *, moved: bool = False) -> None:
             _hand_over(turn, address)
         elif turn.state.stop_at is None or turn.now >= turn.state.stop_at or not others_of(turn):
             withdraw(turn, address)
+        _stand_by(turn, address)
         return
     # Several Services on one address: answer wherever one of them wants it; empty means everywhere.
     sets = list(by.values())
@@ -50,6 +51,8 @@ def show(turn: Turn, address: Address, *, moved: bool = False) -> None:
     if turn.state.announced.get(address) != interfaces or address in turn.state.handing_over:
         taken = turn.state.handing_over.end(address)
         turn.change(announced=turn.state.announced.set(address, interfaces), handing_over=taken)
+        if address in turn.state.standing_by:
+            turn.change(standing_by=turn.state.standing_by.delete(address))
         turn.intents.append(Announce(address=address, interfaces=interfaces))
 
 
@@ -84,6 +87,31 @@ def withdraw(turn: Turn, address: Address) -> None:
     if address in turn.state.announced:
         turn.change(handing_over=turn.state.handing_over.end(address))
         turn.change(announced=turn.state.announced.delete(address))
+        if address in turn.state.next_in and turn.state.stop_at is None:
+            _stand_by(turn, address)
+        else:
+            turn.intents.append(Withdraw(address=address))
+
+
+def be_next(turn: Turn, address: Address, stand_by: StandBy | None) -> None:
+    """Be the one that takes an address over when who announces it goes, or (None) be it no longer."""
+    next_in = turn.state.next_in
+    if next_in.get(address) != stand_by:
+        turn.change(next_in=next_in.delete(address) if stand_by is None else next_in.set(address, stand_by))
+    _stand_by(turn, address)
+
+
+def _stand_by(turn: Turn, address: Address) -> None:
+    """Tell who answers what it is to take over; of what it answers for, it is told when it lets go of that."""
+    state = turn.state
+    wanted, told = state.next_in.get(address), state.standing_by.get(address)
+    if wanted == told or address in state.announced or state.stop_at is not None:
+        return
+    if wanted is not None:
+        turn.change(standing_by=state.standing_by.set(address, wanted))
+        turn.intents.append(wanted)
+    else:
+        turn.change(standing_by=state.standing_by.delete(address))
         turn.intents.append(Withdraw(address=address))
 
 
@@ -97,8 +125,9 @@ def withdraw_orphans(turn: Turn) -> None:
 
 def see_answering(turn: Turn, answering: tuple[tuple[Address, tuple[str, ...]], ...]) -> None:
     """A process that answers was taken up: what it does is what is announced, whatever we had told another."""
-    unshown = tuple(sorted(turn.state.wanted, key=number))
+    unshown = tuple(sorted({*turn.state.wanted, *turn.state.next_in}, key=number))
     turn.change(announced=Map(answering), taken_up=True, unshown=unshown, handing_over=HandOver())
+    turn.change(standing_by=Map())
     turn.change(sent_links=None, sent_peers=(), present=None, orphans=True)
     turn.change(sent_watches=(), peers_due=turn.state.peers_due or bool(turn.state.sent_watches))
 

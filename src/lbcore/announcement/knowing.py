@@ -196,7 +196,8 @@ def _see_members(turn: Turn, names: frozenset[str]) -> None:
     turn.change(members=names, electorates=Map(), lost=lost)
     config = turn.state.configuration.current
     routed = config is not None and bool(config.bgp_advertisements)
-    if names - before or (routed and lost):  # a lost node's place among a Service's few is another's
+    # A lost node's place among a Service's few is another's, and so is that of who was to take over next.
+    if names - before or ((routed or turn.state.settings.stands_by) and lost):
         turn.change(work=turn.state.work.sweep())
 
 

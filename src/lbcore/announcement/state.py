@@ -14,6 +14,7 @@ from lbcore.events import Kind
 from lbcore.exports import Exports
 from lbcore.handover import HandOver
 from lbcore.ingress import ObjectKey, Secret
+from lbcore.intents import StandBy
 from lbcore.links import Exclusions
 from lbcore.model import EndpointSlice, Link, Node, Service, ServiceKey, SliceKey
 from lbcore.pools import Catalog
@@ -51,7 +52,9 @@ class AnnouncementSettings:
     Service with the policy Local before it tells routers, if others serve it meanwhile (`lbcore.settling`).
     `config_quiet` and `config_patience` are the controller's: seconds without a change after which, and seconds
     after the first change at which at the latest, changed configuration is put in force. `tells` is whether anybody
-    wants to hear what this node announces (`ReportAnnounced`).
+    wants to hear what this node announces (`ReportAnnounced`). `stands_by`: who answers is told what it is to take
+    over as soon as it learns that a member is gone (`StandBy`), rather than when this brain has voted on it; for who
+    knows members itself.
     """
 
     node: str
@@ -66,6 +69,7 @@ class AnnouncementSettings:
     config_quiet: float = 0.1
     config_patience: float = 1.0
     tells: bool = False
+    stands_by: bool = False
 
 
 @frozen
@@ -129,6 +133,8 @@ class AnnouncementState:
     lingers: bool = False  # stops, and gives its routers time to turn to others
     leaving: frozenset[str] = frozenset()  # peers that are told so
     handing_over: HandOver = field(factory=HandOver)  # announced still, and another's by right
+    next_in: Map[Address, StandBy] = field(factory=Map)  # what would be this node's if the one that announces it went
+    standing_by: Map[Address, StandBy] = field(factory=Map)  # of these, what the answering process was told
     stop_at: float | None = None
     exports: Exports = field(factory=Exports)  # what routers are told
     secrets: Map[ObjectKey, Secret] = field(factory=Map)

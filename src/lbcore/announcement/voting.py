@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lbcore.announcement.answering import show, want, withdraw_orphans
+from lbcore.addresses import Address
+from lbcore.announcement.answering import be_next, show, want, withdraw_orphans
 from lbcore.announcement.judging import contributions_of, electorate_of, interfaces_of, parts_of, reach_to
 from lbcore.announcement.routers import export, withhold
-from lbcore.announcement.state import LOOK, Part
+from lbcore.announcement.state import LOOK, Part, number
 from lbcore.announcement.turn import Turn
 from lbcore.config import L2Advertisement
-from lbcore.election import Electorate, re_elect, restrict_to_endpoints
-from lbcore.intents import Intent
+from lbcore.election import Electorate, is_next, re_elect, restrict_to_endpoints
+from lbcore.intents import Intent, StandBy
 from lbcore.model import Service, ServiceKey
+from lbcore.requests import annotation
 from lbcore.telling import Telling
 from lbcore.worklist import Fifo
 
@@ -67,7 +69,23 @@ def _look_at(turn: Turn, key: ServiceKey) -> None:
     moved = {part.address for part in parts if part.election is not None} - mine.keys()
     for address in sorted({*before, *mine}):
         want(turn, service, address, mine.get(address), moved=address in moved)
+    if turn.state.settings.stands_by:
+        _see_what_is_next(turn, service, parts, before)
     _tell_of(turn, key, mine.values())
+
+
+def _see_what_is_next(turn: Turn, service: Service, parts: Iterable[Part], before: Iterable[Address]) -> None:
+    """What of a Service would be ours if who announces it went. Not what several share: they may elect apart."""
+    found: dict[Address, StandBy] = {}
+    if annotation(service, "allow-shared-ip") is None:
+        name = turn.state.settings.node
+        for part in parts:
+            if part.election is not None and is_next(name, part.election, part.ranked_by):
+                interfaces = interfaces_of(part.adverts, turn.state.nodes.get(name))
+                member = part.election.winner
+                found[part.address] = StandBy(address=part.address, member=member, interfaces=interfaces)
+    for address in sorted({*before, *found}, key=number):
+        be_next(turn, address, found.get(address))
 
 
 def _elect(turn: Turn, service: Service, part: Part, before: Part | None) -> Part:
@@ -119,6 +137,7 @@ def drop(turn: Turn, key: ServiceKey) -> None:
     withhold(turn, key, None)
     for address in before:
         want(turn, service, address, None)
+        be_next(turn, address, None)
     _tell_of(turn, key, ())
 
 

@@ -47,7 +47,7 @@ from lbcore.backends.gossip_settings import GossipSettings
 from lbcore.backends.link import CapabilityError
 from lbcore.errors import LbcoreError, RemoteProtocolError
 from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, Listed, MembersSeen
-from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
+from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
 
 __all__ = ["Reflex", "ReflexRefusedError", "ReflexReplacedError", "ReflexSettings"]
 
@@ -182,7 +182,7 @@ class _Channel:
 
 class Reflex:
     """The reflex process as a Source of `AnsweringSeen`, `MembersSeen`, `WatchSeen` and `AddressHeard`, and
-    as a Sink for `SetLinks`, `Announce`, `Withdraw`, `SetPeers`, `SetPresence` and `SetWatches`.
+    as a Sink for `SetLinks`, `Announce`, `StandBy`, `Withdraw`, `SetPeers`, `SetPresence` and `SetWatches`.
 
     `view` is what a child that gossips sees of the others, `statistics` are the child's counters, and `counts` those of
     each address it answers for, as it told them last: a second ago, or longer where there are many. `say` takes a line
@@ -191,7 +191,7 @@ class Reflex:
     `ReflexReplacedError` when another speaker took it.
     """
 
-    handles: tuple[type[Intent], ...] = (SetLinks, Announce, Withdraw, SetPeers, SetPresence, SetWatches)
+    handles: tuple[type[Intent], ...] = (SetLinks, Announce, StandBy, Withdraw, SetPeers, SetPresence, SetWatches)
 
     def __init__(self, settings: ReflexSettings, *, say: Callable[[str], None]) -> None:
         self._settings = settings
@@ -253,7 +253,7 @@ class Reflex:
             return Failed(intent=intent, message="the reflex process went away")
         if isinstance(answer, Nack):
             return Failed(intent=intent, message=answer.message, retry=answer.retry)
-        if isinstance(intent, Withdraw):
+        if isinstance(intent, StandBy | Withdraw):
             self.counts.pop(intent.address, None)
         return Applied(intent)
 

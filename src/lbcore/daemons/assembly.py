@@ -252,6 +252,7 @@ def speaker(
     """
     say: Callable[[str], None] = log.warning
     reflex = Reflex(reflex_settings, say=say)
+    settings = evolve(settings, stands_by=reflex_settings.tells_members)
     bgp = BgpSpeaker(settings.node, bgp_port)
     sessions: SessionSink | None = None
     sources: list[Source] = [cluster.source(_SPEAKER_READS), NetlinkLinks(say=say), reflex, bgp]

@@ -45,6 +45,7 @@ from lbcore.intents import (
     SetPresence,
     SetSessions,
     SetWatches,
+    StandBy,
     Withdraw,
     WithdrawRoute,
 )
@@ -153,7 +154,9 @@ class _Narrator:
                     self.holders[address] = holder
                     where = ",".join(intent.interfaces) or "all"
                     self.log.info("announcing", service=holder, ip=str(address), interfaces=where, protocol="layer2")
-                case Withdraw(address=address):
+                case StandBy(address=address) if address not in self.holders:
+                    self.log.debug("standing by", ip=str(address), node=intent.member, protocol="layer2")
+                case StandBy(address=address) | Withdraw(address=address):
                     holder = self.holders.pop(address, "")
                     self.yielding.discard(address)
                     self.log.info("withdrawing", service=holder, ip=str(address), protocol="layer2")

@@ -95,6 +95,7 @@ def _link_opener(backend: str) -> Callable[[Link], FrameLink | LinkFault]:
 def _build(arguments: argparse.Namespace, argv: Sequence[str], say: Callable[[str], None]) -> ReflexLoop:
     rng = random.Random()
     return ReflexLoop(
+        node=arguments.node,
         responder=Responder(rng=rng, refresh=arguments.refresh or None),
         membership=_membership(arguments, rng),
         open_link=_link_opener(arguments.link_backend),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from lbcore.adapters.base import Hangup, Report, Send
 from lbcore.adapters.reflex import Ack, Bye, Command, Hello, Message, Nack, Ping, Pong, Replaced, Seen, Statistics
 from lbcore.adapters.responder import Responder
+from lbcore.adapters.understudy import Understudy
 from lbcore.adapters.views import View
 from lbcore.backends.base import FrameLink, LinkFault
 from lbcore.backends.bfd import BfdPorts
@@ -23,7 +24,7 @@ from lbcore.backends.troubles import Troubles
 from lbcore.daemons.membership import OpenMembership
 from lbcore.errors import RemoteProtocolError
 from lbcore.events import Event, MembersSeen, WatchSeen
-from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
+from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
 from lbcore.model import Link
 
 __all__ = ["ReflexLoop"]
@@ -31,21 +32,23 @@ __all__ = ["ReflexLoop"]
 _NEVER = float("inf")
 _COUNTS = 250  # addresses whose counts a Pong tells, about 1 ms: nobody who asks meanwhile waits longer
 _ALWAYS = (MembersSeen, WatchSeen)
+_PORTION = 100  # addresses taken over before others get their turn, some 3 ms
 _MAX_UNHEARD = 256 << 10  # bytes waiting for the parent beyond which reports are dropped, not queued
 
 
 class ReflexLoop:
     """Carries the engines with sockets and a clock: one `turn` waits for something to do and does it.
 
-    `membership` and `open_link` open what their names say, `say` takes a line for the operator, and times are
-    in seconds on `clock`; `release` and `arguments` are told to every parent. `silence` is how long a parent may
-    say nothing; `linger` is for how long addresses are answered after `ask_to_end`, so that a
+    `node` is the name among members, `membership` and `open_link` open what their names say, `say` takes a line for
+    the operator, and times are in seconds on `clock`; `release` and `arguments` are told to every parent. `silence` is
+    how long a parent may say nothing; `linger` is for how long addresses are answered after `ask_to_end`, so that a
     successor can be heard first.
     """
 
     def __init__(
         self,
         *,
+        node: str,
         listener: Listener,
         responder: Responder,
         membership: OpenMembership,
@@ -71,6 +74,7 @@ class ReflexLoop:
         self._parent: Connection | None = None
         self._heard_at = clock()
         self._troubles = Troubles(say)
+        self._understudy = Understudy(node)
         self._membership = membership(self._selector, self._report, say)
         self._links = LinkSet(open_link, selector=self._selector, hear=self._hear_frames, troubles=self._troubles)
         # Discriminators and ports are nobody's secret; that two sessions of a network differ is enough.
@@ -114,7 +118,7 @@ class ReflexLoop:
         for key, events in self._selector.select(timeout):
             key.data(events)
         self._tick()
-        if self._groups_changed:
+        if self._groups_changed and not self._understudy.waiting:  # who is told unasked need not ask
             self._groups_changed = False
             self._links.set_groups(self._responder.groups)
         self._tell_view()
@@ -135,6 +139,7 @@ class ReflexLoop:
     def _deadline(self) -> float:
         responder = self._responder.deadline
         return min(
+            0.0 if self._understudy.waiting else _NEVER,
             self._membership.deadline,
             self._bfd.deadline,
             _NEVER if responder is None else responder,
@@ -148,6 +153,7 @@ class ReflexLoop:
         due = self._responder.deadline
         if due is not None and due <= now:
             self._carry_out(self._responder.tick(now))
+        self._take_over(now)
         if self._membership.deadline <= now:
             self._membership.tick()
         if self._bfd.deadline <= now:
@@ -172,7 +178,16 @@ class ReflexLoop:
                 case Hangup(reason):
                     self._say(reason)
 
+    def _take_over(self, now: float) -> None:
+        """Some of what is to be answered for since a member is gone, or no longer since one is back."""
+        for intent in self._understudy.due(_PORTION):
+            self._carry_out(self._responder.command(intent, now))
+            self._groups_changed = True
+
     def _report(self, event: Event) -> None:
+        if isinstance(event, MembersSeen):
+            self._understudy.see(event.names)
+            self._take_over(self._clock())
         if self._parent is not None and (self._parent.waiting <= _MAX_UNHEARD or isinstance(event, _ALWAYS)):
             self._parent.send(Report(event))
         elif not isinstance(event, _ALWAYS):  # told anew to every parent
@@ -205,6 +220,7 @@ class ReflexLoop:
                 present=self._membership.present,
             )
         )
+        self._understudy.clear()  # this parent will say its own
         self._responder.recount()
         if self._membership.members is not None:
             connection.send(Report(MembersSeen(self._membership.members)))
@@ -294,8 +310,13 @@ class ReflexLoop:
             case SetLinks() as intent:
                 return self._set_links(command.seq, intent, now)
             case Announce() | Withdraw() as intent:
+                self._understudy.settle(intent.address)
                 self._carry_out(self._responder.command(intent, now))
                 self._groups_changed = True
+            case StandBy() as intent:
+                self._carry_out(self._responder.command(Withdraw(address=intent.address), now))
+                self._groups_changed = True
+                self._understudy.command(intent)
         return Ack(command.seq)
 
     def _set_links(self, seq: int, intent: SetLinks, now: float) -> Ack | Nack:

@@ -34,6 +34,7 @@ from lbcore.intents import (
     SetSessions,
     SettleAnnounced,
     SetWatches,
+    StandBy,
     Withdraw,
     WithdrawRoute,
 )
@@ -166,6 +167,8 @@ def line_of(intent: Intent) -> str:
             return f"announce {intent.address} on {','.join(intent.interfaces) or 'all'}"
         case Withdraw():
             return f"withdraw {intent.address}"
+        case StandBy():
+            return f"stand by for {intent.member} with {intent.address} on {','.join(intent.interfaces) or 'all'}"
         case SetLinks():
             return f"links {','.join(link.name for link in intent.links)}"
         case SetPeers():
