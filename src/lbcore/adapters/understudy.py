@@ -7,7 +7,7 @@ or says what else is to be. Until then it is only acted. No socket and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from lbcore.addresses import Address
@@ -25,7 +25,7 @@ class Understudy:
         self._of: dict[str, dict[Address, None]] = {}  # by the member that plays them
         self._members: frozenset[str] | None = None
         self._acting: set[Address] = set()
-        self._due: dict[Address, Announce | Withdraw] = {}
+        self._due: dict[Address, bool] = {}  # whether it is to be announced; else it is to be let go
 
     @property
     def waiting(self) -> bool:
@@ -38,7 +38,7 @@ class Understudy:
         self._parts[intent.address] = intent
         self._of.setdefault(intent.member, {})[intent.address] = None
         if self._members is not None and self._name in self._members and intent.member not in self._members:
-            self._act(intent)
+            self._act((intent.address,))
 
     def settle(self, address: Address) -> None:
         """Something else is wanted for an address, or it is confirmed: it is no part any more."""
@@ -69,21 +69,24 @@ class Understudy:
         # Who comes in itself may not know everybody yet.
         if before is not None and self._name in before:
             for member in sorted(before - members):
-                for address in self._of.get(member, ()):
-                    self._act(self._parts[address])
+                self._act(self._of.get(member, ()))
 
     def due(self, most: int) -> Iterator[Announce | Withdraw]:
         """What to do next, at most so much."""
         for address in tuple(islice(self._due, most)):
-            yield self._due.pop(address)
+            # Made here and not before: of a thousand that is a millisecond, for which the first would wait.
+            if self._due.pop(address):
+                yield Announce(address=address, interfaces=self._parts[address].interfaces)
+            else:
+                yield Withdraw(address=address)
 
-    def _act(self, part: StandBy) -> None:
-        self._acting.add(part.address)
-        self._due[part.address] = Announce(address=part.address, interfaces=part.interfaces)
+    def _act(self, addresses: Iterable[Address]) -> None:
+        self._acting.update(addresses)
+        self._due.update(dict.fromkeys(addresses, True))
 
     def _end(self, addresses: tuple[Address, ...]) -> None:
         for address in addresses:
             if address in self._acting:
                 self._acting.discard(address)
                 self._due.pop(address, None)
-                self._due[address] = Withdraw(address=address)
+                self._due[address] = False

@@ -214,8 +214,10 @@ class Network:
 
     def part(self, *names: str) -> None:
         """Let these stations reach each other and nobody else, as when a cable between two switches breaks."""
-        for name in names:
-            self._set_cable(self.station(name), Cable.APART)
+        stations = [self.station(name) for name in names]
+        for station in stations:
+            station.cable = Cable.APART
+        self.switch.call(_set_apart, [_port(station) for station in stations])
 
     def heal(self, name: str) -> None:
         """Plug the cable in again."""
@@ -381,9 +383,17 @@ def _set_port(port: str, cable: Cable) -> None:
         if cable is Cable.PULLED:
             return
         # Out of the bridge, frames of the port reach nobody: the switch's own kernel has no address.
-        bridge = {Cable.PLUGGED: _BRIDGE, Cable.APART: _APART}.get(cable)
-        ip.link("set", index=index, master=0 if bridge is None else _index(ip, bridge))
+        ip.link("set", index=index, master=0 if cable is Cable.MUTE else _index(ip, _BRIDGE))
         _await(ip, index, _has_carrier if cable is Cable.MUTE else _forwards)
+
+
+def _set_apart(ports: Sequence[str]) -> None:
+    with IPRoute() as ip:
+        bridge, indexes = _index(ip, _APART), [_index(ip, port) for port in ports]
+        for index in indexes:  # all within a millisecond: nobody is alone in between
+            ip.link("set", index=index, state="up", master=bridge)
+        for index in indexes:
+            _await(ip, index, _forwards)
 
 
 def _await_ports(ports: Iterable[str]) -> None:
