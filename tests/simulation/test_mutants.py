@@ -1,7 +1,8 @@
 """The test of the simulator: bugs planted in a copy of lbcore, each to be found within a few seeds.
 
 A patch in `tests/mutants` says in its first line what it breaks; what follows is a diff against
-`src/lbcore`. A patch that no longer applies is to be written anew against the code that it broke.
+`src/lbcore`. Those in `routers` are for clusters with routers. A patch that no longer applies is to be
+written anew against the code that it broke.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent.parent
-PATCHES = sorted((PROJECT / "tests" / "mutants").glob("*.patch"))
+MUTANTS = PROJECT / "tests" / "mutants"
+PATCHES = sorted(MUTANTS.glob("*.patch"))
+PATCHES_WITH_ROUTERS = sorted((MUTANTS / "routers").glob("*.patch"))
 SEEDS, HOURS = 24, 0.75
 
 HUNT = f"""
@@ -25,7 +28,7 @@ import lbcore
 from lbcore.simulation.run import simulate
 assert lbcore.__file__.startswith(sys.argv[1]), lbcore.__file__
 for seed in range({SEEDS}):
-    report = simulate(seed, {HOURS})
+    report = simulate(seed, {HOURS}, routers=len(sys.argv) > 2)
     if report.violations:
         sys.exit(f"seed {{seed}}: {{report.violations[0]}}")
 """
@@ -49,9 +52,9 @@ def apply(patch: str, root: Path) -> None:
         path.write_text(text.replace(before, after), encoding="utf-8")
 
 
-def hunt(source: Path) -> subprocess.CompletedProcess[str]:
+def hunt(source: Path, *options: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(source)}
-    command = [sys.executable, "-c", HUNT, str(source)]
+    command = [sys.executable, "-c", HUNT, str(source), *options]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=240)
 
 
@@ -62,13 +65,25 @@ def copy_of_the_package(folder: Path) -> Path:
 
 def test_there_are_enough_of_them() -> None:
     assert len(PATCHES) >= 10
+    assert len(PATCHES_WITH_ROUTERS) >= 10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
 def test_a_planted_bug_is_found(patch: Path, tmp_path: Path) -> None:
-    source = copy_of_the_package(tmp_path)
+    is_found(patch, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patch", PATCHES_WITH_ROUTERS, ids=lambda patch: patch.stem)
+def test_a_planted_bug_is_found_where_there_are_routers(patch: Path, tmp_path: Path) -> None:
+    is_found(patch, tmp_path, "routers")
+
+
+def is_found(patch: Path, folder: Path, *options: str) -> None:
+    source = copy_of_the_package(folder)
     apply(patch.read_text(encoding="utf-8"), source / "lbcore")
-    found = hunt(source)
+    found = hunt(source, *options)
     assert found.returncode == 1, f"not found within {SEEDS} seeds: {patch.read_text().splitlines()[0]}"
     assert "seed" in found.stderr, found.stderr  # a promise was seen broken, rather than the program
+    print(found.stderr.strip())

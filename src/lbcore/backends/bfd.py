@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from lbcore.adapters.base import Report, Send
-from lbcore.adapters.bfd.engine import BfdEngine, BfdOutput, Origin
+from lbcore.adapters.bfd.engine import BfdEngine, BfdOutput, Origin, Way
 from lbcore.addresses import Address
 from lbcore.backends.troubles import Troubles
 from lbcore.bfd import Watch
@@ -57,7 +57,7 @@ class BfdPorts:
         self._report = report
         self._troubles = Troubles(say)
         self._heard: dict[tuple[int, int], socket.socket] = {}
-        self._sending: dict[str, socket.socket] = {}
+        self._sending: dict[Watch, socket.socket] = {}
         self._watches: dict[str, Watch] = {}
         self._retry_at: float | None = None
 
@@ -69,11 +69,10 @@ class BfdPorts:
 
     def set(self, watches: Iterable[Watch]) -> None:
         """Watch these peers, and no other."""
-        before, self._watches = self._watches, {watch.peer: watch for watch in watches}
+        self._watches = {watch.peer: watch for watch in watches}
         self._carry_out(self._engine.set(self._watches.values(), self._clock()))
-        for peer, watch in before.items():
-            if self._watches.get(peer) != watch and peer in self._sending:
-                self._sending.pop(peer).close()
+        for watch in self._sending.keys() - set(self._watches.values()):
+            self._sending.pop(watch).close()
         self._listen()
 
     def recount(self) -> None:
@@ -138,28 +137,28 @@ class BfdPorts:
     def _carry_out(self, outputs: Iterable[BfdOutput]) -> None:
         for output in outputs:
             match output:
-                case Send(data, peer):
-                    self._send(data, peer)
+                case Send(data, way):
+                    self._send(data, way)
                 case Report(event):
                     self._report(event)
 
-    def _send(self, data: bytes, peer: str) -> None:
-        watch, address = self._watches.get(peer), self._engine.address(peer)
-        if watch is None or address is None:
-            return  # a neighbor on a link that has not been heard yet
-        trouble = f"BFD packets for {peer} cannot be sent"
+    def _send(self, data: bytes, way: Way) -> None:
+        watch, address = way.watch, way.address
+        if address is None:
+            return
+        trouble = f"BFD packets for {watch.peer} cannot be sent"
         try:
-            sending = self._sending.get(peer)
+            sending = self._sending.get(watch)
             if sending is None:
-                sending = self._sending[peer] = _sender(watch, address, self._rng)
-            for multihop in self._engine.hops(peer):
+                sending = self._sending[watch] = _sender(watch, address, self._rng)
+            for multihop in way.hops:
                 sending.sendto(data, _where(watch, address, multihop=multihop))
         except BlockingIOError:
             pass  # as good as lost on the way
         except OSError as error:
             self._troubles.note(trouble, error.strerror)
-            if peer in self._sending:  # its address may have gone: the next one is made anew
-                self._sending.pop(peer).close()
+            if watch in self._sending:  # its address may have gone: the next one is made anew
+                self._sending.pop(watch).close()
         else:
             self._troubles.note(trouble, None)
 

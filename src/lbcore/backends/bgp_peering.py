@@ -22,7 +22,7 @@ from lbcore.backends.tcp import describe_error, hold_to_hops, is_far, local_end,
 from lbcore.bgp import BGPPeer, DynamicASN
 from lbcore.events import PeerSeen
 
-__all__ = ["Peering"]
+__all__ = ["Peering", "session_settings"]
 
 RESTART_TIME = 120  # seconds that a router is asked to keep routes for, FRR's own default
 DEFAULT_HOLD_TIME = 90
@@ -30,7 +30,8 @@ _READ = 1 << 16
 _LISTEN_FOR = 5.0  # seconds for a router's advertisement, half of what an attempt to connect may take
 
 
-def _settings(peer: BGPPeer) -> SessionSettings:
+def session_settings(peer: BGPPeer) -> SessionSettings:
+    """What a BGPPeer's session is to be like."""
     expected = peer.peer_asn if peer.peer_asn is not None else peer.dynamic_asn
     assert expected is not None  # its reader sees to that
     return SessionSettings(
@@ -64,7 +65,7 @@ class Peering:
 
     def __init__(self, peer: BGPPeer, node: str, tell: Callable[[PeerSeen], None]) -> None:
         self.peer = peer
-        self.session = Session(peer.name, _settings(peer), random.Random())
+        self.session = Session(peer.name, session_settings(peer), random.Random())
         self._node = node
         self._tell = tell
         self._loop = asyncio.get_running_loop()

@@ -6,8 +6,9 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import partial
 from hashlib import sha256
 from itertools import count, islice
 from pathlib import Path
@@ -32,9 +33,9 @@ class _Done:
     cpu: float
 
 
-def _live(seed: int, hours: float) -> _Done:
+def _live(seed: int, hours: float, routers: bool | None) -> _Done:
     began = time.process_time()
-    report = simulate(seed, hours)
+    report = simulate(seed, hours, routers=routers)
     return _Done(report, time.process_time() - began)
 
 
@@ -64,13 +65,24 @@ def _live(seed: int, hours: float) -> _Done:
     help="Processes at work [default: one for each core].",
 )
 @click.option(
+    "--routers/--no-routers",
+    default=None,
+    help="Clusters that speak BGP and BFD with routers, or none of them [default: one seed in eight].",
+)
+@click.option(
     "--trace",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Write down everything that happens in the first history.",
 )
 def simulate_command(
-    seed: int, hours: float, seeds: int, minutes: float | None, jobs: int | None, trace: Path | None
+    seed: int,
+    hours: float,
+    seeds: int,
+    minutes: float | None,
+    jobs: int | None,
+    routers: bool | None,
+    trace: Path | None,
 ) -> None:
     """Let a pretend cluster live through storms of changes and faults, and judge what lbcore made of them.
 
@@ -79,34 +91,35 @@ def simulate_command(
     broken: the table says by which seed.
     """
     if trace is not None:
-        trace.write_text("".join(simulate(seed, hours, keep=None).lines), encoding="utf-8")
+        trace.write_text("".join(simulate(seed, hours, keep=None, routers=routers).lines), encoding="utf-8")
     which = count(seed) if minutes is not None else iter(range(seed, seed + seeds))
     deadline = time.monotonic() + minutes * 60 if minutes is not None else None
-    found = sorted(_run(which, hours, jobs or os.cpu_count() or 1, deadline), key=lambda done: done.report.seed)
-    _show(found, hours)
+    live = partial(_live, hours=hours, routers=routers)
+    found = sorted(_run(which, live, jobs or os.cpu_count() or 1, deadline), key=lambda done: done.report.seed)
+    _show(found, f"--hours {hours:g}" + {None: "", True: " --routers", False: " --no-routers"}[routers])
     if any(done.report.violations for done in found):
         sys.exit(1)
 
 
-def _run(seeds: Iterator[int], hours: float, jobs: int, deadline: float | None) -> Iterator[_Done]:
+def _run(seeds: Iterator[int], live: Callable[[int], _Done], jobs: int, deadline: float | None) -> Iterator[_Done]:
     """Every history as it is done; no new one is begun after the deadline."""
     if jobs == 1:
         for seed in seeds:
-            yield _live(seed, hours)
+            yield live(seed)
             if deadline is not None and time.monotonic() > deadline:
                 return
         return
     with ProcessPoolExecutor(jobs) as pool:
-        waiting: set[Future[_Done]] = {pool.submit(_live, seed, hours) for seed in islice(seeds, jobs)}
+        waiting: set[Future[_Done]] = {pool.submit(live, seed) for seed in islice(seeds, jobs)}
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
                 if deadline is None or time.monotonic() < deadline:
-                    waiting |= {pool.submit(_live, seed, hours) for seed in islice(seeds, 1)}
+                    waiting |= {pool.submit(live, seed) for seed in islice(seeds, 1)}
 
 
-def _show(found: list[_Done], hours: float) -> None:
+def _show(found: list[_Done], options: str) -> None:
     reports = [done.report for done in found]
     lived, cpu = sum(report.hours for report in reports), sum(done.cpu for done in found)
     totals: Counter[str] = Counter()
@@ -130,7 +143,7 @@ def _show(found: list[_Done], hours: float) -> None:
     if len(broken) > _SHOWN:
         click.echo(f"and {len(broken) - _SHOWN} more")
     if broken:
-        click.echo(f"To see how it came: lbcore simulate --seed {broken[0][0]} --hours {hours:g} --trace FILE")
+        click.echo(f"To see how it came: lbcore simulate --seed {broken[0][0]} {options} --trace FILE")
 
 
 def _hash_of(reports: list[Report]) -> str:

@@ -26,6 +26,7 @@ class Faults:
         self._healthy: dict[str, float] = {node.name: 0.0 for node in nodes}
         self._mending: dict[str, Callable[[], None]] = {}
         self.lossy_at = -1.0
+        self.forewarned: list[Callable[[], None]] = []  # called before anything is broken or mended
         self._kinds: tuple[tuple[int, str, Callable[[], None]], ...] = (
             (4, "node crashed", self._crash_node),
             (3, "node froze", self._freeze_node),
@@ -47,6 +48,11 @@ class Faults:
             (2, "slow store", self._slow_store),
             (1, "history compacted", fabric.server.compact),
         )
+        self._weights = [weight for weight, _, _ in self._kinds]
+
+    def add(self, *kinds: tuple[int, str, Callable[[], None]]) -> None:
+        """More that may go wrong, each with its weight and its name."""
+        self._kinds += kinds
         self._weights = [weight for weight, _, _ in self._kinds]
 
     # What the judge may know
@@ -72,7 +78,12 @@ class Faults:
         ((_, name, action),) = self._rng.choices(self._kinds, self._weights)
         self._in.counts[f"fault: {name}"] += 1
         self._in.trace.add("fault", name)
+        self._forewarn()
         action()
+
+    def _forewarn(self) -> None:
+        for each in self.forewarned:
+            each()
 
     def mend_all(self, *, but: int = 0) -> None:
         """Everything works again, except for so many nodes that are left switched off."""
@@ -96,6 +107,15 @@ class Faults:
             self._ail(node, node.start, self._rng.uniform(0.5, 3.0))
             node.crash()
 
+    def restart_speaker(self) -> str | None:
+        """For a test of what that changes: a node's speaker ends in order and another starts; whose."""
+        node = self._well_node()
+        if node is None:
+            return None
+        self._ail(node, lambda: self._start_again(node), self._rng.uniform(4.0, 8.0))
+        node.stop_speaker()
+        return node.name
+
     # Machines
 
     def _well_node(self) -> Node | None:
@@ -104,9 +124,14 @@ class Faults:
 
     def _ail(self, node: Node, mend: Callable[[], None], duration: float) -> None:
         del self._healthy[node.name]
-        self._last(node.name, mend, duration)
+        self.last(node.name, mend, duration)
 
-    def _last(self, what: str, mend: Callable[[], None], duration: float) -> None:
+    def ails(self, what: str) -> bool:
+        """Whether something is wrong with it already."""
+        return what in self._mending
+
+    def last(self, what: str, mend: Callable[[], None], duration: float) -> None:
+        """Something is wrong for so many seconds, or until all is mended."""
         self._mending[what] = mend
         self._in.clock.after(duration, self._end, what, mend)
 
@@ -116,6 +141,7 @@ class Faults:
 
     def _mend(self, what: str) -> None:
         self._in.trace.add("mended", what)
+        self._forewarn()
         self._mending.pop(what)()
         if any(node.name == what for node in self._nodes):
             self._healthy[what] = self._in.clock.now
@@ -204,18 +230,18 @@ class Faults:
 
     def _crash_controller(self) -> None:
         if "controller" not in self._mending:
-            self._last("controller", self._controller.start, self._rng.uniform(1.2, 8.0))
+            self.last("controller", self._controller.start, self._rng.uniform(1.2, 8.0))
             self._controller.crash()
 
     def _freeze_controller(self) -> None:
         if "controller" not in self._mending:
-            self._last("controller", self._controller.thaw, self._rng.uniform(0.2, 6.0))
+            self.last("controller", self._controller.thaw, self._rng.uniform(0.2, 6.0))
             self._controller.freeze()
 
     def _cut_controller(self) -> None:
         link = self._controller.link
         if "controller" not in self._mending and link is not None:
-            self._last("controller", link.heal, self._rng.uniform(0.2, 10.0))
+            self.last("controller", link.heal, self._rng.uniform(0.2, 10.0))
             link.cut()
 
     # The weather
@@ -226,7 +252,7 @@ class Faults:
         before = {name: getattr(self._in.weather, name) for name in figures}
         for name, value in figures.items():
             setattr(self._in.weather, name, value)
-        self._last(what, lambda: self._calm(before), self._rng.uniform(1.0, 12.0))
+        self.last(what, lambda: self._calm(before), self._rng.uniform(1.0, 12.0))
 
     def _calm(self, before: dict[str, float]) -> None:
         if "frames_lost" in before:

@@ -29,8 +29,10 @@ _RESOURCES = {
     Kind.SLICES: ("endpointslices",),
     Kind.NODES: ("nodes",),
     Kind.NAMESPACES: ("namespaces",),
-    Kind.CONFIG: ("ipaddresspools", "l2advertisements"),
-}
+    Kind.CONFIG: (
+        "ipaddresspools", "l2advertisements", "bgppeers", "bgpadvertisements", "bfdprofiles", "communities",
+    ),
+}  # fmt: skip
 _TIMEOUT = 1.0  # seconds that a client waits for the answer to a write
 
 
@@ -129,7 +131,10 @@ class ApiLink:
         self._in = _Surroundings(clock, server, decoder, weather, rng, counts)
         self._deliver = deliver
         self._kinds = tuple(kind for kind in _RESOURCES if kind in set(kinds))
-        self._watches = {resource: _Watch(resource) for kind in self._kinds for resource in _RESOURCES[kind]}
+        self._resources = {
+            kind: [resource for resource in _RESOURCES[kind] if resource in server.resources] for kind in self._kinds
+        }
+        self._watches = {resource: _Watch(resource) for kind in self._kinds for resource in self._resources[kind]}
         self._told: set[Kind] = set()
         self._cut = False
         self._closed = False
@@ -258,7 +263,7 @@ class ApiLink:
 
     def _tell_listed(self) -> None:
         for kind in self._kinds:
-            if kind not in self._told and all(self._watches[name].listed for name in _RESOURCES[kind]):
+            if kind not in self._told and all(self._watches[name].listed for name in self._resources[kind]):
                 self._told.add(kind)
                 self._deliver(Listed(kind))
 

@@ -16,11 +16,27 @@ from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.daemons.lanes import Lane
 from lbcore.daemons.loop import Dispatch, Turn
 from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, LinksSeen, Listed, MembersSeen, Stopping
-from lbcore.intents import Announce, Intent, RecordEvent, ReportConfig, SetLinks, SetPeers, SetPresence, Withdraw
+from lbcore.intents import (
+    AdvertiseRoute,
+    Announce,
+    Intent,
+    LoseSession,
+    RecordEvent,
+    ReportConfig,
+    ReportPeer,
+    SetLinks,
+    SetPeers,
+    SetPresence,
+    SetSessions,
+    SetWatches,
+    Withdraw,
+    WithdrawRoute,
+)
 from lbcore.model import Link
 from lbcore.simulation.daemon import Daemon
 from lbcore.simulation.fabric import Fabric
 from lbcore.simulation.network import ApiLink
+from lbcore.simulation.node_routes import NodeRoutes
 from lbcore.simulation.reflex import Reflex, ReflexWiring
 
 __all__ = ["LINK", "SILENCE", "Node"]
@@ -30,6 +46,7 @@ LINK = "eth0"
 _INDEX = 2
 _LOCAL = 0.0002  # seconds for a message between a speaker and its reflex process
 _BIRTH = 0.3  # seconds until a new reflex process listens
+_REMEMBERED = (SetLinks, SetPeers, SetPresence, SetWatches)
 _KINDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG})
 
 
@@ -45,6 +62,7 @@ class Node:
     frozen: bool = False
     carrier: bool = True
     api_cut: bool = False
+    routes: NodeRoutes | None = None  # its sessions with routers, if the cluster has any
     speaker: Daemon[AnnouncementState] | None = field(default=None, init=False)
     reflex: Reflex | None = field(default=None, init=False)
     _link: ApiLink | None = field(default=None, init=False)
@@ -67,6 +85,8 @@ class Node:
         """The power is gone."""
         self.fabric.trace.add(self.name, "crashed")
         self._end_reflex(politely=False)
+        if self.routes is not None:
+            self.routes.crash()
         self._end_speaker()
         self.frozen = False
         self._backlog.clear()
@@ -77,6 +97,8 @@ class Node:
         self.fabric.trace.add(self.name, "frozen")
         self.frozen = True
         self._frozen_at = self.fabric.clock.now
+        if self.routes is not None:
+            self.routes.freeze()
         if self.speaker is not None:
             self.speaker.freeze()
 
@@ -94,6 +116,8 @@ class Node:
             self.reflex.wake()
             for frame in backlog:
                 self.reflex.take_frame(frame, _INDEX)
+        if self.routes is not None:
+            self.routes.thaw()
         if self.speaker is not None:
             self.speaker.thaw()
         if self.reflex is not None and self.fabric.clock.now - self._frozen_at >= SILENCE and self._dice.random() < 0.5:
@@ -107,6 +131,8 @@ class Node:
         if self.carrier == up:
             return
         self.carrier = up
+        if self.routes is not None:
+            self.routes.set_cable(plugged=up)
         if self.speaker is not None:
             self._tell_links(self.speaker)
 
@@ -122,8 +148,9 @@ class Node:
             announcement.step,
             AnnouncementState(settings=AnnouncementSettings(node=self.name, config_quiet=self.config_quiet)),
             [
-                Lane(name="reflex", handles=(SetLinks, Announce, Withdraw, SetPeers, SetPresence), concurrency=256),
-                Lane(name="spoken", handles=(RecordEvent, ReportConfig), concurrency=256),
+                Lane(name="reflex", handles=(*_REMEMBERED, Announce, Withdraw), concurrency=256),
+                Lane(name="spoken", handles=(RecordEvent, ReportConfig, ReportPeer), concurrency=256),
+                Lane(name="bgp", handles=(SetSessions, LoseSession, AdvertiseRoute, WithdrawRoute), concurrency=256),
             ],
             clock=fabric.clock,
             trace=fabric.trace,
@@ -132,6 +159,8 @@ class Node:
             after_turn=lambda turn: self._after_turn(speaker, turn),
         )
         self.speaker = speaker
+        if self.routes is not None:
+            self.routes.begin(speaker.receive)
         self._link = fabric.connect(_KINDS, speaker.receive)
         if self.api_cut:
             self._link.cut()
@@ -176,6 +205,8 @@ class Node:
         if self.speaker is not None and self._link is not None:
             self.speaker.kill()
             self._link.close()
+            if self.routes is not None:
+                self.routes.die()
         self.speaker = self._link = None
         self._connected = False
 
@@ -185,6 +216,8 @@ class Node:
             return
         if state.stopped and (speaker.loop.idle or self.fabric.clock.now > state.stop_at):
             self.fabric.trace.add(self.name, "speaker stopped")
+            if self.routes is not None:
+                self.routes.stop()
             self._end_speaker()
             self._end_reflex(politely=True)
 
@@ -218,7 +251,8 @@ class Node:
             is_running=lambda: not self.frozen,
         )
         self._births += 1
-        self.reflex = Reflex(self.name, wiring, fabric.dice(), refresh=self.refresh)
+        watching = self.routes.watch(self._report_soon) if self.routes is not None else None
+        self.reflex = Reflex(self.name, wiring, fabric.dice(), refresh=self.refresh, watching=watching)
         fabric.trace.add(self.name, "reflex started")
         fabric.pulse.join(self.reflex)
         self._greet(speaker)
@@ -233,6 +267,8 @@ class Node:
         speaker.receive(AnsweringSeen(self.reflex.responder.answering))
         if self.reflex.heartbeat.members is not None:
             self._report(MembersSeen(self.reflex.heartbeat.members))
+        if self.reflex.watching is not None:
+            self.reflex.watching.recount()
 
     def _say_again(self, reflex: Reflex, intent: Intent) -> None:
         if reflex is self.reflex:
@@ -262,12 +298,25 @@ class Node:
         if lane == "spoken":
             clock.after(_LOCAL, speaker.done, lane, Applied(intent))
             return
-        if isinstance(intent, SetLinks | SetPeers | SetPresence):
+        if lane == "bgp":
+            assert self.routes is not None
+            clock.after(_LOCAL, self._route, self.routes, speaker, lane, intent)
+            return
+        if isinstance(intent, _REMEMBERED):
             self._remembered[type(intent)] = intent
         if self.reflex is None or not self._connected:
             clock.after(_LOCAL, speaker.done, lane, Failed(intent=intent, message="the reflex process is away"))
             return
         clock.after(_LOCAL, self._obey, self.reflex, speaker, lane, intent)
+
+    def _route(self, routes: NodeRoutes, speaker: Daemon[AnnouncementState], lane: str, intent: Intent) -> None:
+        if speaker is not self.speaker:
+            return
+        if self.frozen:
+            self.fabric.clock.after(0.05, self._route, routes, speaker, lane, intent)
+            return
+        routes.apply(intent)
+        speaker.done(lane, Applied(intent))
 
     def _obey(self, reflex: Reflex, speaker: Daemon[AnnouncementState], lane: str, intent: Intent) -> None:
         if reflex is not self.reflex:
@@ -279,6 +328,9 @@ class Node:
             reflex.obey(intent)
             outcome = Applied(intent)
         self.fabric.clock.after(_LOCAL, speaker.done, lane, outcome)
+
+    def _report_soon(self, event: Event) -> None:
+        self.fabric.clock.after(_LOCAL, self._report, event)
 
     def _report(self, event: Event) -> None:
         if self.speaker is None or not self._connected:

@@ -21,7 +21,12 @@ __all__ = [
     "Pool",
     "Request",
     "addresses_of",
+    "any_matches",
+    "has_no_network",
+    "is_drained",
+    "is_excluded",
     "is_ours",
+    "labels_of",
     "name_of",
     "ports_of",
     "read_pools",
@@ -33,6 +38,7 @@ Document = dict[str, Any]
 Address = IPv4Address | IPv6Address
 Ports = frozenset[tuple[str, int]]
 
+_LAST = -(1 << 32)  # the preference of a drained node, beneath all that users can sum up
 _EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 _POOL_FIELDS = {"addresses", "autoAssign", "avoidBuggyIPs", "serviceAllocation"}
 _ADVERT_FIELDS = {
@@ -337,7 +343,7 @@ class Cluster:
 
     # Announcements
 
-    def _endpoints(self, service: Document) -> list[str | None]:
+    def endpoints(self, service: Document) -> list[str | None]:
         """The nodes of usable endpoints; None for one that names no node."""
         found: list[str | None] = []
         metadata = service["metadata"]
@@ -351,9 +357,10 @@ class Cluster:
                     found.append(endpoint.get("nodeName"))
         return found
 
-    def _adverts_of(self, service: Document, pool: Pool) -> list[Document]:
+    def adverts_of(self, service: Document, pool: Pool, among: Iterable[Document]) -> list[Document]:
+        """Those of some advertisements, for whatever protocol, that are for a Service's addresses in a pool."""
         found = []
-        for advert in self.adverts.values():
+        for advert in among:
             spec = advert["spec"]
             names, selectors = spec.get("ipAddressPools", []), spec.get("ipAddressPoolSelectors", [])
             chosen = (not names and not selectors) or pool.name in names or any_matches(selectors, pool.labels)
@@ -362,7 +369,12 @@ class Cluster:
                 found.append(advert)
         return found
 
-    def _selects(self, advert: Document, node: Document) -> bool:
+    def _adverts_of(self, service: Document, pool: Pool) -> list[Document]:
+        return self.adverts_of(service, pool, self.adverts.values())
+
+    @staticmethod
+    def selects(advert: Document, node: Document) -> bool:
+        """Whether an advertisement, for whatever protocol, is for a node."""
         selectors = advert["spec"].get("nodeSelectors", [])
         return not selectors or any_matches(selectors, labels_of(node))
 
@@ -370,7 +382,7 @@ class Cluster:
         """The nodes that may announce an address of a Service, with their preference, members or not."""
         held = addresses_of(service)
         pools = [self.pools_with(each) for each in held]
-        endpoints = self._endpoints(service)
+        endpoints = self.endpoints(service)
         if not is_ours(service) or address not in held or not endpoints or not all(pools):
             return {}
         by_pool = {pool[0].name: self._adverts_of(service, pool[0]) for pool in pools}
@@ -382,10 +394,10 @@ class Cluster:
         local = service["spec"].get("externalTrafficPolicy", "Cluster") == "Local"
         found = {}
         for name, node in self.nodes.items():
-            mine = [advert for advert in adverts if self._selects(advert, node)]
-            if not mine or _EXCLUDED in labels_of(node) or _has_no_network(node) or (local and name not in endpoints):
+            mine = [advert for advert in adverts if self.selects(advert, node)]
+            if not mine or is_excluded(node) or has_no_network(node) or (local and name not in endpoints):
                 continue
-            found[name] = sum(
+            found[name] = (_LAST if is_drained(node) else 0) + sum(
                 each["weight"]
                 for advert in mine
                 for each in advert["spec"].get("preferredNodeSelectors", [])
@@ -397,7 +409,7 @@ class Cluster:
         adverts = [
             advert
             for advert in self._adverts_of(service, self.pools_with(address)[0])
-            if self._selects(advert, self.nodes[node])
+            if self.selects(advert, self.nodes[node])
         ]
         return any(interface in (advert["spec"].get("interfaces") or [interface]) for advert in adverts)
 
@@ -430,6 +442,17 @@ class Cluster:
         return found
 
 
-def _has_no_network(node: Document) -> bool:
+def is_excluded(node: Document) -> bool:
+    """Whether a Node is to have no part in load balancing."""
+    return _EXCLUDED in labels_of(node)
+
+
+def is_drained(node: Document) -> bool:
+    """Whether a Node is drained: it serves what no other can."""
+    return "lbcore.io/drain" in node["metadata"].get("annotations", {})
+
+
+def has_no_network(node: Document) -> bool:
+    """Whether a Node says that it has no network yet."""
     conditions = node.get("status", {}).get("conditions", [])
     return any(each["type"] == "NetworkUnavailable" and each["status"] == "True" for each in conditions)

@@ -16,9 +16,10 @@ from lbcore.adapters.base import Hangup, Report, Send
 from lbcore.adapters.heartbeat import Heartbeat, HeartbeatOutput, RemoveRecord, WriteRecord
 from lbcore.adapters.responder import Responder
 from lbcore.events import Event
-from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, Withdraw
+from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
 from lbcore.simulation.clock import Clock, Trace
 from lbcore.simulation.segment import MemberRecords
+from lbcore.simulation.watching import Watching
 
 __all__ = ["EXPIRY", "INTERVAL", "Pulse", "Reflex", "ReflexWiring"]
 
@@ -110,8 +111,17 @@ class Pulse:
 class Reflex:
     """One reflex process, from its birth to its end."""
 
-    def __init__(self, node: str, wiring: ReflexWiring, rng: random.Random, *, refresh: float | None) -> None:
+    def __init__(
+        self,
+        node: str,
+        wiring: ReflexWiring,
+        rng: random.Random,
+        *,
+        refresh: float | None,
+        watching: Watching | None = None,
+    ) -> None:
         self.node = node
+        self.watching = watching
         self.ended = False
         self._in = wiring
         self.responder = Responder(rng=rng, refresh=refresh)
@@ -137,6 +147,10 @@ class Reflex:
             self._in.pulse.rouse()
             self._carry_out(self.heartbeat.command(SetPresence(present=False, why="the end"), self._in.clock.now))
         self._in.pulse.leave(self)
+        if self.watching is not None and politely:
+            self.watching.close()
+        elif self.watching is not None:
+            self.watching.die()
         self.ended = True
 
     # What comes in
@@ -151,6 +165,8 @@ class Reflex:
             case Announce() | Withdraw() | SetLinks():
                 self._carry_out(self.responder.command(intent, now))
                 self._plan_tick()
+            case SetWatches(watches) if self.watching is not None:
+                self.watching.set(watches)
             case SetPeers():
                 pass  # who shares the records is found there
             case _:

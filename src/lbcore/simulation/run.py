@@ -22,12 +22,16 @@ from lbcore.simulation.fabric import Fabric
 from lbcore.simulation.faults import Faults
 from lbcore.simulation.network import Decoder, Weather
 from lbcore.simulation.node import LINK, Node
+from lbcore.simulation.oracle import Cluster
 from lbcore.simulation.reflex import Pulse
+from lbcore.simulation.route_checker import SLOWEST
+from lbcore.simulation.routed import Routed, Scheme
+from lbcore.simulation.routed_users import RoutedUsers
 from lbcore.simulation.segment import MemberRecords, Segment
 from lbcore.simulation.users import Users
-from lbcore.simulation.world import ApiServer, name_of
+from lbcore.simulation.world import RESOURCES, ApiServer, Document, name_of
 
-__all__ = ["AFTER_STORM", "ROUND", "WHEN_FAIR", "Report", "simulate"]
+__all__ = ["AFTER_STORM", "ROUND", "WHEN_FAIR", "Report", "has_routers", "simulate"]
 
 ROUND = 900.0
 AFTER_STORM = 60.0  # seconds: the longest pause between two tries of a write is 30 s and a quarter
@@ -49,25 +53,31 @@ class Report:
     lines: tuple[str, ...] = field(default=(), repr=False)
 
 
-def simulate(seed: int, hours: float, *, keep: int | None = 0) -> Report:
+def has_routers(seed: int) -> bool:
+    """Whether a seed's cluster has routers, unless told otherwise: one in eight, as these histories are dearer."""
+    return seed % 8 == 6
+
+
+def simulate(seed: int, hours: float, *, keep: int | None = 0, routers: bool | None = None) -> Report:
     """Run one history of so many simulated hours; ends early after a round with violations.
 
-    `keep`: how many of the trace's last lines the report shall have; None: all.
+    `keep`: how many of the trace's last lines the report shall have; None: all. `routers`: whether the cluster has
+    routers, and speaks BGP and BFD with them; None: as the seed has it.
     """
-    history = _History(seed, keep)
+    history = _History(seed, keep, routed=has_routers(seed) if routers is None else routers)
     history.run(hours * 3600.0)
     return history.report()
 
 
 class _History:
-    def __init__(self, seed: int, keep: int | None) -> None:
+    def __init__(self, seed: int, keep: int | None, *, routed: bool) -> None:
         self._seed = seed
         self._rng = rng = random.Random(seed)
         self._clock = clock = Clock()
         self._trace = trace = Trace(clock, keep=keep)
         self._counts: Counter[str] = Counter()
         weather, decoder = Weather(), Decoder()
-        self._server = server = ApiServer(clock, trace)
+        self._server = server = ApiServer(clock, trace, routed=routed)
         records = MemberRecords(clock, weather, random.Random(rng.getrandbits(64)))
         self._fabric = fabric = Fabric(
             clock=clock,
@@ -88,15 +98,32 @@ class _History:
         ]
         fabric.segment.stations.extend(self._nodes)
         self._controller = ControllerMachine(fabric, AssignmentSettings(slice_size=rng.choice((1, 4, 128))))
-        self._users = Users(server, random.Random(rng.getrandbits(64)), self._counts, names)
+        scheme = Scheme.draw(seed) if routed else None
+        users = random.Random(rng.getrandbits(64)), self._counts, names
+        self._users = (
+            Users(server, *users) if scheme is None else RoutedUsers(server, *users, scheme.wishes, scheme.dice)
+        )
         self._faults = Faults(fabric, self._controller, self._nodes, random.Random(rng.getrandbits(64)))
         self._checker = Checker(lambda: clock.now, fabric.segment.ask, self._faults, LINK)
-        server.judges.append(self._checker.changed)
+        server.judges.append(self._judge_change)
         fabric.segment.judges.append(self._checker.heard)
+        self._routed: Routed | None = None
+        if scheme is not None:
+            self._routed = Routed(scheme, fabric, self._nodes, self._faults, self._cluster, self._checker.complain)
+            server.judges.append(self._routed.judge.changed)
+
+    def _judge_change(self, resource: str, before: Document | None, after: Document | None, who: str) -> None:
+        if resource in RESOURCES:  # those of routers have a judge of their own
+            self._checker.changed(resource, before, after, who)
+
+    def _cluster(self) -> Cluster | None:
+        return self._checker.cluster if self._checker.sound else None
 
     def run(self, seconds: float) -> None:
         self._users.begin()
         self._controller.start()
+        if self._routed is not None:
+            self._routed.start()
         for node in self._nodes:
             self._clock.after(self._rng.random(), node.start)
         self._clock.run_until(AFTER_STORM / 4)
@@ -107,6 +134,8 @@ class _History:
     def report(self) -> Report:
         self._counts["events"] = self._clock.steps
         self._counts["writes"] = self._server.writes
+        if self._routed is not None:
+            self._counts["sessions judged"] = self._routed.judge.judged
         return Report(
             seed=self._seed,
             hours=self._clock.now / 3600.0,
@@ -140,6 +169,7 @@ class _History:
         self._clock.run_until(self._clock.now + AFTER_STORM)
         self._judge()
         self._calm(_CALM)
+        self._await_sessions()
 
     def _act_again(self, end: float, shortest: float, longest: float) -> None:
         if self._clock.now < end:
@@ -169,6 +199,8 @@ class _History:
     def _restart_something(self) -> None:
         before, vain = self._held(), self._server.vain_writes
         restart = self._rng.choice((self._faults.restart_controller, self._faults.restart_node))
+        if self._routed is not None:
+            restart = self._routed.choose(restart)
         self._trace.add("history", "a restart")
         restart()
         self._clock.run_until(self._clock.now + 3 * WHEN_FAIR)
@@ -176,6 +208,8 @@ class _History:
         changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         for name in changed:
             self._checker.complain("a restart changes nothing", f"{name}: {before.get(name)} became {after.get(name)}")
+        if self._routed is not None:
+            self._routed.judge.end_stillness()
         self._judge()
         self._judge_writes(vain, allowed=0)
 
@@ -186,8 +220,13 @@ class _History:
         }
 
     def _calm(self, duration: float) -> None:
-        before = self._server.writes
-        self._clock.run_until(self._clock.now + duration)
+        before, end = self._server.writes, self._clock.now + duration
+        if self._routed is not None and duration > SLOWEST:
+            self._await_sessions()
+            self._routed.judge.begin_quiet()
+            self._clock.run_until(end)
+            self._routed.judge.end_quiet()
+        self._clock.run_until(end)
         if self._server.writes != before:
             self._checker.complain("quiet when settled", f"{self._server.writes - before} writes while all was settled")
 
@@ -196,8 +235,16 @@ class _History:
             text = f"{self._server.vain_writes - vain} statuses were written that said so already"
             self._checker.complain("nothing is written twice", text)
 
+    def _await_sessions(self) -> None:
+        """Until every session with a router is up that can be."""
+        if self._routed is not None:
+            self._clock.run_until(self._clock.now + SLOWEST)
+            self._routed.judge.settled()
+
     def _judge(self) -> None:
         """All must be settled now, unless the configuration is broken."""
         self._counts["judgements"] += 1
+        if self._routed is not None:
+            self._routed.judge.settled()
         if self._checker.sound:
             self._checker.settled()

@@ -13,9 +13,9 @@ from typing import Any
 
 from lbcore.simulation.world import ApiServer, Document, name_of
 
-__all__ = ["Users"]
+__all__ = ["SYSTEM", "Users"]
 
-_SYSTEM = "metallb-system"
+SYSTEM = "metallb-system"
 _NAMESPACES = ("blue", "green")
 _SERVICES = tuple(f"s{number}" for number in range(10))
 _POOLS = ("amber", "birch", "cedar", "delta")
@@ -62,6 +62,11 @@ class Users:
             (1, self._recreate_node),
             (2, self._label_namespace),
         )
+        self._weights = [weight for weight, _ in self._acts]
+
+    def _add_acts(self, *acts: tuple[int, Callable[[], None]]) -> None:
+        """More that may be done, each with its weight."""
+        self._acts += acts
         self._weights = [weight for weight, _ in self._acts]
 
     def begin(self) -> None:
@@ -230,7 +235,7 @@ class Users:
         return [block for block in _BLOCKS if block not in used]
 
     def _put_pool(self, name: str, spec: Document, labels: Document | None = None) -> None:
-        self._server.put("ipaddresspools", {"namespace": _SYSTEM, "name": name, "labels": labels or {}}, spec=spec)
+        self._server.put("ipaddresspools", {"namespace": SYSTEM, "name": name, "labels": labels or {}}, spec=spec)
 
     def _add_pool(self) -> None:
         taken = {pool["metadata"]["name"] for pool in self._server.all("ipaddresspools")}
@@ -341,7 +346,7 @@ class Users:
     # Advertisements, nodes, namespaces
 
     def _put_advert(self, name: str, spec: Document) -> None:
-        self._server.put("l2advertisements", {"namespace": _SYSTEM, "name": name}, spec=spec)
+        self._server.put("l2advertisements", {"namespace": SYSTEM, "name": name}, spec=spec)
 
     def _change_advert(self) -> None:
         rng = self._rng

@@ -17,7 +17,7 @@ from attrs import define, frozen
 from lbcore.intents import RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
 from lbcore.simulation.clock import Clock, Trace
 
-__all__ = ["RESOURCES", "ApiServer", "Change", "Document", "WriteResult", "name_of"]
+__all__ = ["RESOURCES", "ROUTED_RESOURCES", "ApiServer", "Change", "Document", "WriteResult", "name_of"]
 
 Document = dict[str, Any]
 
@@ -29,6 +29,12 @@ RESOURCES = {
     "l2advertisements": ("metallb.io/v1beta1", "L2Advertisement"),
     "endpointslices": ("discovery.k8s.io/v1", "EndpointSlice"),
     "services": ("v1", "Service"),
+}
+ROUTED_RESOURCES = {  # what clusters with routers have beside these
+    "bgppeers": ("metallb.io/v1beta2", "BGPPeer"),
+    "bgpadvertisements": ("metallb.io/v1beta1", "BGPAdvertisement"),
+    "bfdprofiles": ("metallb.io/v1beta1", "BFDProfile"),
+    "communities": ("metallb.io/v1beta1", "Community"),
 }
 _BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
 _POOL_ANNOTATION = "metallb.io/ip-allocated-from-pool"
@@ -64,13 +70,14 @@ def name_of(document: Document) -> str:
 
 class ApiServer:
     """Objects by resource and name. `watchers` are called after each change with its resource;
-    `judges` with resource, the document before and after, and who did it.
+    `judges` with resource, the document before and after, and who did it. `routed`: with the kinds of BGP.
     """
 
-    def __init__(self, clock: Clock, trace: Trace) -> None:
+    def __init__(self, clock: Clock, trace: Trace, *, routed: bool = False) -> None:
         self._clock = clock
         self._trace = trace
-        self._tables = {resource: _Table({}, [], 0) for resource in RESOURCES}
+        self.resources = {**RESOURCES, **ROUTED_RESOURCES} if routed else RESOURCES
+        self._tables = {resource: _Table({}, [], 0) for resource in self.resources}
         self._versions = 0
         self._uids = 0
         self.writes = 0  # by the controller, that were carried out
@@ -94,7 +101,7 @@ class ApiServer:
 
     def put(self, resource: str, metadata: Document, **parts: Any) -> Document:
         """Create an object, or replace all of it but its identity and status."""
-        api_version, kind = RESOURCES[resource]
+        api_version, kind = self.resources[resource]
         document: Document = {"apiVersion": api_version, "kind": kind, "metadata": dict(metadata), **parts}
         name = name_of(document)
         before = self._tables[resource].objects.get(name)

@@ -318,10 +318,11 @@ def test_over_several_hops_the_profiles_ttl_counts() -> None:
 def test_where_it_is_for_the_peer_to_choose_its_packets_say_over_how_many_hops() -> None:
     for chosen in (False, True):
         engine = BfdEngine(random.Random(1))
-        engine.set([evolve(FAST, multihop=None)], 0.0)
-        assert (True, False) == engine.hops("tor")
+        first = engine.set([evolve(FAST, multihop=None)], 0.0)
+        assert [(True, False)] == [each.where.hops for each in first if isinstance(each, Send)]
         assert _heard(engine, evolve(GOOD, multihop=chosen))
-        assert (chosen,) == engine.hops("tor")
+        later = engine.tick(2.5)
+        assert [(chosen,)] == [each.where.hops for each in later if isinstance(each, Send)]
 
 
 def test_the_neighbor_on_a_link_is_known_when_it_is_heard() -> None:
@@ -353,7 +354,7 @@ def test_a_change_of_one_peer_touches_no_other_session() -> None:
     engine.set([FAST], 0.0)
     other = evolve(FAST, peer="other", address=Address.parse("192.0.2.9"))
     outputs = engine.set([FAST, other], 1.0)
-    assert {"other"} == {each.where for each in outputs if isinstance(each, Send)}
+    assert {"other"} == {each.where.watch.peer for each in outputs if isinstance(each, Send)}
     gone = engine.set([FAST], 2.0)
     assert [("other", None)] == [(r.event.peer, r.event.status) for r in gone if isinstance(r, Report)]  # type: ignore[union-attr]
     last = [decode(each.data) for each in gone if isinstance(each, Send)]

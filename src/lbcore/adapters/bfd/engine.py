@@ -1,6 +1,7 @@
 """The engine of all BFD sessions of a node: which session a datagram belongs to, and what is worth telling.
 
-No sockets: `where` of what is to be sent is the peer's name, and the backend has a port for each.
+No sockets: `where` of what is to be sent says all that a socket needs to know (`Way`), since the last word of a
+session is sent when the session is no more.
 """
 
 from __future__ import annotations
@@ -18,12 +19,24 @@ from lbcore.bfd import BfdState, Watch, WatchStatus
 from lbcore.errors import RemoteProtocolError
 from lbcore.events import WatchSeen
 
-__all__ = ["BfdEngine", "Origin"]
+__all__ = ["BfdEngine", "Origin", "Way"]
 
 SINGLE_HOP_TTL = 255  # RFC 5881 section 5: what has passed a router has less
 COUNT_EVERY = 10.0  # seconds between reports of numbers alone
 
-BfdOutput = Send[str] | Report
+
+@frozen
+class Way:
+    """Where a packet of a session goes: `address` None is a neighbor on a link that has not been heard yet; each of
+    `hops` says whether it goes to the port for several hops.
+    """
+
+    watch: Watch
+    address: Address | None
+    hops: tuple[bool, ...]
+
+
+BfdOutput = Send[Way] | Report
 
 
 @frozen
@@ -58,19 +71,16 @@ class BfdEngine:
 
     def address(self, peer: str) -> Address | None:
         """Where the peer of a session is: as wanted, or as heard on its link."""
-        session, heard = self._sessions.get(peer), self._heard.get(peer)
-        if session is None:
-            return None
-        return session.watch.address or (heard.source if heard is not None else None)
+        session = self._sessions.get(peer)
+        return self._way(session).address if session is not None else None
 
-    def hops(self, peer: str) -> tuple[bool, ...]:
-        """Whether a session's packets go to the port for several hops; to both until it is known which is heard."""
-        session, heard = self._sessions.get(peer), self._heard.get(peer)
-        if session is None:
-            return ()
-        if session.watch.multihop is not None:
-            return (session.watch.multihop,)
-        return (True, False) if heard is None else (heard.multihop,)
+    def _way(self, session: BfdSession) -> Way:
+        """To both ports until it is known which is heard."""
+        watch, heard = session.watch, self._heard.get(session.watch.peer)
+        address = watch.address or (heard.source if heard is not None else None)
+        if watch.multihop is not None:
+            return Way(watch, address, (watch.multihop,))
+        return Way(watch, address, (True, False) if heard is None else (heard.multihop,))
 
     def set(self, watches: Iterable[Watch], now: float) -> list[BfdOutput]:
         """Have these sessions and no other. One whose timers alone have changed goes on."""
@@ -130,14 +140,15 @@ class BfdEngine:
 
     def _end(self, peer: str, now: float) -> list[BfdOutput]:
         session = self._sessions[peer]
-        outputs: list[BfdOutput] = [Send(encode(packet), peer) for packet in session.stop(now)]
+        way = self._way(session)
+        outputs: list[BfdOutput] = [Send(encode(packet), way) for packet in session.stop(now)]
         del self._sessions[peer], self._by_discriminator[session.discriminator]
         self._told.pop(peer, None)
         self._heard.pop(peer, None)
         return outputs
 
     def _settle(self, peer: str, packets: Iterable[ControlPacket]) -> list[BfdOutput]:
-        outputs: list[BfdOutput] = [Send(encode(packet), peer) for packet in packets]
+        outputs: list[BfdOutput] = [Send(encode(packet), self._way(self._sessions[peer])) for packet in packets]
         status, told = self._sessions[peer].status, self._told.get(peer)
         if told is None or _gist(told) != _gist(status):
             outputs.append(self._tell(peer, status))
