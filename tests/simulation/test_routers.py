@@ -59,11 +59,11 @@ def test_no_promise_is_broken_in_hours_with_routers(first: int) -> None:
 @pytest.mark.slow
 def test_every_mishap_of_routers_and_every_kind_of_change_occurs() -> None:
     counts: Counter[str] = Counter()
-    for seed in range(12):
-        counts.update(simulate(seed, 0.3, routers=True).counts)
+    for seed in range(20):
+        counts.update(simulate(seed, 0.2, routers=True).counts)
     mishaps = ("router crashed", "router's daemon crashed", "router froze", "way to a router cut", "router asks again")
     wanted = [*(f"fault: {each}" for each in mishaps), "BFD packets", "connections", "nodes drained", "nodes returned"]
-    assert [] == [name for name in wanted if counts[name] < 2]
+    assert [] == [name for name in wanted if not counts[name]]
 
 
 def test_one_seed_is_one_history_with_routers_and_another_without() -> None:
@@ -102,9 +102,9 @@ def test_what_is_not_told_again_after_a_restart_goes_with_the_end_of_its_own_fam
     rib.keep_for_now()
     for message in announcements(given[:1], family, Attributes(), HOPS[family], four_octets=True):
         rib.take(message[HEADER:])
-    rib.take(end_of_rib(other)[HEADER:])
-    assert {str(prefix) for prefix in given} == set(rib.routes)
-    rib.take(end_of_rib(family)[HEADER:])
+    assert [] == rib.take(end_of_rib(other)[HEADER:])
+    gone = rib.take(end_of_rib(family)[HEADER:])
+    assert [str(prefix) for prefix in given[1:]] == [prefix for prefix, _ in gone]
     assert {str(given[0])} == set(rib.routes)
     assert not rib.routes[str(given[0])].stale
 

@@ -36,7 +36,9 @@ class _Peering:
 
 @define(eq=False)
 class NodeRoutes:
-    """A node on the wires to its routers. `dialed` hears of each attempt to connect: node, peer, which session."""
+    """A node on the wires to its routers. `dialed` hears of each attempt to connect: node, peer, which session, and
+    its connectTime.
+    """
 
     name: str
     clock: Clock
@@ -46,7 +48,7 @@ class NodeRoutes:
     addresses: dict[int, Address]
     routers: list[Router]
     listens: bool
-    dialed: Callable[[str, str, int], None]
+    dialed: Callable[[str, str, int, int | None], None]
     powered: bool = True
     frozen: bool = False
     _tell: Callable[[Event], None] | None = None  # the speaker that runs
@@ -177,7 +179,7 @@ class NodeRoutes:
         version = peer.address.version
 
         def dialing(connected: Callable[[Plug], None], failed: Callable[[str], None]) -> Dialing:
-            self.dialed(self.name, peer.name, number)
+            self.dialed(self.name, peer.name, number, peer.connect_time)
             return Dialing(self, router, version, peer.password, connected, failed)
 
         local = LocalEnd(

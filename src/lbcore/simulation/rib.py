@@ -65,15 +65,14 @@ class Rib:
     routes: dict[str, Route] = field(default_factory=dict)
 
     def take(self, body: bytes) -> list[tuple[str, Route]]:
-        """An UPDATE; the routes that it took away."""
+        """An UPDATE; the routes that it took away, stale ones at an End-of-RIB among them."""
         (withdrawn,) = struct.unpack_from(">H", body)
         (length,) = struct.unpack_from(">H", body, 2 + withdrawn)
         gone = _prefixes(4, body[2 : 2 + withdrawn])
         attributes = _attributes(body[4 + withdrawn : 4 + withdrawn + length])
         new = _prefixes(4, body[4 + withdrawn + length :])
         if not body.strip(b"\0") or (list(attributes) == [_MP_UNREACH] and len(attributes[_MP_UNREACH]) == 3):
-            self._drop_stale(":" if attributes else ".")
-            return []
+            return self.drop_stale(6 if attributes else 4)
         if _MP_UNREACH in attributes:
             version = _version(attributes[_MP_UNREACH])
             gone += _prefixes(version, attributes[_MP_UNREACH][3:])
@@ -89,13 +88,11 @@ class Rib:
         """The session broke, and its routes are kept for its return."""
         self.routes = {prefix: replace(route, stale=True) for prefix, route in self.routes.items()}
 
-    def drop_stale(self) -> None:
-        """What has not been told again is gone."""
-        self._drop_stale("")
-
-    def _drop_stale(self, mark: str) -> None:
-        kept = {prefix: route for prefix, route in self.routes.items() if not route.stale or mark not in prefix}
-        self.routes = kept
+    def drop_stale(self, version: int) -> list[tuple[str, Route]]:
+        """What has not been told again is gone, of one IP version."""
+        mark = ":" if version == 6 else "."
+        gone = [prefix for prefix, route in self.routes.items() if route.stale and mark in prefix]
+        return [(prefix, self.routes.pop(prefix)) for prefix in gone]
 
     def _put(self, prefixes: list[str], attributes: dict[int, bytes], hop: str) -> None:
         path = attributes[_AS_PATH]

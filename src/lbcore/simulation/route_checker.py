@@ -146,27 +146,31 @@ class RouteChecker:
         elif self._unsound_at is not None:
             self._sound_since, self._unsound_at = self._now(), None
 
-    def dialed(self, node: str, peer: str, number: int) -> None:
-        """A node tries to connect, in the `number`th of its sessions."""
+    def dialed(self, node: str, peer: str, number: int, pause: int | None) -> None:
+        """A node tries to connect, in the `number`th of its sessions; `pause`: as it is told by connectTime."""
         now = self._now()
         times = self._attempts.setdefault((node, peer, number), deque())
         times.append(now)
         while times[0] < now - WINDOW:
             times.popleft()
-        document = next((each for each in self._resources["bgppeers"].values() if name_of(each).endswith(peer)), None)
-        pause = int(document["spec"].get("connectTime", "0s")[:-1]) if document is not None else 0
         if len(times) > (WINDOW / (0.75 * pause) + 2 if pause else ATTEMPTS):
             self._complain("no peer is asked again and again", f"{node} tried {peer} {len(times)} times in a minute")
             times.clear()
 
     def withdrawn(self, router: str, node: str, version: int, prefix: str, route: Route) -> None:
-        """A route was taken back in a session that goes on."""
+        """A route was taken back in a session that goes on, or not told again in one that came back."""
         if (router, node, version) in self._still:
             self._complain("a planned restart moves nothing", f"{node} took {prefix} back from {router}")
         drained, healthy = self._drained_since.get(node), self._health.healthy_since(node)
-        since = max(self._touched, drained or 0.0, healthy or 0.0, *self._touched_nodes.values(), 0.0)
+        since = max(self._touched, healthy or 0.0, self._sound_since)
         cluster = self._cluster()
-        if drained is None or healthy is None or cluster is None or self._now() - since <= ROUTE_REACTION:
+        if (
+            route.stale
+            or drained is None
+            or healthy is None
+            or cluster is None
+            or self._now() - since <= ROUTE_REACTION
+        ):
             return
         marked = GRACEFUL_SHUTDOWN in route.communities or route.local_pref == 0
         could = self._plan(cluster).told(self.ends[node, version], self.routers[router], spared=False)

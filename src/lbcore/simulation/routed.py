@@ -127,6 +127,7 @@ class Routed:
             for settings in scheme.routers
         }
         self._nodes: dict[str, NodeRoutes] = {}
+        self._parted = ("", "")
         for number, node in enumerate(nodes):
             self._add_node(node, number, listens=scheme.routers[0].calls)
         faults.forewarned.append(peace.rouse)
@@ -178,6 +179,17 @@ class Routed:
 
     def _restart_speaker(self) -> None:
         self.judge.expect_stillness(self._faults.restart_speaker())
+
+    def part_for_long(self) -> None:
+        """Cut a way for so long that every hold time ends; call `rejoin` after that."""
+        self._peace.rouse()
+        pair = self._parted = self._dice.choice(list(self._contacts.pairs))
+        self._in.trace.add("history", f"{pair[0]} and {pair[1]} are parted")
+        self._wires.part(*pair)
+
+    def rejoin(self) -> None:
+        """Let those who were parted talk again."""
+        self._wires.mend(*self._parted)
 
     def _look(self, node: str, router: str) -> tuple[bool, bool, bool]:
         near, far = self._nodes[node], self._routers[router]

@@ -158,8 +158,12 @@ class Neighbor:
             self.up, self.word = True, False
             self.keeps, self.hold_time = negotiated.keeps_routes, negotiated.hold_time
             self.stale_since = None
-            if not self.keeps:
-                self.rib.drop_stale()
+            restart = negotiated.peer.capabilities.graceful_restart
+            kept = {family for family, forwards in restart.families if forwards} if restart is not None else set()
+            for family in [
+                each for each in Family if each not in kept
+            ]:  # "MUST immediately remove all the stale routes", RFC 4724 section 4.2
+                self.rib.drop_stale(family.version)
             self._note("up")
         elif negotiated is None and self.up:
             self.up = False

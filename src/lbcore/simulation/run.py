@@ -38,6 +38,7 @@ AFTER_STORM = 60.0  # seconds: the longest pause between two tries of a write is
 WHEN_FAIR = 5.0
 _LOOK = 3.0  # seconds between two looks of the judge while things happen
 _CALM = 5.0  # seconds in which nobody may write anything
+_PARTED = 0.5  # share of the rounds in which a node and a router cannot talk for longer than any hold time
 _VAIN = 5  # writes that say nothing new while things change: the answer to a write may overtake the watch
 
 
@@ -153,6 +154,10 @@ class _History:
                 return
             self._fair()
         self._restart_something()
+        if self._routed is not None and self._rng.random() < _PARTED:
+            self._routed.part_for_long()
+            self._clock.run_until(self._clock.now + SLOWEST)
+            self._routed.rejoin()
         self._calm(max(_CALM, end - self._clock.now))
 
     def _storm(self, duration: float) -> None:
