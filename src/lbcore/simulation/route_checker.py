@@ -210,8 +210,11 @@ class RouteChecker:
     # What is judged
 
     def expect_stillness(self, node: str | None) -> None:
-        """A node's speaker is being restarted in order: routers that keep its routes are to notice nothing."""
-        sessions = self.sessions.items()
+        """A node's speaker is being restarted in order: routers that keep its routes are to notice nothing.
+
+        That of a drained node is another matter: a speaker that starts as one does not wait until it withdraws.
+        """
+        sessions = self.sessions.items() if node not in self._drained_since else ()
         self._still = {key: None for key, session in sessions if key[1] == node and session.up and session.keeps}
 
     def end_stillness(self) -> None:
