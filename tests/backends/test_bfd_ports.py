@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_who_switches_bfd_off_says_so_and_is_not_taken_for_lost(cable: Cable, ve
         try:
             for machine, _, address in homes:
                 watch = Watch(peer="other", address=Address.parse(address), transmit_interval=500, receive_interval=500)
-                machine.wishes.append(lambda ports, watch=watch: ports.set([watch]))
+                machine.wishes.append(partial(BfdPorts.set, watches=[watch]))
             for machine, _, _ in homes:
                 machine.wait(lambda status: status.state is BfdState.UP)
             if process_ends:
