@@ -32,6 +32,7 @@ _WRITING = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE"})
 _TRIES = 60  # of one request: then something is broken
 _TICKS = os.sysconf("SC_CLK_TCK")
 SERVICES = "/api/v1/namespaces/shop/services"
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices"
 
 
 @frozen
@@ -131,8 +132,24 @@ class Load:
 
     async def patch_status(self, name: str, number: int) -> None:
         """What a controller writes, without a controller: the floor."""
-        status = {"status": {"loadBalancer": {"ingress": [{"ip": f"172.16.{number // 256}.{number % 256}"}]}}}
+        await self.patch_address(name, f"172.16.{number // 256}.{number % 256}")
+
+    async def patch_address(self, name: str, address: str) -> None:
+        """Give a Service this address."""
+        status = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
         await self._ask("PATCH", f"{SERVICES}/{name}/status", status, "application/merge-patch+json", done=(200,))
+
+    async def create_endpoints(self, name: str, node: str) -> None:
+        """One ready endpoint of a Service, on a node."""
+        body = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.244.0.2"], "nodeName": node, "conditions": {"ready": True}}],
+            "ports": [{"name": "", "port": 80}],
+        }
+        await self._ask("POST", SLICES, body, "application/json", done=(201, 409))
 
     async def _ask(self, method: str, path: str, body: object, kind: str, *, done: tuple[int, ...]) -> None:
         """One request, again after a pause where the server has too much to do: that is time which counts."""

@@ -16,7 +16,7 @@ from lbcore.bgp import Community
 __all__ = ["Offer", "Path", "PeerState", "PeerStatus", "Prefix"]
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class Prefix:
     """The addresses that begin with the same `length` bits; `value` is the first of them, as a number."""
 

@@ -196,13 +196,20 @@ def test_a_password_is_kept_and_a_wrong_one_is_suspected(lab: Lab, tmp_path: Pat
     assert "s3cret" not in logs
 
 
-def test_both_families_over_one_ipv6_session(lab: Lab, tmp_path: Path) -> None:
-    router_of(lab, tmp_path / "router", peers=nodes(lab, 6))
-    lab.apply(BASE + peer("tor6", str(lab.client.address(6)), dualStackAddressFamily=True) + advert())
+def test_both_families_over_one_ipv6_session_and_aggregates_beside_the_addresses(lab: Lab, tmp_path: Path) -> None:
+    router = router_of(lab, tmp_path / "router", peers=nodes(lab, 6))
+    names = {"communities": [{"name": "blue", "value": "64513:77"}]}
+    lab.apply(manifest("metallb.io/v1beta1", "Community", "names", "metallb-system", names))
+    wide = advert("wide", aggregationLength=24, aggregationLengthV6=112, communities=["blue", "large:64513:1:2"])
+    lab.apply(BASE + peer("tor6", str(lab.client.address(6)), dualStackAddressFamily=True) + advert() + wide)
     Fleet(lab).start()
     lab.apply(service("web", **DUAL))
     addresses = lab.wait_for_address("web", timeout=PATIENCE)
-    wait_for_routes(lab, {host(each): hops(lab, 6) for each in addresses})
+    prefixes = [host(each) for each in addresses] + [f"{V4}0/24", f"{V6}/112"]
+    wait_for_routes(lab, {each: hops(lab, 6) for each in prefixes})
+    for prefix in prefixes:
+        told = router.ask("show", "route", "all", "for", prefix)
+        assert prefix.endswith(("/24", "/112")) == ("(64513,77)" in told) == ("(64513, 1, 2)" in told)
 
 
 def test_a_node_with_new_endpoints_is_a_next_hop_when_they_have_been_ready_for_the_stated_time(

@@ -143,6 +143,10 @@ def test_both_families_over_one_signed_session(cable: Cable, tmp_path: Folder, k
         speaking.advertise(SIX, "tor4")  # no family of that session
         speaking.withdraw(FOUR + SIX)
         wait_routes(speaking, router, {})
+        # The other way round, each with its own family's next hop.
+        speaking.set_peers(six, session("tor4", ROUTER[4], dual_stack=True, password="s3cret"))
+        speaking.advertise(FOUR + SIX, "tor4")
+        wait_routes(speaking, router, via(FOUR, NODE[4]) | via(SIX, NODE[6]))
 
 
 @pytest.mark.parametrize("kind", [BIRD, FRR])

@@ -7,6 +7,7 @@ table costs nothing: for each prefix that differs, what the router has of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 
 from lbcore.adapters.bgp.updates import withdrawals
 from lbcore.addresses import Family
@@ -72,16 +73,23 @@ class Outbox:
     def take(self, most: int, announcer: Announcer) -> list[bytes]:
         """UPDATEs about the prefixes that have waited longest, at most so many; withdrawals come first."""
         gone: dict[Family, list[Prefix]] = {}
-        new: dict[tuple[Family, Path], list[Prefix]] = {}
-        for prefix in [prefix for prefix, _ in zip(self._told, range(most), strict=False)]:
-            had = self._told.pop(prefix) is not None
-            path = self._wanted.get(prefix)
+        new: dict[tuple[int, Path], list[Prefix]] = {}
+        last: tuple[int, Path | None] = (0, None)
+        group: list[Prefix] = []
+        told, wanted = self._told, self._wanted
+        for prefix in list(islice(told, most)):
+            had = told.pop(prefix) is not None
+            path = wanted.get(prefix)
             self.advertised += (path is not None) - had
             if path is not None:
-                new.setdefault((prefix.family, path), []).append(prefix)
+                # Most have the path of the one before: to hash a path takes as long as all the rest.
+                if path is not last[1] or prefix.version != last[0]:
+                    last = (prefix.version, path)
+                    group = new.setdefault((prefix.version, path), [])
+                group.append(prefix)
             elif had:
                 gone.setdefault(prefix.family, []).append(prefix)
         messages = [message for family, prefixes in gone.items() for message in withdrawals(prefixes, family)]
-        for (family, path), prefixes in new.items():
-            messages += announcer(family, path, prefixes)
+        for (_, path), prefixes in new.items():
+            messages += announcer(prefixes[0].family, path, prefixes)
         return messages
