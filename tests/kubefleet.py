@@ -118,6 +118,12 @@ class KubeFleet:
         asked = [lbcore, "explain", name, "-o", "json", "--kubeconfig", str(self.api.kubeconfig)]
         return json.loads(self.lab.control.namespace.run(asked, check=True).stdout)
 
+    def members(self, *options: str) -> Any:
+        """What `lbcore get members` says, asked on the control plane's host."""
+        lbcore = str(Path(sys.executable).parent / "lbcore")
+        asked = [lbcore, "get", "members", "-o", "json", "--kubeconfig", str(self.api.kubeconfig), *options]
+        return json.loads(self.lab.control.namespace.run(asked, check=True).stdout)
+
     def wait_for_announcer(self, name: str, address: Address, among: int) -> str:
         """The node that is to announce an address, once so many may and it alone says that it does."""
 

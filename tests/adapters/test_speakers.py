@@ -73,6 +73,14 @@ def test_a_view_that_cannot_be_read_is_none_and_its_speaker_gossips_all_the_same
     assert (True, None, b"r") == (found.gossips, found.view, found.record)
 
 
+@pytest.mark.parametrize("since", [-1, 10**12, float("nan"), float("inf"), True, "0", None])
+def test_a_time_that_is_no_date_is_refused(since: object) -> None:
+    document = view_document(View(node="a", fast=True, why=""))
+    document["members"] = [{"name": "b", "state": "dead", "since": since, "by": [], "release": ""}]
+    with pytest.raises(ValueError, match="no time"):
+        read_view(document)
+
+
 def test_who_lives_by_its_lease_lives_until_that_is_over() -> None:
     leases = [lease("a", gossips=False), lease("b", gossips=False, age=8.0)]
     assert {"a"} == living(leases, NOW)

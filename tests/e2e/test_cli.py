@@ -170,6 +170,15 @@ def test_an_empty_folder_is_no_error_and_no_output(what: str, tmp_path: Path) ->
     assert [] == list(tmp_path.iterdir())  # looking leaves no trace
 
 
+def test_members_of_a_folder_where_nobody_keeps_a_record_are_to_be_asked_themselves(tmp_path: Path) -> None:
+    result = ask(tmp_path, "get", "members")
+    assert (0, "") == (result.exit_code, result.stdout)
+    assert "--ask HOST:PORT" in result.stderr
+    assert {"members": [], "views": []} == ask_for_data(tmp_path, "get", "members")
+    nobody = CliRunner().invoke(cli, ["get", "members", "--cluster", str(tmp_path), "--ask", "[::1]:1"])
+    assert "speaker [::1]:1 does not answer" in str(nobody.exception)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

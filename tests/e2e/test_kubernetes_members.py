@@ -5,7 +5,6 @@ A node whose kubelet is gone goes on serving, one that is cut off is followed at
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,13 +36,6 @@ def fleet() -> Iterator[KubeFleet]:
         running.apply(BASE)
         running.wait_for_members(*lab.nodes)
         yield running
-
-
-def members(fleet: KubeFleet, *options: str) -> Any:
-    """What `lbcore get members` says, asked on the control plane's host."""
-    lbcore = str(Path(sys.executable).parent / "lbcore")
-    asked = [lbcore, "get", "members", "-o", "json", "--kubeconfig", str(fleet.api.kubeconfig), *options]
-    return json.loads(fleet.lab.control.namespace.run(asked, check=True).stdout)
 
 
 def lease_of(fleet: KubeFleet, node: str) -> dict[str, Any]:
@@ -115,8 +107,8 @@ def test_a_node_without_its_kubelet_goes_on_serving_and_one_that_is_cut_off_is_f
 
     # Who is gone, by whose verdict and since when, for people.
     others = sorted(set(lab.nodes) - {node})
-    fleet.wait(lambda: others == members(fleet)["members"], "get members to say so")
-    found = members(fleet)
+    fleet.wait(lambda: others == fleet.members()["members"], "get members to say so")
+    found = fleet.members()
     sights = {view["node"]: {each["name"]: each for each in view["members"]} for view in found["views"]}
     for name in others:
         assert ("dead", "alive") == (sights[name][node]["state"], sights[name][name]["state"])
@@ -129,17 +121,17 @@ def test_a_node_without_its_kubelet_goes_on_serving_and_one_that_is_cut_off_is_f
     assert "by the verdict of n" in why["message"]
     lab.heal(node)
     lab.start_kubelet(node)
-    fleet.wait(lambda: sorted(lab.nodes) == members(fleet)["members"], "all to be members again")
+    fleet.wait(lambda: sorted(lab.nodes) == fleet.members()["members"], "all to be members again")
 
 
 def test_what_a_speaker_sees_is_in_its_lease_and_at_its_port(fleet: KubeFleet) -> None:
-    seen = members(fleet)
+    seen = fleet.members()
     assert ["fast"] * 3 == [view["detector"] for view in seen["views"]]
     lease = lease_of(fleet, "n1")
     assert 60 == lease["spec"]["leaseDurationSeconds"]
     assert "lbcore.io/record" not in lease["metadata"]["annotations"]
     station = fleet.lab.nodes["n1"]
-    said = members(fleet, "--ask", f"[{station.address(6)}]:{PORT}")
+    said = fleet.members("--ask", f"[{station.address(6)}]:{PORT}")
     (view,) = said["views"]
     assert (sorted(fleet.lab.nodes), "n1", "fast") == (said["members"], view["node"], view["detector"])
     lbcore = str(Path(sys.executable).parent / "lbcore")

@@ -14,6 +14,9 @@ from attrs import evolve, frozen
 __all__ = ["Sight", "SightState", "View", "read_view", "view_document"]
 
 
+_LATEST = 253_402_300_800  # seconds from 1970 to the year 10,000, which no date of Python's reaches
+
+
 class SightState(Enum):
     """How a member looks."""
 
@@ -103,8 +106,8 @@ def _sight(document: object) -> Sight:
     if not isinstance(document, Mapping):
         raise TypeError("a member is an object")
     since = document["since"]
-    if isinstance(since, bool) or not isinstance(since, int | float):
-        raise TypeError(f"{since!r} is no time")
+    if isinstance(since, bool) or not isinstance(since, int | float) or not 0 <= since < _LATEST:
+        raise ValueError(f"{since!r} is no time")
     return Sight(
         name=_text(document["name"]),
         state=SightState(document["state"]),

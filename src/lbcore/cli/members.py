@@ -45,6 +45,8 @@ def get_members(place: Place, asked: tuple[str, ...], output: str) -> None:
         names = None if members is None else sorted(members)
         print_structure({"members": names, "views": [view_document(each) for each in views]}, output)
         return
+    if not members and not views:
+        click.echo(f"note: {_NOBODY.format(place)}", err=True)
     columns = [Column(each) for each in ("NAME", "STATE", "SINCE", "BY", "PROGRAM", "SEEN BY")]
     print_table(columns, [*_rows(views, datetime.now(UTC)), *_by_records(members, views)])
     for line in _detectors(views):
@@ -110,6 +112,10 @@ def _detectors(views: Iterable[View]) -> Iterable[str]:
     for (detector, why), nodes in sorted(found.items()):
         yield f"Detector on {', '.join(sorted(nodes))}: {detector} ({why})."
 
+
+_NOBODY = (
+    "no speaker keeps a record or a Lease in {}; one that gossips is asked by --ask HOST:PORT (its --metrics-port)"
+)
 
 Announcers = tuple[tuple[Any, tuple[NodeVerdict, ...]], ...] | NotAnnounced | None
 
