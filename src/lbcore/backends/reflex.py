@@ -206,6 +206,7 @@ class Reflex:
         self._disconnected = asyncio.Event()
         self._disconnected.set()
         self._diverted: Callable[[frozenset[str]], None] | None = None
+        self._members = frozenset[str]()  # as the child said last
         self.view: View | None = None
         self.statistics = Statistics()
         self.counts: dict[Address, AddressCount] = {}
@@ -242,9 +243,13 @@ class Reflex:
             self._remembered[type(intent)] = intent
         if self._channel is None:
             return Failed(intent=intent, message="the reflex process is away")
+        told: ReflexIntent = intent
+        if isinstance(intent, StandBy) and intent.member not in self._members:
+            # Others told us of that member, as in `Crossing`: the child does not know it, and would hold it for gone.
+            told = Withdraw(address=intent.address)
         try:
             async with asyncio.timeout(_ANSWER):
-                answer = await asyncio.shield(self._channel.command(intent))
+                answer = await asyncio.shield(self._channel.command(told))
         except TimeoutError:
             return Failed(intent=intent, message=f"the reflex process has not answered for {_ANSWER:g} s")
         except asyncio.CancelledError:
@@ -378,14 +383,17 @@ class Reflex:
             case Report(MembersSeen()) if not self._settings.tells_members:
                 pass
             case Report(MembersSeen(names)) if self._diverted is not None:
+                self._members = names
                 self._diverted(names)
             case Seen(view):
                 self.view = view
             case Report(event):
                 self._events.put_nowait(event)
-                if isinstance(event, MembersSeen) and not self._listed:
-                    self._listed = True
-                    self._events.put_nowait(Listed(Kind.MEMBERS))
+                if isinstance(event, MembersSeen):
+                    self._members = event.names
+                    if not self._listed:
+                        self._listed = True
+                        self._events.put_nowait(Listed(Kind.MEMBERS))
             case Pong(statistics, counts):
                 self.statistics = statistics
                 self.counts.update((count.address, count) for count in counts)

@@ -31,7 +31,6 @@ from lbcore.daemons.loop import Loop
 from lbcore.daemons.observe import Log, log_observer
 from lbcore.events import Applied, Failed, Kind
 from lbcore.intents import (
-    Announce,
     Intent,
     PublishIngress,
     RecordEvent,
@@ -39,11 +38,7 @@ from lbcore.intents import (
     ReportPeer,
     ReportWithheld,
     SetAddresses,
-    SetLinks,
-    SetPeers,
     SetPoolUsage,
-    SetWatches,
-    Withdraw,
 )
 from lbcore.routing import RoutingSettings, RoutingState
 
@@ -261,8 +256,9 @@ def speaker(
             sources.append(cluster.speaker_pods(reflex_settings.gossip.labels))
         told = _members(cluster, settings.node, reflex, say, gossips=reflex_settings.gossip is not None)
         sources.append(told)
+        others = tuple(each for each in reflex.handles if each not in told.handles)
         lanes: tuple[Outlet, ...] = (
-            Outlet.to("reflex", reflex, concurrency=256, only=(SetLinks, SetPeers, SetWatches, Announce, Withdraw)),
+            Outlet.to("reflex", reflex, concurrency=256, only=others),
             Outlet.to("members", told),
         )
         notes = Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, ReportConfig))
