@@ -364,7 +364,8 @@ class Gateway:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                if self.get(marker).status == 301 and not any(map(_accepts, before)):
+                # Of a host that is not there yet: 404. What the ConfigMap says may come before the redirect.
+                if self.get(marker).status in {301, 308, 503} and not any(map(_accepts, before)):
                     return
             except OSError:
                 pass

@@ -77,7 +77,8 @@ class Size:
         return self.number << {"": 0, "k": 10, "m": 20, "g": 30}[self.unit]
 
     def __str__(self) -> str:
-        return f"{self.number}{self.unit}"
+        # nginx knows g for some sizes only (ngx_parse_size, ngx_parse_offset).
+        return f"{self.number << 10}m" if self.unit == "g" else f"{self.number}{self.unit}"
 
 
 @frozen(kw_only=True)

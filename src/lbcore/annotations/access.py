@@ -44,6 +44,7 @@ from lbcore.proxy import (
 
 __all__ = ["ACCESS", "external_auth"]
 
+_MOST_CONNECTIONS = 65535  # nginx refuses to count further
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE")
 
 
@@ -102,7 +103,7 @@ RULES = (
     _deny("satisfy", choice("any", "all"), "2"),
     _deny("limit-rps", integer(0, 1_000_000), "1A"),
     _deny("limit-rpm", integer(0, 1_000_000), "1A"),
-    _deny("limit-connections", integer(0, 1_000_000), "1A"),
+    _deny("limit-connections", lambda text: min(integer(0, 1_000_000)(text), _MOST_CONNECTIONS), "1A"),
     _deny("limit-burst-multiplier", integer(1, 1000), "1B"),
     _deny("limit-allowlist", cidrs, "2", "limit-whitelist"),
     _deny("enable-cors", flag, "1A"),

@@ -115,6 +115,7 @@ class Nginx:
         self._good: RoutingTable | None = None  # what nginx took last
         self._refused: frozenset[str] = frozenset()
         self._text = ""
+        self._wanted: frozenset[str] = frozenset()  # files of the configuration that is in force
         self._last_reload = 0.0
         self._peers = Peers(self._folder)
         self._busy = asyncio.Lock()
@@ -330,11 +331,12 @@ class Nginx:
         return pwd.getpwnam(self._user).pw_uid if self._user and os.geteuid() == 0 else None
 
     def _tidy(self, wanted: frozenset[str]) -> None:
-        """Take away the files that no configuration names any more."""
-        keep = wanted | {"nginx.conf", "nginx.pid", "nginx.conf.new", "tmp"}
+        """Take away the files that no configuration names any more. Workers of the last one still read certificates."""
+        keep = wanted | self._wanted | {"nginx.conf", "nginx.pid", "nginx.conf.new", "tmp"}
         for path in self._folder.iterdir():
             if path.name not in keep and path.suffix in {".pem", ".users", ".ca", ".crl"}:
                 path.unlink(missing_ok=True)
+        self._wanted = wanted
 
 
 def _environment() -> dict[str, str]:
