@@ -470,6 +470,7 @@ class Options:
     access: AccessLists = AccessLists()
     log: AccessLog = AccessLog()
     error_level: str = "warn"
+    switches: tuple[tuple[str, tuple[str, ...]], ...] = ()  # options that are one value each, by name
     ssl_protocols: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
     ssl_ciphers: str = (
         "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"

@@ -26,15 +26,34 @@ SNIPPETS = {
     "evil": "add_header X-A \"b\\\"; } location / { return 200; } #\";",
 }  # fmt: skip
 
+SWITCHES = {
+    "client_header_timeout": "30", "client_body_timeout": "31", "client_header_buffer_size": "2k",
+    "large_client_header_buffers": "8 16k", "http2_max_concurrent_streams": "64", "ignore_invalid_headers": "false",
+    "default_type": "text/plain", "ssl_session_cache_size": "5m", "ssl_session_timeout": "1h",
+    "ssl_session_tickets": "true", "ssl_buffer_size": "8k", "ssl_ecdh_curve": "X25519:prime256v1",
+    "ssl_early_data": "true", "use_gzip": "true", "gzip_level": "6", "gzip_min_length": "100",
+    "gzip_types": "text/css application/json",
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     found = Gateway(tmp_path_factory.mktemp("snippets")).start()
     backend = Backend("a", answers={"X-Powered-By": "php", "X-Secret": "1"})
     given = [ingress(name, f"{name}.test", configuration_snippet=text) for name, text in SNIPPETS.items()]
-    found.put("all", *backend.manifests(), *given, config_map(allow_snippet_annotations="true"))
+    found.put("all", *backend.manifests(), *given, config_map(allow_snippet_annotations="true", **SWITCHES))
     yield found
     found.stop()
+
+
+def test_nginx_takes_the_options_that_are_one_directive_each(gateway: Gateway) -> None:
+    lines = {line.strip() for line in gateway.text.splitlines()}
+    wanted = {"client_header_timeout 30s;", "large_client_header_buffers 8 16k;", "ignore_invalid_headers off;",
+              "ssl_session_cache shared:lbcore:5m;", "ssl_session_tickets on;", "ssl_ecdh_curve X25519:prime256v1;",
+              "gzip_comp_level 6;", "gzip_types text/css application/json;", "default_type text/plain;"}  # fmt: skip
+    assert set() == wanted - lines
+    answer = gateway.get("headers.test", Accept_Encoding="gzip")
+    assert ("gzip", 200) == (answer.headers.get("content-encoding"), answer.status)
 
 
 def test_headers_are_set_and_taken_away(gateway: Gateway) -> None:

@@ -21,6 +21,7 @@ from lbcore.annotations.scalars import (
     header_name,
     integer,
     listed,
+    size,
     template,
     words,
 )
@@ -81,6 +82,34 @@ def _access_log(given: dict[str, Any], default: AccessLog) -> AccessLog:
     escape = "json" if given.pop("json", False) else escape
     off = bool(given.pop("http_off", False)) or bool(given.pop("off", False))
     return evolve(default, **given, escape=escape, off=off)
+
+
+def _matching(pattern: str, what: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"write {what}")
+        return text
+
+    return read
+
+
+_media_type = _matching(r"[A-Za-z0-9.+-]{1,60}/[A-Za-z0-9.+-]{1,90}|\*", "types such as text/html")
+
+
+def _seconds(text: str) -> tuple[str, ...]:
+    return (f"{integer(1, 86400)(text)}s",)
+
+
+def _bytes(text: str) -> tuple[str, ...]:
+    found = size(text)
+    if not found.number:
+        raise ValueError("write a size such as 4k, and not 0")
+    return (str(found),)
+
+
+def _buffers(text: str) -> tuple[str, ...]:
+    number, _, each = text.partition(" ")
+    return (str(integer(1, 1024)(number)), *_bytes(each.strip()))
 
 
 def _ciphers(text: str) -> str:
@@ -145,6 +174,24 @@ _LOG: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "enable-access-log-for-default-backend": ("of_default_backend", flag),
     "skip-access-log-urls": ("skipped", listed(absolute_path, 200)),
 }
+_SWITCHES: Mapping[str, Callable[[str], tuple[str, ...]]] = {
+    "client-header-timeout": _seconds,
+    "client-body-timeout": _seconds,
+    "client-header-buffer-size": _bytes,
+    "large-client-header-buffers": _buffers,
+    "http2-max-concurrent-streams": lambda text: (str(integer(1, 1 << 16)(text)),),
+    "ignore-invalid-headers": lambda text: ("on" if flag(text) else "off",),
+    "default-type": lambda text: (_media_type(text),),
+    "ssl-session-cache-size": lambda text: (f"shared:lbcore:{_bytes(text)[0]}",),
+    "ssl-session-timeout": lambda text: (_matching(r"\d{1,6}[smhd]?", "a time such as 10m")(text),),
+    "ssl-session-tickets": lambda text: ("on" if flag(text) else "off",),
+    "ssl-buffer-size": _bytes,
+    "ssl-ecdh-curve": lambda text: (_matching(r"[A-Za-z0-9:-]{1,200}", "auto, or names of curves")(text),),
+    "ssl-early-data": lambda text: ("on" if flag(text) else "off",),
+    "gzip-level": lambda text: (str(integer(1, 9)(text)),),
+    "gzip-min-length": lambda text: (str(integer(0, 1 << 30)(text)),),
+    "gzip-types": lambda text: tuple(dict.fromkeys(map(_media_type, text.split()))),
+}
 _LISTS = ("whitelist-source-range", "denylist-source-range")
 _NO: tuple[str, None] = ("", None)
 _TUNING_OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
@@ -179,7 +226,14 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
     service, denied = _global_auth(data)
     if denied:
         problems.append(f"{denied}; nobody is let in")
+    switches: dict[str, tuple[str, ...]] = {}
     for name, text in sorted(data.items()):
+        if name in _SWITCHES:
+            try:
+                switches[name] = _SWITCHES[name](text.strip())
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+            continue
         if name in _GLOBAL:
             continue
         target, (field, parse) = (found, OPTIONS[name]) if name in OPTIONS else (tuning, _TUNING_OPTIONS.get(name, _NO))
@@ -203,6 +257,8 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
     for name, field in (("whitelist-source-range", "allow"), ("denylist-source-range", "deny")):
         if name in lists:
             found["access"] = evolve(found.get("access", options.access), **{field: lists[name]})
+    if switches:
+        found["switches"] = tuple(switches.items())
     if log:
         found["log"] = _access_log(log, options.log)
     made = evolve(options, **found, tuning=evolve(options.tuning, **tuning), global_auth=service, global_denied=denied)

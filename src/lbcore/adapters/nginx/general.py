@@ -10,6 +10,7 @@ from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.logs import access_log, log_variables
 from lbcore.adapters.nginx.lua import CONTROL
 from lbcore.adapters.nginx.passing import HEADERS, tuning
+from lbcore.adapters.nginx.switches import switches
 from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, directive
 from lbcore.proxy import Balance, Options, RoutingTable, Variable
 
@@ -61,10 +62,10 @@ def http_level(table: RoutingTable, places: Places, capabilities: Capabilities) 
     yield directive(
         "uninitialized_variable_warn", "off"
     )  # some are set in some locations only, and are empty elsewhere
-    yield directive("default_type", "text/html")
     yield directive("server_tokens", options.server_tokens)
     yield from _sizes(table)
     yield from _clients(options, capabilities)
+    yield from switches(options)
     if places.resolvers:
         yield directive("resolver", *places.resolvers, "valid=30s")
     if capabilities.lua:
@@ -110,10 +111,6 @@ def _clients(options: Options, capabilities: Capabilities) -> Iterator[Directive
         yield directive("gzip", "on")
         yield directive("gzip_proxied", "any")
         yield directive("gzip_vary", "on")
-        yield directive("gzip_min_length", 256)
-        yield directive(
-            "gzip_types", "application/javascript", "application/json", "text/css", "text/plain", "image/svg+xml"
-        )
     if options.forwarded_headers or options.proxy_protocol or options.real_ip:
         yield from (directive("set_real_ip_from", Plain(cidr)) for cidr in options.trusted)
         yield directive("real_ip_header", "proxy_protocol" if options.proxy_protocol else "X-Forwarded-For")
@@ -161,10 +158,6 @@ def _tls(options: Options, folder: str) -> Iterator[Directive]:
     yield directive("ssl_protocols", *options.ssl_protocols)
     yield directive("ssl_ciphers", Plain(options.ssl_ciphers))
     yield directive("ssl_prefer_server_ciphers", "on")
-    yield directive("ssl_session_cache", "shared:lbcore:10m")
-    yield directive("ssl_session_timeout", "10m")
-    yield directive("ssl_session_tickets", "off")
-    yield directive("ssl_buffer_size", "4k")
     # Read for each handshake, so that a renewed certificate needs no reload, and a thousand hosts no memory.
     name = Value((f"{folder}/", Variable("lbcore_certificate"), ".pem"))
     yield directive("ssl_certificate", name)

@@ -91,11 +91,16 @@ end
 function M.balance()
   local found = upstream(ngx.var.lbcore_upstream)
   if not found or #found == 0 then return ngx.exit(ngx.ERROR) end
+  if #found == 1 then -- nobody else to try: nothing is to be remembered
+    local only = found[1]
+    if balancer.set_current_peer(only.host, only.port) then return end
+    return ngx.exit(ngx.ERROR)
+  end
   local tried = ngx.ctx.lbcore_tried
   if not tried then
     tried = {}
     ngx.ctx.lbcore_tried = tried
-    if #found > 1 then balancer.set_more_tries(#found - 1) end
+    balancer.set_more_tries(#found - 1)
   end
   local peer = choose[found.how](found, tried)
   tried[peer.name] = true
