@@ -1,8 +1,8 @@
 """The test of the simulator: bugs planted in a copy of lbcore, each to be found within a few seeds.
 
-A patch in `tests/mutants` says in its first line what it breaks; what follows is a diff against
-`src/lbcore`. Those in `routers` are for clusters with routers. A patch that no longer applies is to be
-written anew against the code that it broke.
+A patch in `tests/mutants` says in its first line what it breaks, and in the second perhaps which seed to try first;
+what follows is a diff against `src/lbcore`. Those in `routers` are for clusters with routers. A patch that no longer
+applies is to be written anew against the code that it broke.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ import sys
 import lbcore
 from lbcore.simulation.run import simulate
 assert lbcore.__file__.startswith(sys.argv[1]), lbcore.__file__
-for seed in range({SEEDS}):
-    report = simulate(seed, {HOURS}, routers=len(sys.argv) > 2)
+first = int(sys.argv[2])
+for number in range({SEEDS}):
+    seed = (first + number) % {SEEDS}
+    report = simulate(seed, {HOURS}, routers=len(sys.argv) > 3)
     if report.violations:
         sys.exit(f"seed {{seed}}: {{report.violations[0]}}")
 """
@@ -52,9 +54,9 @@ def apply(patch: str, root: Path) -> None:
         path.write_text(text.replace(before, after), encoding="utf-8")
 
 
-def hunt(source: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def hunt(source: Path, first: str, *options: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(source)}
-    command = [sys.executable, "-c", HUNT, str(source), *options]
+    command = [sys.executable, "-c", HUNT, str(source), first, *options]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=240)
 
 
@@ -82,8 +84,9 @@ def test_a_planted_bug_is_found_where_there_are_routers(patch: Path, tmp_path: P
 
 def is_found(patch: Path, folder: Path, *options: str) -> None:
     source = copy_of_the_package(folder)
-    apply(patch.read_text(encoding="utf-8"), source / "lbcore")
-    found = hunt(source, *options)
-    assert found.returncode == 1, f"not found within {SEEDS} seeds: {patch.read_text().splitlines()[0]}"
+    text = patch.read_text(encoding="utf-8")
+    apply(text, source / "lbcore")
+    hint = re.search(r"^Found by seed (\d+) ", text, re.MULTILINE)
+    found = hunt(source, hint[1] if hint is not None else "0", *options)
+    assert found.returncode == 1, f"not found within {SEEDS} seeds: {text.splitlines()[0]}"
     assert "seed" in found.stderr, found.stderr  # a promise was seen broken, rather than the program
-    print(found.stderr.strip())

@@ -50,10 +50,9 @@ def test_no_promise_is_broken_in_a_quarter_of_an_hour_with_routers(seed: int) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(2000, 2012, 3))
-def test_no_promise_is_broken_in_hours_with_routers(first: int) -> None:
-    broken = {seed: simulate(seed, 1.0, routers=True).violations for seed in range(first, first + 3)}
-    assert {} == {seed: violations for seed, violations in broken.items() if violations}
+@pytest.mark.parametrize("seed", range(2000, 2006))
+def test_no_promise_is_broken_in_half_an_hour_with_routers(seed: int) -> None:
+    assert () == simulate(seed, 0.5, routers=True).violations
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def test_no_promise_is_broken_in_a_quarter_of_an_hour(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(1000, 1100, 10))
 def test_no_promise_is_broken_in_ten_hours_of_ten_clusters(first: int) -> None:
-    broken = {seed: simulate(seed, 1.0).violations for seed in range(first, first + 10)}
+    broken = {seed: simulate(seed, 1.0, routers=False).violations for seed in range(first, first + 10)}
     assert {} == {seed: violations for seed, violations in broken.items() if violations}
 
 
