@@ -197,7 +197,7 @@ class RouteChecker:
 
     def _look_whether_gone(self, key: tuple[str, str, int], contact: Contact, since: float, limit: float) -> None:
         session, now = self.sessions[key], self._now()
-        if contact.since != since or not session.rib.routes:
+        if contact.joined or contact.since != since or not session.rib.routes:
             return
         if not contact.running or now - contact.running_since <= limit:  # it stood still itself
             self._after(limit + MARGIN, self._look_whether_gone, key, contact, since, limit)
