@@ -141,7 +141,8 @@ class Desk(Generic[S]):
 class Controlled:
     """Services, namespaces and configuration, what of them has not been told yet, and writes under way.
 
-    With `annotates`, a written status brings the annotation that names the pool, as Kubernetes does.
+    With `annotates`, a written status brings the annotation that names the pool, and the condition that says what is
+    missing, as with Kubernetes.
     """
 
     def __init__(self, *, annotates: bool) -> None:
@@ -167,7 +168,8 @@ class Controlled:
         annotations = dict(service.annotations)
         if ALLOCATED_FROM in known.annotations:
             annotations[ALLOCATED_FROM] = known.annotations[ALLOCATED_FROM]
-        kept = {"uid": known.uid, "created": known.created, "held": known.held, "annotations": annotations}
+        kept = {"uid": known.uid, "created": known.created, "annotations": annotations}
+        kept |= {"held": known.held, "pending": known.pending}
         self._see(attrs.evolve(service, **kept))  # type: ignore[arg-type]  # attrs checks the names
 
     def _see(self, service: Service) -> None:
@@ -222,7 +224,8 @@ class Controlled:
         annotations = {name: value for name, value in service.annotations.items() if name != ALLOCATED_FROM}
         if self.annotates and intent.pool is not None:
             annotations[ALLOCATED_FROM] = intent.pool
-        self._see(attrs.evolve(service, held=intent.addresses, annotations=annotations))
+        pending = intent.refusal.shown if self.annotates and intent.refusal is not None else None
+        self._see(attrs.evolve(service, held=intent.addresses, annotations=annotations, pending=pending))
         if not answer_first:
             self.untold.append(Applied(intent))
 
@@ -309,20 +312,7 @@ def wishful_services(draw: st.DrawFn, key: ServiceKey) -> Service:
     service = draw(services(key))
     annotations = dict(service.annotations)
     changes: dict[str, object] = {}
-    kinds = [
-        "any",
-        "any",
-        "sharing",
-        "sharing",
-        "sharing",
-        "static",
-        "annotated",
-        "both",
-        "garbage",
-        "headless",
-        "other",
-    ]
-    match draw(st.sampled_from(kinds)):
+    match draw(st.sampled_from(_KINDS_OF_WISHES)):
         case "sharing":
             annotations["metallb.io/allow-shared-ip"] = "k"
             changes["ports"] = (draw(st.sampled_from([Port("TCP", 80), Port("TCP", 443), Port("UDP", 53)])),)

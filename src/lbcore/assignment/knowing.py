@@ -162,7 +162,9 @@ def put_config_in_force(turn: Turn) -> None:
     before = turn.configuration
     turn.configuration = before.settled()
     current, problems = turn.configuration.current, turn.configuration.problems
-    if current != before.current or problems != before.problems:
+    # Who leads again has no pools yet: what it reported last may have been forgotten on its way.
+    leads_again = turn.catalog is None and current is not None
+    if current != before.current or problems != before.problems or leads_again:
         turn.intents.append(ReportConfig(config=current, problems=problems))
     if current is None or (turn.catalog is not None and current.pools == turn.catalog.pools):
         return
