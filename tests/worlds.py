@@ -168,9 +168,8 @@ class Controlled:
         annotations = dict(service.annotations)
         if ALLOCATED_FROM in known.annotations:
             annotations[ALLOCATED_FROM] = known.annotations[ALLOCATED_FROM]
-        kept = {"uid": known.uid, "created": known.created, "annotations": annotations}
-        kept |= {"held": known.held, "pending": known.pending}
-        self._see(attrs.evolve(service, **kept))  # type: ignore[arg-type]  # attrs checks the names
+        kept = attrs.evolve(service, uid=known.uid, created=known.created, annotations=annotations)
+        self._see(attrs.evolve(kept, held=known.held, pending=known.pending))
 
     def _see(self, service: Service) -> None:
         if self.services.get(service.key) != service:
