@@ -133,8 +133,12 @@ class Station:
 
     @property
     def reachable(self) -> bool:
-        """Whether frames arrive from the switch and its programs run."""
-        return self.cable is Cable.PLUGGED and not self.frozen
+        """Whether the control plane counts on it: it is connected to others, and its programs run.
+
+        Of those that are apart it would hear no more, nor they of what it thinks of their pods; but that it tells by
+        a folder that all share, so it goes on as Kubernetes does for its first 50 s.
+        """
+        return self.cable in {Cable.PLUGGED, Cable.APART} and not self.frozen
 
     def address(self, version: int = 4) -> Address:
         """Its own address on the segment; raises `LabError` if it has none of that version."""
