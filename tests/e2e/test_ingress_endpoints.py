@@ -63,6 +63,14 @@ def test_endpoints_roll_without_a_reload(gateway: Gateway) -> None:
     assert text == gateway.text
 
 
+def test_a_path_is_rewritten_before_the_backend_that_was_chosen_sees_it(gateway: Gateway) -> None:
+    rewritten = ingress("rewritten", "rewritten.test", "behind", "/api(/|$)(.*)", kind="ImplementationSpecific",
+                        rewrite_target="/$2")  # fmt: skip
+    gateway.put("rewritten", *Backend("behind").manifests(), rewritten)
+    gateway.until(lambda: gateway.get("rewritten.test", "/api").status != 503, "the backend")
+    assert "/x?q=1" == gateway.get("rewritten.test", "/api/x?q=1").seen["path"]
+
+
 def test_without_an_endpoint_503_is_answered_before_anybody_is_asked_for_a_password(gateway: Gateway) -> None:
     gateway.write("slices-none", *slices("none"))
     gateway.put("none", ingress("none", "none.test", "none", auth_type="basic", auth_secret="nowhere"),

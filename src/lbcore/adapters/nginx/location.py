@@ -83,7 +83,6 @@ class LocationWriter:
         yield from access(location, options, self.shared, name)
         yield from answer_headers(location, options, targets)
         yield from errors(location, targets, name)
-        yield from _rewrite(location)
         yield from self._pass(location, target)
 
     def _fall_back(self, location: Location, fallback: str, name: str) -> Iterator[Directive]:
@@ -120,6 +119,7 @@ class LocationWriter:
         if targets.is_dynamic(location):
             yield from targets.tell(target, name)
             name = (block_of(policies.protocol, self.upstreams[target]),)
+        yield from _rewrite(location)  # the last of its module: `break` passes over every `set` that follows
         yield directive(f"{kind}_pass", Value((*scheme(policies.protocol), *name)))
 
     def _sent(self, location: Location) -> tuple[dict[str, Template], tuple[tuple[str, Template], ...]]:
