@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         for name in lab.nodes:
             fleet.wait_for_log(f"speaker-{name}", " members ", "names=n1,n2,n3")
         yield fleet, addresses
+
+
+def test_who_asks_the_folder_is_told_that_it_does_not_know_which_speakers_live(served: Served) -> None:
+    fleet, addresses = served
+    done = fleet.cli("explain", "web", "-o", "json")
+    verdicts = [each["reason"] for each in json.loads(done.stdout)["announcers"][str(addresses[0])]]
+    assert ["NotElected", "NotElected", "OK"] == sorted(verdicts)
+    assert "every Node counts as one with a speaker" in done.stderr
 
 
 def options(lab: Lab, name: str, secret: Path) -> list[str]:

@@ -8,6 +8,7 @@
     config.json                    the configuration in force, and what is wrong with a newer one
     events.jsonl                   what happened to which object, the newest last
     drained/NODE                   a node that is drained, for as long as the file is there
+    gossip                         there while speakers gossip: then nothing here tells which of them live
 
 The users' own files are never written. Every file is written aside and renamed, so a reader sees
 the old or the new one, whole. Nothing is synced to the disk: a status lost with the power is worked
@@ -64,13 +65,16 @@ __all__ = [
     "StatusWriter",
     "UnsafeNameError",
     "read_drained",
+    "read_gossip",
     "read_peers",
     "read_withheld",
+    "tell_gossip",
 ]
 
 STATUS_FOLDER = ".lbcore"
 DRAINED = "drained"
 WITHHELD = "withheld"
+_GOSSIP = "gossip"
 MOST_EVENT_BYTES = 1 << 20  # then events.jsonl becomes events.jsonl.1: some 5,000 events are kept at least
 MOST_STATUS_BYTES = 1 << 20  # of one Service; what we write has a few hundred
 BREATH = 200  # statuses between two chances for the caller to do something else: about 5 ms
@@ -319,6 +323,22 @@ def read_drained(root: Path) -> frozenset[str]:
     """The nodes that are marked as drained."""
     names = (entry.name for entry in _entries(str(root / STATUS_FOLDER / DRAINED)))
     return frozenset(name for name in names if _SAFE.fullmatch(name))
+
+
+def tell_gossip(root: Path, *, gossips: bool) -> None:
+    """Leave word whether speakers gossip, for who asks which live; a folder that is read only has none."""
+    path = root / STATUS_FOLDER / _GOSSIP
+    with contextlib.suppress(OSError):
+        if gossips:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
+
+
+def read_gossip(root: Path) -> bool:
+    """Whether the last speaker that was started here gossips."""
+    return (root / STATUS_FOLDER / _GOSSIP).exists()
 
 
 class PeerDocument(TypedDict):

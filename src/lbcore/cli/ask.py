@@ -23,7 +23,7 @@ from lbcore.cli.routes import has_routes, print_routes, route_structures
 from lbcore.cli.show import Column, age, print_structure, print_table
 from lbcore.config import Pool
 from lbcore.daemons.assembly import Place
-from lbcore.daemons.snapshot import NO_LEASES, Snapshot, take
+from lbcore.daemons.snapshot import GOSSIP, NO_LEASES, Snapshot, take
 from lbcore.duties import Duty, duties
 from lbcore.errors import AddressError, LbcoreError
 from lbcore.ledger import Ledger
@@ -237,8 +237,8 @@ def explain_command(subject: str, place: Place, load_balancer_class: str | None,
     too, which nodes say that they announce it.
     """
     snapshot = _look(place, load_balancer_class)
-    if not snapshot.speakers_known and not isinstance(place, Path):
-        click.echo(f"note: {NO_LEASES.format(place.namespace)}", err=True)
+    if not snapshot.speakers_known:
+        click.echo(f"note: {GOSSIP if isinstance(place, Path) else NO_LEASES.format(place.namespace)}", err=True)
     try:
         address = Address.parse(subject.removeprefix("[").removesuffix("]"))  # as it stands in a URL, too
     except AddressError as error:

@@ -26,6 +26,7 @@ from lbcore.backends.kubernetes.client import Client
 from lbcore.backends.netlink import NetlinkLinks
 from lbcore.backends.nginx import Nginx
 from lbcore.backends.reflex import Reflex, ReflexSettings
+from lbcore.backends.statuses import tell_gossip
 from lbcore.daemons.carrier import Carrier, Outlet
 from lbcore.daemons.loop import Loop
 from lbcore.daemons.observe import Log, log_observer
@@ -268,6 +269,7 @@ def speaker(
         outlets: tuple[Outlet, ...] = (*lanes, notes, Outlet.to("spoken", _Spoken((ReportPeer, ReportWithheld))))
     else:
         sessions = SessionSink(cluster.folder, settings.node)
+        tell_gossip(cluster.folder, gossips=reflex_settings.gossip is not None)
         spoken: Sink = _Spoken((ReportConfig,))
         outlets = (
             Outlet.to("reflex", reflex, concurrency=256),

@@ -19,7 +19,7 @@ from lbcore.backends.files import FilesCluster
 from lbcore.backends.kubernetes import Access
 from lbcore.backends.kubernetes.listing import Listing, Reader
 from lbcore.backends.members import MemberFolder
-from lbcore.backends.statuses import STATUS_FOLDER
+from lbcore.backends.statuses import STATUS_FOLDER, read_gossip
 from lbcore.daemons.planning import settle
 from lbcore.events import Event, Kind, LinksSeen, Listed, ManifestRefused, MembersSeen, NodeSeen
 from lbcore.intents import Intent
@@ -28,6 +28,7 @@ from lbcore.routing import RoutingSettings, RoutingState
 from lbcore.verdicts import Reason
 
 __all__ = [
+    "GOSSIP",
     "NO_LEASES",
     "LiveCluster",
     "Snapshot",
@@ -44,6 +45,7 @@ __all__ = [
 NO_LEASES = (
     "no speaker keeps a Lease in namespace {} (MetalLB's do not, or none runs); every Node counts as one with a speaker"
 )
+GOSSIP = "the speakers gossip, and the folder does not tell which of them live; every Node counts as one with a speaker"
 _WATCH = 0.25  # seconds between two looks at the member records: a living speaker writes every 0.1 s
 _KINDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.NAMESPACES, Kind.CONFIG})
 
@@ -137,15 +139,15 @@ async def take(
         members, events = await asyncio.gather(living_members(place), list_folder(place))
         return _snapshot(events, members, load_balancer_class)
     live = await list_cluster(place, tell, announcing=announcing)
-    events = live.events
-    nodes = frozenset(event.node.name for event in events if isinstance(event, NodeSeen))
-    snapshot = _snapshot(events, nodes if live.members is None else live.members, load_balancer_class)
-    known = live.members is not None
-    return evolve(snapshot, announced=live.announced, speakers_known=known, views=live.views)
+    snapshot = _snapshot(live.events, live.members, load_balancer_class)
+    return evolve(snapshot, announced=live.announced, views=live.views)
 
 
-def _snapshot(events: Iterable[Event], members: frozenset[str], load_balancer_class: str | None) -> Snapshot:
-    events = list(events)
+def _snapshot(events: Iterable[Event], members: frozenset[str] | None, load_balancer_class: str | None) -> Snapshot:
+    """`members` None: which speakers live is not known."""
+    events, known = list(events), members is not None
+    if members is None:
+        members = frozenset(event.node.name for event in events if isinstance(event, NodeSeen))
     chosen = AnnouncementSettings(node="", load_balancer_class=load_balancer_class)
     others: list[Event] = [LinksSeen(()), MembersSeen(members), Listed(Kind.LINKS), Listed(Kind.MEMBERS)]
     return Snapshot(
@@ -162,6 +164,7 @@ def _snapshot(events: Iterable[Event], members: frozenset[str], load_balancer_cl
             lambda state: state.settled,
         )[0],
         refused=tuple(event for event in events if isinstance(event, ManifestRefused)),
+        speakers_known=known,
     )
 
 
@@ -210,8 +213,10 @@ def known_nodes(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(node.name for node in nodes), frozenset(node.name for node in nodes if node.drained)
 
 
-async def living_members(folder: Path) -> frozenset[str]:
-    """A folder's nodes whose record changes while we look: no clock of theirs is asked."""
+async def living_members(folder: Path) -> frozenset[str] | None:
+    """A folder's nodes whose record changes while we look: no clock of theirs is asked. None: they keep no records."""
+    if read_gossip(folder):
+        return None
     records = member_folder(folder)
     if not records.is_dir():
         return frozenset()
