@@ -27,10 +27,10 @@ faults := tests/e2e/test_kubernetes_faults.py tests/e2e/test_kubernetes_rights.p
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
-demo: python system ## a cluster in namespaces gets addresses, answers curl, survives a lost node, and spreads load by BGP (a minute)
+demo: python system ## a cluster in namespaces: addresses, lost nodes, BGP with ECMP and BFD, an Ingress with TLS (one to two minutes)
 	@$(bin)/lbcore demo
 
-demo-kubernetes: python system ## the same steps at a real API server, with kubectl (needs KUBEBUILDER_ASSETS)
+demo-kubernetes: python system ## first steps and an Ingress at a real API server, with kubectl and helm (needs KUBEBUILDER_ASSETS)
 	@$(bin)/lbcore demo --kubernetes
 
 lab: python system ## the demo's cluster, to play with

@@ -499,6 +499,22 @@ def test_a_client_that_asks_anew_each_time_sees_that_nobody_speaks_for_an_addres
     assert 0.4 <= web.outage(address, be_silent, settle=0.3, fresh=True) < 0.9
 
 
+@BOTH
+def test_lost_requests_are_counted_and_until_when_they_were_lost(web: Lab, address: Address) -> None:
+    quiet = web.requests(address, lambda: time.sleep(0.3))
+    assert (0, 0.0) == (quiet.lost, quiet.lost_for)
+    assert quiet.made > 30
+
+    def blink() -> None:
+        web.cut_silently("n1")
+        time.sleep(0.4)
+        web.heal("n1")
+
+    asked = web.requests(address, blink)
+    assert 10 < asked.lost < asked.made
+    assert 0.3 < asked.lost_for < 0.9
+
+
 def test_a_measurement_goes_on_while_some_requests_are_lost(web: Lab) -> None:
     web.outage(V4, lambda: web.freeze("n2"), settle=0.3)
     assert not web.pods[1].ready  # a third was lost until it was counted out, later than 0.3 s after the fault

@@ -45,13 +45,13 @@ def read_pair(chain: bytes, key: bytes) -> Certificate | str:
     )
 
 
-def make_fake(now: datetime, host: str = "ingress.local") -> Certificate:
+def make_fake(now: datetime, host: str = "ingress.local", common_name: str = _FAKE_NAME) -> Certificate:
     """A self-signed certificate for a year, for hosts that have none. `now` is aware."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Acme Co"),
-            x509.NameAttribute(NameOID.COMMON_NAME, _FAKE_NAME),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
         ]
     )
     start = now.astimezone(UTC)

@@ -14,7 +14,7 @@ import click
 __all__ = ["demo_command", "lab_command"]
 
 
-@click.command("demo", short_help="Show it all on a cluster in network namespaces; a minute.")
+@click.command("demo", short_help="Show it all on a cluster in network namespaces; one to two minutes.")
 @click.option("--quick", is_flag=True, help="Leave out IPv6 and the clusters with other configurations.")
 @click.option(
     "--kubernetes",
@@ -22,10 +22,10 @@ __all__ = ["demo_command", "lab_command"]
     help="On Kubernetes' own control plane, with kubectl; its programs lie in the folder KUBEBUILDER_ASSETS.",
 )
 def demo_command(quick: bool, kubernetes: bool) -> None:
-    """Make a cluster on this machine, and show addresses, refusals and failover on it.
+    """Make a cluster on this machine, and show addresses, refusals, failover, BGP and an Ingress on it.
 
     Three nodes with real nginx, a switch and a client, as network namespaces: nothing outside is
-    touched, and nothing stays. It takes about a minute and needs root, or a kernel that allows user
+    touched, and nothing stays. It takes one to two minutes and needs root, or a kernel that allows user
     namespaces. Everything shown is checked: exit status 1 when something did not happen.
     """
     _prepare()

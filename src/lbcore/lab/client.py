@@ -17,7 +17,7 @@ from lbcore.lab import probe
 from lbcore.lab.errors import LabError
 from lbcore.lab.namespaces import Namespace
 
-__all__ = ["Answer", "fetch", "measure_outage"]
+__all__ = ["Answer", "Requests", "fetch", "measure_requests"]
 
 _STEADY = 3  # answers before a measurement begins
 _FIRST_ANSWER = 5.0  # seconds to wait for them
@@ -66,12 +66,27 @@ def fetch(client: Namespace, address: Address, port: int, path: str, timeout: fl
     return Answer(status=int(status.split()[1]), headers=Map(headers), body=body, seconds=seconds)
 
 
+@frozen(kw_only=True)
+class Requests:
+    """What became of the requests around something that was done to the cluster; times in seconds.
+
+    `silence` is the longest time between two answers. Where several nodes answer, some requests are lost while
+    others are not: `lost_for` is from the beginning of what was done until the last one was sent that got no answer.
+    """
+
+    made: int
+    lost: int
+    silence: float
+    lost_for: float
+
+
 class _Samples:
     """The requests that a running probe has reported."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self.answered: list[float] = []  # when each answer came
+        self.lost = 0
         self.last_failure = -math.inf  # when the last unanswered request was sent
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -83,6 +98,7 @@ class _Samples:
             if answered == b"1":
                 self.answered.append(float(ended))
             else:
+                self.lost += 1
                 self.last_failure = max(self.last_failure, float(sent))
 
     def stop(self) -> None:
@@ -95,7 +111,7 @@ class _Samples:
         return self.last_failure < moment and bool(self.answered) and self.answered[-1] > moment
 
 
-def measure_outage(
+def measure_requests(
     client: Namespace,
     address: Address,
     during: Callable[[], object],
@@ -106,9 +122,9 @@ def measure_outage(
     settle: float,
     limit: float,
     fresh: bool = False,
-) -> float:
-    """The longest time between two answers, in seconds, from just before `during()` until answers were
-    steady for `settle` seconds again. See `Lab.outage`.
+) -> Requests:
+    """Ask for a page all the time, from just before `during()` until answers were steady for `settle` seconds
+    again. See `Lab.outage`.
     """
     argv = [sys.executable, "-I", "-S", probe.__file__, str(address), str(port), str(interval), str(timeout)]
     argv += ["fresh"] if fresh else []
@@ -131,7 +147,12 @@ def measure_outage(
     answered = sorted(samples.answered)
     first = max((index for index, moment in enumerate(answered) if moment <= start), default=0)
     gaps = zip(answered[first:], answered[first + 1 :], strict=False)
-    return max((later - earlier for earlier, later in gaps), default=0.0)
+    return Requests(
+        made=len(answered) + samples.lost,
+        lost=samples.lost,
+        silence=max((later - earlier for earlier, later in gaps), default=0.0),
+        lost_for=max(samples.last_failure - start, 0.0),
+    )
 
 
 def _wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:

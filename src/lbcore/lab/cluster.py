@@ -133,6 +133,15 @@ class Lab(Segment):
         arguments = ["speaker", "--cluster", str(self.folder), "--node", node, "--runtime-dir", str(run), *options]
         return self.start(f"speaker-{node}", self.network.station(node).namespace, *arguments)
 
+    def start_ingress(self, node: str, *options: str) -> Program:
+        """Start `lbcore ingress` on a node, at the node's own addresses: its pods have port 80 of theirs."""
+        station, run = self.network.station(node), self.directory / "ingress" / node
+        run.parent.mkdir(exist_ok=True)
+        self.directory.chmod(0o711)  # nginx's workers are of another user, and read certificates
+        listen = [word for address in station.addresses for word in ("--listen", str(address))]
+        arguments = ["ingress", "--cluster", str(self.folder), "--runtime-dir", str(run), *listen, *options]
+        return self.start(f"ingress-{node}", station.namespace, *arguments)
+
     # Waiting
 
     def check(self) -> None:

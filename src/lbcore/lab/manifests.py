@@ -29,7 +29,7 @@ __all__ = ["Document", "Folder", "ObjectKey", "ServicePort", "ServiceWish", "Wor
 Document = Mapping[str, Any]
 T = TypeVar("T")
 
-_CLUSTER_WIDE = frozenset({"Node", "Namespace"})
+_CLUSTER_WIDE = frozenset({"IngressClass", "Namespace", "Node"})
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)  # YAML 1.2, 9.1.2: at the start of a line it is always a marker
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -17,9 +17,10 @@ from attrs import define, field
 
 from lbcore.lab.namespaces import Namespace
 
-__all__ = ["ROUTER_ASN", "Router", "Routes", "bird", "kernel_routes"]
+__all__ = ["HOLD_TIME", "ROUTER_ASN", "Router", "Routes", "bird", "kernel_routes"]
 
 ROUTER_ASN = 64512
+HOLD_TIME = 9  # seconds that BIRD asks for; BGP's own default is 90
 
 Routes = dict[str, list[str]]
 """Prefixes, each with its next hops, sorted."""
@@ -73,23 +74,24 @@ def bird(
     *,
     asn: int = ROUTER_ASN,
     extra: str = "",
+    imports: str = "import all;",
     hops: str = "direct;",
     more: str = "",
 ) -> Router:
     """`peers` are the nodes' addresses with their AS numbers; `extra` goes into each protocol, `more` beside them.
 
-    `hops` says how far away the peers are.
+    `imports` says what is taken of a peer's routes, and `hops` how far away the peers are.
     """
     parts = ["router id 10.255.0.1;", "protocol device { }", more]
     parts += [f"protocol kernel {{ ipv{n} {{ import none; export all; }}; merge paths on; }}" for n in (4, 6)]
     for index, (address, peer_asn) in enumerate(peers.items()):
         families = " ".join(
-            f"ipv{n} {{ import all; export none; {'extended next hop on;' if n == 4 and ':' in address else ''} }};"
+            f"ipv{n} {{ {imports} export none; {'extended next hop on;' if n == 4 and ':' in address else ''} }};"
             for n in (4, 6)
         )
         parts.append(
             f"protocol bgp p{index} {{ local as {asn}; neighbor {address} as {peer_asn}; {hops} passive on; "
-            f"hold time 9; error wait time 1, 2; {extra} {families} }}"
+            f"hold time {HOLD_TIME}; error wait time 1, 2; {extra} {families} }}"
         )
     config = folder / "bird.conf"
     config.write_text("\n".join(parts))

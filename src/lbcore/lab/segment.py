@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lbcore.addresses import Address
-from lbcore.lab.client import Answer, fetch, measure_outage
+from lbcore.lab.client import Answer, Requests, fetch, measure_requests
 from lbcore.lab.errors import LabError
 from lbcore.lab.namespaces import Namespace
 from lbcore.lab.network import Neighbour, Network, Station
@@ -169,17 +169,21 @@ class Segment:
         is dead on a node whose kernel goes on forwarding shows. Raises `LabError` if the
         address did not answer before, or not steadily within `limit` seconds after.
         """
-        return measure_outage(
-            self.client.namespace,
-            _address(address),
-            during,
-            port=port,
-            interval=interval,
-            timeout=timeout,
-            settle=settle,
-            limit=limit,
-            fresh=fresh,
-        )
+        times = {"interval": interval, "timeout": timeout, "settle": settle, "limit": limit}
+        return measure_requests(
+            self.client.namespace, _address(address), during, port=port, fresh=fresh, **times
+        ).silence
+
+    def requests(
+        self, address: Address | str, during: Callable[[], object], *, port: int = 80, limit: float = 30.0
+    ) -> Requests:
+        """What became of new connections around `during()`, one every 10 ms, where several nodes may answer.
+
+        One counts as lost that has no page after 0.9 s: before TCP tries again, so none is saved by that. It ends
+        when all was answered for 1 s. Raises `LabError` as `outage` does.
+        """
+        times = {"interval": 0.01, "timeout": 0.9, "settle": 1.0, "limit": limit}
+        return measure_requests(self.client.namespace, _address(address), during, port=port, fresh=False, **times)
 
     # Waiting
 

@@ -6,6 +6,7 @@ import json
 import re
 
 from lbcore.addresses import Address
+from lbcore.backends.statuses import STATUS_FOLDER
 from lbcore.lab.demo.stage import Stage
 from lbcore.lab.errors import LabError
 from lbcore.lab.namespaces import Namespace
@@ -113,10 +114,11 @@ def own_wishes(stage: Stage) -> None:
 
 def refused(stage: Stage, service: str, reason: str) -> None:
     """A step: a Service gets no address, for this reason, which `lbcore explain` then tells."""
+    status = stage.lab.folder / STATUS_FOLDER / "services" / "default" / f"{service}.json"
 
     def is_refused() -> bool:
-        known = json.loads(stage.lbcore("explain", service, "-o", "json", show=False))
-        return known["reason"] == reason and not known["addresses"]
+        known = json.loads(status.read_bytes()) if status.exists() else {"refusal": None}
+        return known["refusal"] is not None and known["refusal"]["reason"] == reason and not known["addresses"]
 
     with stage.screen.step(f"Service {service} is refused: {reason}"):
         stage.wait(is_refused, f"Service {service} to be refused with {reason}")

@@ -5,90 +5,26 @@ Everything that is printed happened, as in the demo on a folder; what does not h
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from lbcore.adapters.kubernetes.crds import definitions
 from lbcore.adapters.kubernetes.writing import documents_text
-from lbcore.addresses import Address
 from lbcore.errors import LbcoreError
-from lbcore.lab.client import Answer
 from lbcore.lab.controlplane import assets
-from lbcore.lab.demo.chapters import FIRST, page_text
+from lbcore.lab.demo.chapters import FIRST
+from lbcore.lab.demo.kubernetes_ingress import web_sites
+from lbcore.lab.demo.scene import Scene
 from lbcore.lab.demo.screen import Screen
-from lbcore.lab.demo.stage import Findings, manifest
+from lbcore.lab.demo.stage import Findings
 from lbcore.lab.errors import LabError
 from lbcore.lab.kubernetes import PROGRAMS, KubernetesLab
 
 __all__ = ["run_kubernetes"]
 
-T = TypeVar("T")
-
-_PATIENCE = 60.0  # seconds for what takes about two on an idle machine
-_LOG_LINES = 8
 _NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {name: metallb-system}\n---\n"
 _DUAL = "dual-stack"
-
-
-class _Scene:
-    """The cluster, and the screen that shows what a user does with it."""
-
-    def __init__(self, lab: KubernetesLab, screen: Screen, findings: Findings) -> None:
-        self.lab = lab
-        self.screen = screen
-        self.findings = findings
-
-    def wait(self, condition: Callable[[], T], what: str) -> T:
-        def look() -> T:
-            for program in self.lab.programs:
-                if not program.running:
-                    raise LabError(f"lbcore's {program.name} has ended by itself")
-            return condition()
-
-        return self.lab.wait_until(look, what, _PATIENCE)
-
-    def kubectl(self, *arguments: str, text: str = "", shown: str = "") -> None:
-        """Run kubectl and show it, as `shown` where a file was given on its standard input."""
-        output = self.lab.kubectl(*arguments, text=text)
-        self.screen.command("control ", shown or f"kubectl {' '.join(arguments)}", output)
-
-    def apply(self, name: str) -> None:
-        """Show a file, and what kubectl says to it."""
-        text, short = manifest(name), name.rpartition("/")[2]
-        self.screen.file(short, text)
-        self.kubectl("apply", "-f", "-", text=text, shown=f"kubectl apply -f {short}")
-
-    def addresses(self, service: str) -> tuple[Address, ...]:
-        """A step: the Service gets its addresses."""
-
-        def look() -> tuple[Address, ...]:
-            document = json.loads(self.lab.kubectl("get", "service", service, "-o", "json"))
-            ingress = document["status"]["loadBalancer"].get("ingress", ())
-            return tuple(Address.parse(each["ip"]) for each in ingress)
-
-        with self.screen.step(f"Service {service} gets an address") as results:
-            found = self.wait(look, f"an EXTERNAL-IP of Service {service}")
-            results.extend(map(str, found))
-        return found
-
-    def page(self, address: Address) -> Answer:
-        """A step: the client gets a page, which is shown as curl shows it."""
-        with self.screen.step(f"the client fetches a page from {address}") as results:
-            answer = self.wait(lambda: got if (got := self.lab.curl(address)).ok else None, f"a page from {address}")
-            assert answer is not None
-            results.append(f"answered by {answer.served_by}")
-        command, text = page_text(self.lab.client.namespace, address)
-        self.screen.command("client ", command, text)
-        return answer
-
-    def show_logs(self) -> None:
-        """The last lines of every daemon."""
-        for program in self.lab.programs:
-            lines = program.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
-            self.screen.log(f"{program.name} ({'runs' if program.running else 'has ended'}), its last lines:", lines)
 
 
 def run_kubernetes() -> None:
@@ -101,15 +37,15 @@ def run_kubernetes() -> None:
     screen.title(
         "lbcore demo: Services of type LoadBalancer on Kubernetes' own control plane",
         f"{', '.join(PROGRAMS[:-1])} run in network namespaces of this machine, without containers: a small kubelet "
-        "of the lab runs nginx for each Pod. Nothing outside is touched, and nothing stays. Half a minute.",
+        "of the lab runs nginx for each Pod. Nothing outside is touched, and nothing stays. A minute.",
     )
     with screen.step("a control plane, 3 nodes with kube-proxy, a switch and a client"):
         lab = KubernetesLab(nodes=3)
     with lab:
-        scene = _Scene(lab, screen, findings)
+        scene = Scene(lab, screen, findings)
         try:
-            for number, (heading, tell) in enumerate(_STORY, start=1):
-                screen.chapter(number, len(_STORY), heading)
+            for number, (heading, code, tell) in enumerate(_STORY, start=1):
+                screen.chapter(number, len(_STORY), heading, code)
                 tell(scene)
         except (LbcoreError, OSError, subprocess.SubprocessError):
             scene.show_logs()
@@ -119,7 +55,7 @@ def run_kubernetes() -> None:
     screen.say(f"All of it happened as shown, in {time.monotonic() - start:.0f} seconds. The cluster is gone again.")
 
 
-def _install(scene: _Scene) -> None:
+def _install(scene: Scene) -> None:
     screen, lab = scene.screen, scene.lab
     with screen.step("the resources of metallb.io are known to the API server"):
         lab.api.apply(_NAMESPACE + documents_text(definitions()))
@@ -131,7 +67,7 @@ def _install(scene: _Scene) -> None:
     scene.kubectl("get", "nodes", "-o", "wide")
 
 
-def _first_service(scene: _Scene) -> None:
+def _first_service(scene: Scene) -> None:
     scene.apply("first/pool.yaml")
     scene.apply("first/nginx.yaml")
     (address,) = scene.addresses(FIRST)
@@ -144,7 +80,7 @@ def _first_service(scene: _Scene) -> None:
     scene.kubectl("get", "ipaddresspools", "-n", "metallb-system")
 
 
-def _both_families(scene: _Scene) -> None:
+def _both_families(scene: Scene) -> None:
     scene.apply("first/dual-stack.yaml")
     addresses = scene.addresses(_DUAL)
     if {each.version for each in addresses} != {4, 6}:
@@ -155,7 +91,7 @@ def _both_families(scene: _Scene) -> None:
     scene.findings.append(("a dual-stack Service, reached over both", " and ".join(map(str, addresses))))
 
 
-def _deletion(scene: _Scene) -> None:
+def _deletion(scene: Scene) -> None:
     (address,) = scene.addresses(FIRST)
     scene.kubectl("delete", "service", FIRST)
     with scene.screen.step(f"nothing answers at {address} any more"):
@@ -163,9 +99,14 @@ def _deletion(scene: _Scene) -> None:
     scene.findings.append(("a deleted Service", f"{address} is silent"))
 
 
-_STORY: tuple[tuple[str, Callable[[_Scene], None]], ...] = (
-    ("A control plane, and lbcore", _install),
-    ("kubectl apply, get, curl", _first_service),
-    ("IPv4 and IPv6", _both_families),
-    ("kubectl delete", _deletion),
+_STORY: tuple[tuple[str, str, Callable[[Scene], None]], ...] = (
+    ("A control plane, and lbcore", "src/lbcore/lab/kubernetes.py (these programs), src/lbcore/cli/serve.py", _install),
+    (
+        "kubectl apply, get, curl",
+        "src/lbcore/allocation.py, src/lbcore/adapters/kubernetes/, src/lbcore/backends/kubernetes/",
+        _first_service,
+    ),
+    ("IPv4 and IPv6", "src/lbcore/requests.py, src/lbcore/adapters/ndp.py", _both_families),
+    ("kubectl delete", "src/lbcore/assignment/, src/lbcore/announcement/", _deletion),
+    ("Ingress: web sites behind one address", "deploy/ingress-chart/, src/lbcore/routing.py", web_sites),
 )

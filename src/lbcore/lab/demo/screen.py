@@ -45,9 +45,11 @@ class Screen:
         for paragraph in paragraphs:
             self.say(paragraph)
 
-    def chapter(self, number: int, of: int, heading: str) -> None:
-        """A heading that says how far one has come."""
+    def chapter(self, number: int, of: int, heading: str, code: str) -> None:
+        """A heading that says how far one has come, and where the code of what follows lies."""
         self.heading(f"{number}/{of}  {heading}")
+        for line in textwrap.wrap(f"code: {code}", self._width - _INDENT, subsequent_indent="      "):
+            self._line(" " * _INDENT + line, "dim")
 
     def heading(self, heading: str) -> None:
         """A heading across the screen."""
@@ -100,10 +102,19 @@ class Screen:
     def command(self, where: str, command: str, output: str) -> None:
         """A command that was run, where, and what it printed; long lines are folded under their last column."""
         self._line()
-        self._line(f"{' ' * _INDENT}{where}$ {command}", "bold")
+        for part in self._shell_lines(f"{where}$ {command}"):
+            self._line(" " * _INDENT + part, "bold")
         for line in output.strip("\n").splitlines():
             for part in self._fold(line):
                 self._line(" " * (_INDENT + 2) + part)
+
+    def _shell_lines(self, command: str) -> list[str]:
+        """A command as a shell takes it on several lines, where it is too long for one."""
+        room = self._width - _INDENT - len(" \\")
+        *before, last = textwrap.wrap(
+            command, room, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
+        )
+        return [*(f"{each} \\" for each in before), last]
 
     def _fold(self, line: str) -> list[str]:
         gaps = list(_COLUMN_GAP.finditer(line))
@@ -129,7 +140,7 @@ class Screen:
     def warn(self, text: str) -> None:
         """Something that is not as one would expect it."""
         self._line()
-        for line in textwrap.wrap(f"Note: {text}", self._width - _INDENT):
+        for line in textwrap.wrap(f"Note: {text}", self._width - _INDENT, break_on_hyphens=False):
             self._line(" " * _INDENT + line, "yellow")
 
     def log(self, name: str, lines: Sequence[str]) -> None:

@@ -7,10 +7,11 @@ cross, the daemons' last words are shown, and a `LabError` says what failed.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -23,10 +24,11 @@ from lbcore.lab.cluster import Lab, Program
 from lbcore.lab.demo.screen import Screen
 from lbcore.lab.errors import LabError
 
-__all__ = ["NETWORKS", "Findings", "Stage", "manifest", "on_stage", "own_command"]
+__all__ = ["NETWORKS", "Findings", "SpeakerOptions", "Stage", "gossiping", "manifest", "on_stage", "own_command"]
 
 T = TypeVar("T")
 Findings = list[tuple[str, str]]  # what was shown, and what was seen
+SpeakerOptions = Callable[[Lab, str], Sequence[str]]  # of `lbcore speaker`, for a lab and a node's name
 
 NETWORKS = ("192.168.20.0/24", "fd00:20::/64")  # of the first cluster, and of the one to play with
 
@@ -50,10 +52,11 @@ def own_command() -> str:
 class Stage:
     """A lab, the daemons that should be running in it, and the screen that shows what happens."""
 
-    def __init__(self, lab: Lab, screen: Screen, findings: Findings) -> None:
+    def __init__(self, lab: Lab, screen: Screen, findings: Findings, options: SpeakerOptions) -> None:
         self.lab = lab
         self.screen = screen
         self._findings = findings
+        self._options = options
         self._running: dict[str, Program] = {}
 
     def found(self, what: str, result: str) -> None:
@@ -67,15 +70,20 @@ class Stage:
         self._running["controller"] = self.lab.start_controller()
         for node in self.lab.nodes:
             self.start_speaker(node)
-        members = self.lab.folder / ".lbcore" / "members"
-        self.wait(
-            lambda: members.is_dir() and set(self.lab.nodes) <= {each.name for each in members.iterdir()},
-            "the speakers to report",
-        )
+        self.wait(lambda: all(map(self._sees_all, self.lab.nodes)), "the speakers to find each other")
+
+    def _sees_all(self, node: str) -> bool:
+        """Whether the last members that a speaker told of are all nodes."""
+        told = [line for line in self.log_of(node) if " members " in line]
+        return bool(told) and told[-1].endswith(f"names={','.join(sorted(self.lab.nodes))}")
 
     def start_speaker(self, node: str) -> None:
         """Start `lbcore speaker` on a node."""
-        self._running[node] = self.lab.start_speaker(node)
+        self._running[node] = self.lab.start_speaker(node, *self._options(self.lab, node))
+
+    def start_ingress(self, node: str, *options: str) -> None:
+        """Start `lbcore ingress` on a node."""
+        self._running[f"ingress on {node}"] = self.lab.start_ingress(node, *options)
 
     def stop_speaker(self, node: str) -> None:
         """End a node's speaker cleanly (SIGTERM)."""
@@ -176,6 +184,10 @@ class Stage:
         self.screen.command(f"{where} ", " ".join(argv), done.stdout)
         return done.stdout
 
+    def log_of(self, node: str) -> list[str]:
+        """All lines that the speaker of a node has written."""
+        return (self.lab.directory / f"speaker-{node}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+
     def show_logs(self) -> None:
         """The last lines of every daemon that was started here."""
         for name in dict.fromkeys(program.name for program in self.lab.programs):
@@ -188,12 +200,31 @@ class Stage:
         self.screen.log(f"{name} ({'runs' if program.running else 'has ended'}), its last lines:", lines[-count:])
 
 
+def no_options(_lab: Lab, _node: str) -> Sequence[str]:
+    """Speakers as they are by default: they know each other by records in the folder."""
+    return ()
+
+
+def gossiping(lab: Lab, node: str) -> Sequence[str]:
+    """Speakers that find each other by the Node objects, and gossip with a secret that they share."""
+    secret = lab.directory / "secretkey"
+    if not secret.exists():
+        secret.touch(mode=0o600)
+        secret.write_text(secrets.token_urlsafe(32), encoding="ascii")
+    return ("--membership", "gossip", "--bind-address", str(lab.nodes[node].addresses[0]), "--secret", str(secret))
+
+
 @contextmanager
 def on_stage(
-    screen: Screen, findings: Findings, nodes: int, *networks: str, folder: Path | None = None
+    screen: Screen,
+    findings: Findings,
+    nodes: int,
+    *networks: str,
+    folder: Path | None = None,
+    options: SpeakerOptions = no_options,
 ) -> Iterator[Stage]:
     """A lab with running daemons, gone afterwards. `networks` are one CIDR of each family at most, `folder` is
-    the cluster's, else a temporary one.
+    the cluster's, else a temporary one. `options` are those of each node's speaker.
 
     Where something fails, the daemons' last words are shown before the error goes on.
     """
@@ -202,7 +233,7 @@ def on_stage(
         lab = Lab(nodes, network, network6, folder)
         results.extend(networks)
     with lab:
-        stage = Stage(lab, screen, findings)
+        stage = Stage(lab, screen, findings, options)
         try:
             for note in lab.notes:
                 screen.warn(note)
