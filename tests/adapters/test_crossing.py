@@ -225,6 +225,15 @@ def test_who_is_cut_off_or_leaves_takes_its_lease_away() -> None:
     assert [] == engine.command(GO, 3.0)
 
 
+def test_a_lease_that_is_gone_though_it_was_kept_is_written_again() -> None:
+    engine = Crossing("a", 1, rng=Random(1))
+    engine.command(COME, 0.0)
+    engine.gossiped(frozenset("a"), 0.0)
+    assert [] == [each for each in engine.observe({}, 0.5, kept=False) if isinstance(each, Keep)]  # on its way
+    assert [] == [each for each in engine.observe({}, 5.0, kept=True) if isinstance(each, Keep)]
+    assert [Keep(None)] == engine.observe({}, 6.0, kept=False)
+
+
 def test_nothing_is_told_before_the_leases_are_known() -> None:
     engine = Crossing("a", 1, rng=Random(1))
     engine.command(COME, 0.0)

@@ -96,8 +96,12 @@ class Crossing:
         self._gossip = names
         return [*self._renew(now), *self._report()]
 
-    def observe(self, records: Mapping[str, bytes], now: float) -> list[CrossingOutput]:
-        """The records of others who live by them, by node. Not called, nobody ages: they cannot be read."""
+    def observe(self, records: Mapping[str, bytes], now: float, *, kept: bool = True) -> list[CrossingOutput]:
+        """The records of others who live by them, by node, and whether ours is there. Not called, nobody ages: they
+        cannot be read.
+        """
+        if not kept and now - self._renewed >= 2 * _HASTE:
+            self._renew_at = now  # an order to remove it, late by a cut, came after the one to keep it
         others = {node: data for node, data in records.items() if node != self._node}
         before = self._records or {}
         if any(before.get(node) != data for node, data in others.items()):

@@ -115,8 +115,10 @@ class GossipMembers:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(max(0.0, self._crossing.deadline - self._now()))
-            if self._watching.listed and (is_following(self._watching) or not self._watching.latest):
-                self._carry_out(self._crossing.observe(self._records(), self._now()))
+            follows = is_following(self._watching)
+            if self._watching.listed and (follows or not self._watching.latest):
+                kept = not follows or f"{self._namespace}/{self._lease.name}" in self._watching.latest
+                self._carry_out(self._crossing.observe(self._records(), self._now(), kept=kept))
             self._carry_out(self._crossing.tick(self._now(), self._gossip.view))
             self._say_unheard()
 
