@@ -65,7 +65,7 @@ bench: python system ## speed and memory, as a table
 faults: python system ## the fault suite, FAULTS_RUNS times in a row, then 50 kills of a controller (needs KUBEBUILDER_ASSETS)
 	@for run in $$(seq $(FAULTS_RUNS)); do \
 	  echo "faults: run $$run of $(FAULTS_RUNS)"; \
-	  $(privileged) $(bin)/python -m pytest -q $(faults) || exit 1; \
+	  $(privileged) $(bin)/python -m pytest -q --numprocesses $(TEST_WORKERS) --dist worksteal $(faults) || exit 1; \
 	done
 	@LBCORE_FAULTS=10 $(privileged) $(bin)/python -m pytest -q $(firstword $(faults)) -k killed_in_the_middle
 
