@@ -150,7 +150,7 @@ LIMITS: tuple[Case, ...] = (
     case("limit-burst-broken", Ask("nor a multiplier of 0", status=503), limit_rpm="1", limit_burst_multiplier="0"),
     case("limit-exempt-broken", Ask("nor a limit-allowlist that cannot be read", status=503), limit_rpm="1", limit_allowlist="10.0.0.0/99"),
     case("limit-connections-broken", Ask("nor connections without a number", status=503), limit_connections="many"),
-    case("limit-connections", Ask("limit-connections lets one after the other through", after=5), limit_connections="1", limit_rps="100"),
+    case("limit-connections", Ask("limit-connections lets one after the other through", after=5), limit_connections="3", limit_rps="100"),
 )  # fmt: skip
 
 ORIGIN = {"Origin": "https://shop.example"}

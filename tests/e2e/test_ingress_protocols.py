@@ -304,7 +304,7 @@ def test_one_connection_at_a_time_is_one(gateway: Gateway) -> None:
     assert 200 == gateway.get("others.test").status  # another Ingress's client has his own
     slow.join(PATIENCE)
     assert [200] == answers
-    assert 200 == gateway.get("one-at-a-time.test").status
+    gateway.until(lambda: 200 == gateway.get("one-at-a-time.test").status, "the connection to be given back")
 
 
 def test_a_body_that_a_backend_does_not_take_is_given_up_after_its_time(gateway: Gateway) -> None:
