@@ -30,7 +30,7 @@ def _row(what: str, *, routers: bool, at_most: float | None) -> Row:
         progress(f"round {number + 1} of {ROUNDS}")
         began, hours = time.process_time(), 0.0
         for seed in range(SEEDS):
-            report = simulate(seed, 1.0, routers=routers)
+            report = simulate(seed, 1.0, routers=routers, gossip=False)
             hours += report.hours
             changes += report.counts["changes by users"]
             faults += sum(count for name, count in report.counts.items() if name.startswith("fault: "))

@@ -20,19 +20,21 @@ PROJECT = Path(__file__).parent.parent.parent
 MUTANTS = PROJECT / "tests" / "mutants"
 PATCHES = sorted(MUTANTS.glob("*.patch"))
 PATCHES_WITH_ROUTERS = sorted((MUTANTS / "routers").glob("*.patch"))
+PATCHES_WITH_GOSSIP = sorted((MUTANTS / "gossip").glob("*.patch"))
 SEEDS, HOURS = 24, 0.75
+GOSSIP_SEEDS, GOSSIP_HOURS = 12, 0.25  # of those in which members gossip, which take some thirty times as long
 
-HUNT = f"""
+HUNT = """
 import sys
 import lbcore
 from lbcore.simulation.run import simulate
-assert lbcore.__file__.startswith(sys.argv[1]), lbcore.__file__
-first = int(sys.argv[2])
-for number in range({SEEDS}):
-    seed = (first + number) % {SEEDS}
-    report = simulate(seed, {HOURS}, routers=len(sys.argv) > 3)
+source, first, kind, seeds, hours = sys.argv[1:]
+assert lbcore.__file__.startswith(source), lbcore.__file__
+for number in range(int(seeds)):
+    seed = (int(first) + number) % int(seeds)
+    report = simulate(seed, float(hours), routers=kind == "routers", gossip=kind == "gossip")
     if report.violations:
-        sys.exit(f"seed {{seed}}: {{report.violations[0]}}")
+        sys.exit(f"seed {seed}: {report.violations[0]}")
 """
 
 
@@ -54,9 +56,10 @@ def apply(patch: str, root: Path) -> None:
         path.write_text(text.replace(before, after), encoding="utf-8")
 
 
-def hunt(source: Path, first: str, *options: str) -> subprocess.CompletedProcess[str]:
+def hunt(source: Path, first: str, kind: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(source)}
-    command = [sys.executable, "-c", HUNT, str(source), first, *options]
+    seeds, hours = (GOSSIP_SEEDS, GOSSIP_HOURS) if kind == "gossip" else (SEEDS, HOURS)
+    command = [sys.executable, "-c", HUNT, str(source), first, kind, f"{seeds}", f"{hours}"]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=240)
 
 
@@ -68,12 +71,13 @@ def copy_of_the_package(folder: Path) -> Path:
 def test_there_are_enough_of_them() -> None:
     assert len(PATCHES) >= 10
     assert len(PATCHES_WITH_ROUTERS) >= 10
+    assert len(PATCHES_WITH_GOSSIP) >= 6
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
 def test_a_planted_bug_is_found(patch: Path, tmp_path: Path) -> None:
-    is_found(patch, tmp_path)
+    is_found(patch, tmp_path, "records")
 
 
 @pytest.mark.slow
@@ -82,11 +86,17 @@ def test_a_planted_bug_is_found_where_there_are_routers(patch: Path, tmp_path: P
     is_found(patch, tmp_path, "routers")
 
 
-def is_found(patch: Path, folder: Path, *options: str) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("patch", PATCHES_WITH_GOSSIP, ids=lambda patch: patch.stem)
+def test_a_planted_bug_is_found_where_members_gossip(patch: Path, tmp_path: Path) -> None:
+    is_found(patch, tmp_path, "gossip")
+
+
+def is_found(patch: Path, folder: Path, kind: str) -> None:
     source = copy_of_the_package(folder)
     text = patch.read_text(encoding="utf-8")
     apply(text, source / "lbcore")
     hint = re.search(r"^Found by seed (\d+) ", text, re.MULTILINE)
-    found = hunt(source, hint[1] if hint is not None else "0", *options)
-    assert found.returncode == 1, f"not found within {SEEDS} seeds: {text.splitlines()[0]}"
+    found = hunt(source, hint[1] if hint is not None else "0", kind)
+    assert found.returncode == 1, f"not found within its seeds: {text.splitlines()[0]}"
     assert "seed" in found.stderr, found.stderr  # a promise was seen broken, rather than the program

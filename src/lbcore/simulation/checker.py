@@ -59,7 +59,7 @@ class Health(Protocol):
 
     @property
     def unchanged_since(self) -> float:
-        """Since when nobody's life has been in doubt."""
+        """Since when nobody's life has been in doubt; to come, while nodes that live may have to wait."""
         ...
 
     @property
@@ -109,6 +109,23 @@ class Checker:
         if self._cluster is None:
             self._cluster = Cluster(self._objects, self._pools, self._holders)
         return self._cluster
+
+    @property
+    def now(self) -> float:
+        """The time."""
+        return self._now()
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Every address that somebody may answer for."""
+        return list(self._touched)
+
+    def addresses_unchanged(self, until: float) -> list[Address]:
+        """The addresses of which all that decides has been the same for `REACTION` up to `until`, and is so now."""
+        last = until - REACTION
+        if not self._sound or max(self._touched_config, *self._touched_nodes.values(), 0.0) > last:
+            return []
+        return [address for address, touched in self._touched.items() if touched <= last]
 
     @property
     def sound(self) -> bool:
@@ -235,7 +252,7 @@ class Checker:
                 self._judge_answers(address, healthy, calm=calm)
 
     def _judge_answers(self, address: Address, healthy: list[str], *, calm: bool) -> None:
-        said = self._answers(address)
+        said = self.answers(address)
         answering = [node for node in said if node in healthy]
         for node in answering:
             if not self.cluster.entitled(node, address):
@@ -243,10 +260,11 @@ class Checker:
         if calm:
             wanted = self.cluster.announcers(address, self._health.members, self._interface)
             right = [node for node in wanted if node in healthy]
-            if sorted(right) != sorted(answering):
+            if not self._is_right(right, answering):
                 self._complain("one announcer for an address", f"{answering} answer for {address}, and {right} should")
 
-    def _answers(self, address: Address) -> list[str]:
+    def answers(self, address: Address) -> list[str]:
+        """Who answers for an address, wherever he can be heard."""
         found: dict[str, None] = {}
         for node, frame in self._ask(question(address)):
             mac = answered(frame, address)
@@ -305,15 +323,21 @@ class Checker:
         gone: list[Address] = []
         for address in self._touched:
             wanted = list(cluster.announcers(address, members, self._interface))
-            answering = self._answers(address)
-            if sorted(wanted) != sorted(answering):
+            answering = self.answers(address)
+            if not self._is_right(wanted, answering):
                 self._complain("one announcer for an address", f"{answering} answer for {address}, and {wanted} should")
             if not wanted and not answering and not cluster.holders(address):
                 gone.append(address)
             if len(wanted) == 1:
-                self._judge_last_word(address, wanted[0])
+                self._judge_last_word(address, answering[0] if len(answering) == 1 else wanted[0])
         for address in gone:
             del self._touched[address]
+
+    def _is_right(self, wanted: list[str], answering: list[str]) -> bool:
+        """Whether those answer who should; as many, while it is known of nobody whether he may have to wait."""
+        if self._now() < self._health.unchanged_since:
+            return len(wanted) == len(answering)
+        return sorted(wanted) == sorted(answering)
 
     def _judge_last_word(self, address: Address, node: str) -> None:
         speaker, moment = self._spoke.get(address, (None, 0.0))

@@ -1,4 +1,4 @@
-"""What the pretend machines share: one clock, one API server, one switch, one store of member records."""
+"""What the pretend machines share: one clock, one API server, one switch, one store of member records or one gossip."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from attrs import define
+from attrs import define, field
 
 from lbcore.events import Event, Kind
 from lbcore.simulation.clock import Clock, Trace
+from lbcore.simulation.gossip import GossipNetwork
 from lbcore.simulation.network import ApiLink, Decoder, Weather
 from lbcore.simulation.reflex import Pulse
 from lbcore.simulation.segment import MemberRecords, Segment
@@ -20,7 +21,7 @@ __all__ = ["Fabric"]
 
 @define
 class Fabric:
-    """Everything that machines share."""
+    """Everything that machines share. Where there is `gossip`, nobody keeps member records."""
 
     clock: Clock
     trace: Trace
@@ -32,6 +33,7 @@ class Fabric:
     pulse: Pulse
     counts: Counter[str]
     seeds: random.Random
+    gossip: GossipNetwork | None = field(default=None, init=False)
 
     def dice(self) -> random.Random:
         """Dice of one's own, so that what one does changes nothing for another."""

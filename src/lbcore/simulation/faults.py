@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from lbcore.simulation.controller import ControllerMachine
 from lbcore.simulation.fabric import Fabric
@@ -25,6 +25,8 @@ class Faults:
         self._rng = rng
         self._healthy: dict[str, float] = {node.name: 0.0 for node in nodes}
         self._mending: dict[str, Callable[[], None]] = {}
+        self.apart: dict[str, float] = {}  # nodes whose path to the API server is shut, since when
+        self.waiting = 0.0  # seconds after a doubt in which a node may be no candidate though it lives
         self.lossy_at = -1.0
         self.forewarned: list[Callable[[], None]] = []  # called before anything is broken or mended
         self._kinds: tuple[tuple[int, str, Callable[[], None]], ...] = (
@@ -59,12 +61,16 @@ class Faults:
 
     def healthy_since(self, node: str) -> float | None:
         """Since when nothing has been wrong with a node; None while something is."""
+        return None if node in self.apart else self._healthy.get(node)
+
+    def fit_since(self, node: str) -> float | None:
+        """Since when nothing has been wrong with a node but its paths."""
         return self._healthy.get(node)
 
     @property
     def unchanged_since(self) -> float:
         """Since when nobody's life has been in doubt."""
-        return self._in.pulse.last_doubt
+        return self._in.pulse.last_doubt + self.waiting
 
     @property
     def members(self) -> Iterable[str]:
@@ -72,6 +78,23 @@ class Faults:
         return sorted(self._in.pulse.beating)
 
     # What is done
+
+    def know(self, kinds: Iterable[tuple[int, str, Callable[[], None]]], *, instead_of: Collection[str]) -> None:
+        """Let other things go wrong, too, and some no longer: weight, name, and what does it."""
+        self._kinds = (*(each for each in self._kinds if each[1] not in instead_of), *kinds)
+        self._weights = [weight for weight, _, _ in self._kinds]
+
+    def part(self, node: Node) -> None:
+        """A node's path to the API server is shut."""
+        self.apart[node.name] = self._in.clock.now
+        node.cut_api()
+
+    def reunite(self, node: Node) -> None:
+        """It is open again."""
+        del self.apart[node.name]
+        node.heal_api()
+        if node.name in self._healthy:
+            self._healthy[node.name] = self._in.clock.now
 
     def strike(self) -> None:
         """Let one thing go wrong."""
@@ -149,14 +172,22 @@ class Faults:
     def _crash_node(self) -> None:
         node = self._well_node()
         if node is not None:
-            self._ail(node, node.start, self._rng.uniform(0.5, 20.0))
-            node.crash()
+            self.crash(node, self._rng.uniform(0.5, 20.0))
+
+    def crash(self, node: Node, duration: float) -> None:
+        """The power of a node with which nothing is wrong goes, and comes back."""
+        self._ail(node, node.start, duration)
+        node.crash()
 
     def _freeze_node(self) -> None:
         node = self._well_node()
         if node is not None:
-            self._ail(node, node.thaw, self._rng.choice([0.3, 0.6, 2.0, 7.0]) * self._rng.uniform(0.8, 1.2))
-            node.freeze()
+            self.freeze(node, self._rng.choice([0.3, 0.6, 2.0, 7.0]) * self._rng.uniform(0.8, 1.2))
+
+    def freeze(self, node: Node, duration: float) -> None:
+        """A node with which nothing is wrong stands still for a while."""
+        self._ail(node, node.thaw, duration)
+        node.freeze()
 
     def _crash_speaker(self) -> None:
         node = self._well_node()
@@ -196,8 +227,12 @@ class Faults:
     def _cut_api(self) -> None:
         node = self._well_node()
         if node is not None:
-            self._ail(node, node.heal_api, self._rng.uniform(0.2, 15.0))
+            self._ail(node, lambda: self._heal_api(node), self._rng.uniform(0.2, 15.0))
             node.cut_api()
+
+    def _heal_api(self, node: Node) -> None:
+        if node.name not in self.apart:
+            node.heal_api()
 
     def _cut_off(self) -> None:
         node = self._well_node()
@@ -246,7 +281,8 @@ class Faults:
 
     # The weather
 
-    def _storm(self, what: str, **figures: float) -> None:
+    def storm(self, what: str, **figures: float) -> None:
+        """The weather is bad for a while."""
         if what in self._mending:
             return
         before = {name: getattr(self._in.weather, name) for name in figures}
@@ -255,17 +291,19 @@ class Faults:
         self.last(what, lambda: self._calm(before), self._rng.uniform(1.0, 12.0))
 
     def _calm(self, before: dict[str, float]) -> None:
+        if self._in.gossip is not None:
+            self._in.gossip.rouse()
         if "frames_lost" in before:
             self.lossy_at = self._in.clock.now
         for name, value in before.items():
             setattr(self._in.weather, name, value)
 
     def _slow_api(self) -> None:
-        self._storm("slow API", slowest=self._rng.choice([0.2, 0.5, 1.0]))
+        self.storm("slow API", slowest=self._rng.choice([0.2, 0.5, 1.0]))
 
     def _fail_writes(self) -> None:
         shares = [0.0, 0.2, 0.5]
-        self._storm(
+        self.storm(
             "writes",
             writes_lost=self._rng.choice(shares),
             writes_refused=self._rng.choice(shares),
@@ -273,13 +311,13 @@ class Faults:
         )
 
     def _tell_twice(self) -> None:
-        self._storm("told twice", told_twice=0.3)
+        self.storm("told twice", told_twice=0.3)
 
     def _lose_frames(self) -> None:
-        self._storm("frames", frames_lost=self._rng.choice([0.1, 0.5]), frames_twice=0.1, slowest_frame=0.02)
+        self.storm("frames", frames_lost=self._rng.choice([0.1, 0.5]), frames_twice=0.1, slowest_frame=0.02)
 
     def _slow_store(self) -> None:
-        self._storm("store", slowest_record=0.3)
+        self.storm("store", slowest_record=0.3)
 
 
 def _nothing_more() -> None:

@@ -49,6 +49,15 @@ class Weather:
     frames_twice: float = 0.0
     slowest_frame: float = 0.001
     slowest_record: float = 0.01  # until a member record can be read by others
+    datagrams_lost: float = 0.0
+    slowest_datagram: float = 0.001
+    lateness: float = 0.0  # seconds at most that a process that gossips waits for its processor
+
+    @property
+    def is_foul(self) -> bool:
+        """Whether members may doubt each other because of it."""
+        fair = Weather()
+        return (self.datagrams_lost, self.slowest_datagram, self.lateness) != (0.0, fair.slowest_datagram, 0.0)
 
     def clear(self) -> None:
         """The weather is fair again."""

@@ -7,6 +7,7 @@ nothing, the reflex process outlives it for `SILENCE` seconds, and the next spea
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from attrs import define, field
 
@@ -249,6 +250,7 @@ class Node:
             send=self._send,
             report=self._report,
             is_running=lambda: not self.frozen,
+            gossip=None if fabric.gossip is None else partial(fabric.gossip.join, self),
         )
         self._births += 1
         watching = self.routes.watch(self._report_soon) if self.routes is not None else None
@@ -265,8 +267,8 @@ class Node:
         for intent in self._remembered.values():
             self.fabric.clock.after(_LOCAL, self._say_again, self.reflex, intent)
         speaker.receive(AnsweringSeen(self.reflex.responder.answering))
-        if self.reflex.heartbeat.members is not None:
-            self._report(MembersSeen(self.reflex.heartbeat.members))
+        if self.reflex.members is not None:
+            self._report(MembersSeen(self.reflex.members))
         if self.reflex.watching is not None:
             self.reflex.watching.recount()
 

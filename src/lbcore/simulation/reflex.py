@@ -18,6 +18,7 @@ from lbcore.adapters.responder import Responder
 from lbcore.events import Event
 from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
 from lbcore.simulation.clock import Clock, Trace
+from lbcore.simulation.gossip import GossipMember
 from lbcore.simulation.segment import MemberRecords
 from lbcore.simulation.watching import Watching
 
@@ -40,6 +41,7 @@ class ReflexWiring:
         send: Callable[[bytes], None],
         report: Callable[[Event], None],
         is_running: Callable[[], bool],
+        gossip: Callable[[Callable[[Event], None], random.Random], GossipMember] | None = None,
     ) -> None:
         self.clock = clock
         self.trace = trace
@@ -48,6 +50,7 @@ class ReflexWiring:
         self.send = send
         self.report = report
         self.is_running = is_running
+        self.gossip = gossip  # makes a member of who is to hear its reports; None: members keep records
 
 
 class Pulse:
@@ -60,6 +63,7 @@ class Pulse:
         self._until = 0.0
         self._resting = False
         self.last_doubt = 0.0  # when somebody's life was last in question
+        self.rousing: list[Callable[[], None]] = []  # others that rest while nobody's life is
 
     def join(self, reflex: Reflex) -> None:
         """A reflex process has been born."""
@@ -75,6 +79,8 @@ class Pulse:
     def rouse(self) -> None:
         """Something is about to happen to a member: everybody beats again, from a state as if they always had."""
         self.last_doubt = self._clock.now
+        for rouse in self.rousing:
+            rouse()
         self._until = self._clock.now + _UNREST
         if not self._resting:
             return
@@ -102,7 +108,7 @@ class Pulse:
     def _is_steady(self) -> bool:
         living = self.beating
         return all(
-            reflex.heartbeat.members == living
+            reflex.members == living
             for reflex in self._reflexes
             if reflex.is_running and reflex.node not in self._records.cut
         )
@@ -126,6 +132,7 @@ class Reflex:
         self._in = wiring
         self.responder = Responder(rng=rng, refresh=refresh)
         self.heartbeat = Heartbeat(node, rng.getrandbits(62), rng=rng, interval=INTERVAL, expiry=EXPIRY, settle=SETTLE)
+        self._gossip = None if wiring.gossip is None else wiring.gossip(self._report_soon, rng)
         self._tick_at: float | None = None
         self._beat_planned = False
 
@@ -137,13 +144,22 @@ class Reflex:
     @property
     def is_beating(self) -> bool:
         """Whether the others can see that it lives."""
+        if self._gossip is not None:
+            return self.is_running and self._gossip.present
         return self.is_running and self.heartbeat.present and self.node not in self._in.records.cut
+
+    @property
+    def members(self) -> frozenset[str] | None:
+        """The names last reported, or None before the first report."""
+        return self.heartbeat.members if self._gossip is None else self._gossip.members
 
     def end(self, *, politely: bool) -> None:
         """Be gone: with a word to the others, or without."""
         if self.ended:
             return
-        if politely:
+        if self._gossip is not None:
+            self._gossip.end(politely=politely)
+        elif politely:
             self._in.pulse.rouse()
             self._carry_out(self.heartbeat.command(SetPresence(present=False, why="the end"), self._in.clock.now))
         self._in.pulse.leave(self)
@@ -159,6 +175,9 @@ class Reflex:
         """Carry out a command of the parent."""
         now = self._in.clock.now
         match intent:
+            case SetPresence() if self._gossip is not None:
+                self._in.pulse.rouse()
+                self._gossip.command(intent)
             case SetPresence():
                 self._in.pulse.rouse()
                 self._carry_out(self.heartbeat.command(intent, now))
@@ -168,7 +187,7 @@ class Reflex:
             case SetWatches(watches) if self.watching is not None:
                 self.watching.set(watches)
             case SetPeers():
-                pass  # who shares the records is found there
+                pass  # who shares the records is found there, and who gossips was named at the start
             case _:
                 raise ValueError(f"{type(intent).__name__} is not for Layer 2")
 
@@ -189,7 +208,7 @@ class Reflex:
     def beat(self) -> None:
         """Look at the others' records and renew the own one, when it is time."""
         self._beat_planned = False
-        if not self.is_running:
+        if not self.is_running or self._gossip is not None:
             return
         now = self._in.clock.now
         if self.heartbeat.deadline <= now:
@@ -202,12 +221,14 @@ class Reflex:
 
     def plan_beat(self) -> None:
         """Beat when it is time."""
-        if not self._beat_planned and not self.ended:
+        if not self._beat_planned and not self.ended and self._gossip is None:
             self._beat_planned = True
             self._in.clock.at(self.heartbeat.deadline, self.beat)
 
     def catch_up_writing(self) -> None:
         """Renew the own record, as if it had been renewed all the time."""
+        if self._gossip is not None:
+            return
         for output in self.heartbeat.tick(self._in.clock.now):
             if isinstance(output, WriteRecord):
                 self._in.records.write_now(self.node, output.data)
@@ -216,6 +237,8 @@ class Reflex:
 
     def catch_up_reading(self) -> None:
         """See everybody's records renewed."""
+        if self._gossip is not None:
+            return
         records = self._in.records.read(self.node)
         if records is not None:
             self._carry_out(self.heartbeat.observe(records, self._in.clock.now))
@@ -223,6 +246,8 @@ class Reflex:
     def wake(self) -> None:
         """After standing still: do what has become due."""
         self._tick_at = None
+        if self._gossip is not None:
+            self._gossip.wake()
         self.plan_beat()
         self._plan_tick()
 
@@ -247,13 +272,16 @@ class Reflex:
                 case Send(data, _):
                     self._in.send(data)
                 case Report(event):
-                    self._in.clock.after(0.0002, partial(self._report, event))
+                    self._report_soon(event)
                 case WriteRecord(data):
                     self._in.records.write(self.node, data)
                 case RemoveRecord():
                     self._in.records.remove(self.node)
                 case Hangup(reason):
                     self._in.trace.add(self.node, f"reflex: {reason}")
+
+    def _report_soon(self, event: Event) -> None:
+        self._in.clock.after(0.0002, partial(self._report, event))
 
     def _report(self, event: Event) -> None:
         if not self.ended:

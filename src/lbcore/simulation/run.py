@@ -20,6 +20,7 @@ from lbcore.simulation.clock import Clock, Trace
 from lbcore.simulation.controller import ControllerMachine
 from lbcore.simulation.fabric import Fabric
 from lbcore.simulation.faults import Faults
+from lbcore.simulation.gossiping import Gossiping, gossips
 from lbcore.simulation.network import Decoder, Weather
 from lbcore.simulation.node import LINK, Node
 from lbcore.simulation.oracle import Cluster
@@ -59,19 +60,23 @@ def has_routers(seed: int) -> bool:
     return seed % 8 == 6
 
 
-def simulate(seed: int, hours: float, *, keep: int | None = 0, routers: bool | None = None) -> Report:
+def simulate(
+    seed: int, hours: float, *, keep: int | None = 0, routers: bool | None = None, gossip: bool | None = None
+) -> Report:
     """Run one history of so many simulated hours; ends early after a round with violations.
 
     `keep`: how many of the trace's last lines the report shall have; None: all. `routers`: whether the cluster has
-    routers, and speaks BGP and BFD with them; None: as the seed has it.
+    routers, and speaks BGP and BFD with them; `gossip`: whether members gossip rather than keep records; None: as the
+    seed has it, never both.
     """
-    history = _History(seed, keep, routed=has_routers(seed) if routers is None else routers)
+    routed = has_routers(seed) and not gossip if routers is None else routers
+    history = _History(seed, keep, routed=routed, gossip=gossips(seed) and not routers if gossip is None else gossip)
     history.run(hours * 3600.0)
     return history.report()
 
 
 class _History:
-    def __init__(self, seed: int, keep: int | None, *, routed: bool) -> None:
+    def __init__(self, seed: int, keep: int | None, *, routed: bool, gossip: bool) -> None:
         self._seed = seed
         self._rng = rng = random.Random(seed)
         self._clock = clock = Clock()
@@ -108,6 +113,8 @@ class _History:
         self._checker = Checker(lambda: clock.now, fabric.segment.ask, self._faults, LINK)
         server.judges.append(self._judge_change)
         fabric.segment.judges.append(self._checker.heard)
+        dice = random.Random(f"gossip {seed}")
+        self._gossip = Gossiping(fabric, self._nodes, self._faults, self._checker, dice) if gossip else None
         self._routed: Routed | None = None
         if scheme is not None:
             self._routed = Routed(scheme, fabric, self._nodes, self._faults, self._cluster, self._checker.complain)
@@ -122,6 +129,8 @@ class _History:
 
     def run(self, seconds: float) -> None:
         self._users.begin()
+        if self._gossip is not None:
+            self._users.populate(8)
         self._controller.start()
         if self._routed is not None:
             self._routed.start()
@@ -153,6 +162,8 @@ class _History:
             if self._checker.violations:
                 return
             self._fair()
+        if self._gossip is not None:
+            self._gossip.trials()
         self._restart_something()
         if self._routed is not None and self._rng.random() < _PARTED:
             self._routed.part_for_long()
@@ -167,10 +178,12 @@ class _History:
         self._clock.after(0.0, self._strike_again, end)
         while self._clock.now < end:
             self._clock.run_until(self._clock.now + _LOOK)
-            self._checker.look()
+            self._look()
         self._users.repair()
         self._faults.mend_all(but=int(self._rng.random() < 0.2))
         self._trace.add("history", "the faults have stopped")
+        if self._gossip is not None:
+            self._gossip.settle()
         self._clock.run_until(self._clock.now + AFTER_STORM)
         self._judge()
         self._calm(_CALM)
@@ -194,7 +207,7 @@ class _History:
             self._users.act()
             self._clock.run_until(self._clock.now + self._rng.uniform(0.0, 0.3))
         self._clock.run_until(self._clock.now + WHEN_FAIR)
-        self._checker.look()
+        self._look()
         if not self._checker.sound:
             self._users.repair()
             self._clock.run_until(self._clock.now + WHEN_FAIR)
@@ -245,6 +258,11 @@ class _History:
         if self._routed is not None:
             self._clock.run_until(self._clock.now + SLOWEST)
             self._routed.judge.settled()
+
+    def _look(self) -> None:
+        self._checker.look()
+        if self._gossip is not None:
+            self._gossip.look()
 
     def _judge(self) -> None:
         """All must be settled now, unless the configuration is broken."""

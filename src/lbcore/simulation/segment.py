@@ -39,9 +39,15 @@ class Station(Protocol):
         ...
 
 
+def _everybody(_sender: str, _receiver: str) -> bool:
+    return True
+
+
 @define
 class Segment:
-    """One Ethernet segment. `judges` hear each frame with its sender's name when it is sent."""
+    """One Ethernet segment. `judges` hear each frame with its sender's name when it is sent; frames of one station
+    get to those whom it `reaches`.
+    """
 
     clock: Clock
     trace: Trace
@@ -50,6 +56,7 @@ class Segment:
     counts: Counter[str]
     stations: list[Station] = field(factory=list)
     judges: list[Callable[[str, bytes], None]] = field(factory=list)
+    reaches: Callable[[str, str], bool] = field(default=_everybody)
 
     def send(self, sender: Station, frame: bytes) -> None:
         """A station puts a frame on the wire."""
@@ -58,7 +65,8 @@ class Segment:
         for judge in self.judges:
             judge(sender.name, frame)
         weather, rng = self.weather, self.rng
-        receivers = [station for station in self.stations if station is not sender]
+        reaches = self.reaches
+        receivers = [each for each in self.stations if each is not sender and reaches(sender.name, each.name)]
         if weather.frames_lost:
             heard = [station for station in receivers if rng.random() >= weather.frames_lost]
             self.counts["frame lost"] += len(receivers) - len(heard)

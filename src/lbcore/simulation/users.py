@@ -84,6 +84,11 @@ class Users:
         for _ in range(self._rng.randint(0, 14)):
             self._create_service()
 
+    def populate(self, count: int) -> None:
+        """Create so many Services more."""
+        for _ in range(count):
+            self._create_service()
+
     def act(self) -> None:
         """Do something."""
         ((_, action),) = self._rng.choices(self._acts, self._weights)

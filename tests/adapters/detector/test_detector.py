@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from detectors import DetectorWorld
 from gossip import GossipNode
+from lbcore.adapters.detector.times import SLOW
+from lbcore.adapters.memberlist.messages import Dead, Endpoint, encode
 
 NOTICED = 0.3  # seconds from a fault until everybody else knows; beats are missed after 0.22
 ALONE = 0.4  # seconds after which one who is cut off knows it
@@ -77,6 +79,28 @@ def test_a_lone_survivor_that_reaches_a_gateway_goes_on(count: int) -> None:
     assert {survivor.name} == survivor.view
 
 
+class _NewsLost(DetectorWorld):
+    """Where nobody hears from others that somebody is dead, until the time `lost_until`."""
+
+    lost_until = 0.0
+
+    def deliver(self, sender: GossipNode, where: Endpoint, data: bytes) -> None:
+        news = any(isinstance(each, Dead) for each in self.envelope.unwrap(data))
+        if not news or self.now >= self.lost_until:
+            super().deliver(sender, where, data)
+
+
+def test_one_whom_a_verdict_did_not_reach_asks_until_it_is_told() -> None:
+    world = _NewsLost(3)
+    world.settle()
+    victim, knows, other = world.nodes
+    world.lost_until = world.now + 0.5  # by then nobody tells it any more of himself
+    victim.kill()
+    word = Dead(incarnation=9, node=victim.name, origin=knows.name)
+    knows.do(lambda: knows.engine.receive(world.envelope.wrap([encode(word)]), knows.endpoint, world.now))
+    assert world.until(lambda: victim.name not in other.view, 20.0) <= 0.5 + 0.3
+
+
 @pytest.mark.parametrize("count", [3, 5])
 @pytest.mark.parametrize("seed", range(4))
 def test_those_who_come_back_together_do_not_drive_out_the_one_who_stayed(count: int, seed: int) -> None:
@@ -91,6 +115,28 @@ def test_those_who_come_back_together_do_not_drive_out_the_one_who_stayed(count:
     world.until(lambda: world.agreed, 10.0)
     world.run(5.0)
     assert all(survivor.name in view for moment, view in survivor.views if moment > began)
+
+
+def test_a_lone_survivor_that_reaches_no_gateway_any_more_stops() -> None:
+    world = DetectorWorld(3).settle()
+    survivor, *others = world.nodes
+    for each in others:
+        each.kill()
+    world.until(lambda: survivor.view == {survivor.name}, 5.0)
+    world.run(10.0)
+    world.gateways.clear()
+    assert world.until(lambda: not survivor.view, 10.0) <= SLOW.expiry + 2 * SLOW.again
+    world.heal()
+    assert world.until(lambda: survivor.view == {survivor.name}, 5.0) <= 0.5
+
+
+def test_a_node_that_knows_of_no_others_does_not_need_a_gateway() -> None:
+    world = DetectorWorld(1)
+    world.start()
+    world.run(3.0)
+    world.gateways.clear()
+    world.run(20.0)
+    assert [{world.nodes[0].name}] == [view for _, view in world.nodes[0].views]
 
 
 def test_where_nobody_can_be_asked_a_lone_survivor_goes_on() -> None:

@@ -1,8 +1,9 @@
 """Whether we are cut off: no member, no API server and no gateway answers.
 
 `Witnesses` are those beside the members that can be asked at any time. Who hears a member, or has an answer of a
-witness since it doubts, is not cut off. Where no witness has ever answered there is nobody to ask, and silence
-says nothing about which side it is of: then we go on, as one who is left alone should.
+witness since it doubts, is not cut off; who was left alone goes on doubting, and asks. Where no witness has ever
+answered there is nobody to ask, and silence says nothing about which side it is of: then we go on, as one who is left
+alone should.
 """
 
 from __future__ import annotations

@@ -123,6 +123,11 @@ class Detector:
         return self._contact.cut_off
 
     @property
+    def waits(self) -> bool:
+        """Whether we are a member, and for a while no candidate."""
+        return self._penance.lasts
+
+    @property
     def present(self) -> bool:
         """Whether we count ourselves in."""
         return self._inner.present
@@ -338,7 +343,11 @@ class Detector:
 
     def _take_vote(self, vote: Vote, now: float) -> list[DetectorOutput]:
         subject = self.table.records.get(vote.subject)
-        if not self._active or subject is None or not subject.is_here or not self._jury.take(vote, now):
+        if not self._active:
+            return []
+        if subject is not None and not subject.is_here and vote.accuses:
+            return self._second(vote, subject)
+        if subject is None or not subject.is_here or not self._jury.take(vote, now):
             return []
         outputs = self._say(vote, self._hearing.voices.keys() - {vote.name, vote.subject})
         voice = self._hearing.voices.get(vote.subject)
@@ -349,11 +358,25 @@ class Detector:
                 outputs += self._doubt(now)
         return [*outputs, *self._judge(now)]
 
+    def _second(self, vote: Vote, subject: Record) -> list[DetectorOutput]:
+        """Somebody waits for our vote on one whom we hold for dead already: the verdict did not reach him.
+
+        Gossip tells it four times in a small cluster, to the dead among others; nobody votes on the dead again, and
+        memberlist by itself takes up to 24 s.
+        """
+        accuser = self.table.records.get(vote.name)
+        if accuser is None or not accuser.is_here:
+            return []
+        origin = subject.name if subject.status is Status.LEFT else self._name
+        word = Dead(incarnation=subject.incarnation, node=subject.name, origin=origin)
+        return [Send(self._plain.wrap([encode_message(word)]), accuser.endpoint)]
+
     def _judge(self, now: float) -> list[DetectorOutput]:
         """Hold for dead whom the votes say so of, as long as we are not the one who hears nobody."""
         outputs: list[DetectorOutput] = []
-        names = self.table.names
-        for subject in self._jury.subjects:
+        subjects = self._jury.subjects
+        names = self.table.names if subjects else frozenset[str]()
+        for subject in subjects:
             if subject not in names:
                 self._jury.close(subject)
                 continue
@@ -387,8 +410,10 @@ class Detector:
             heard = any(now - voice.heard < self._times.doubt for voice in self._hearing.voices.values())
         elif was:
             heard = now - self._heard_any < self._times.doubt or contact.is_answered(now)
-        else:
-            heard = not self._has_others() or now - self._heard_any < SLOW.doubt
+        elif self._has_others():
+            heard = now - self._heard_any < SLOW.doubt
+        else:  # who was left alone goes on for as long as a witness answers
+            heard = not (self._inner.has_peers and contact.has_witness)
         outputs: list[DetectorOutput] = []
         if contact.reassure(now) if heard else contact.doubt(now):
             outputs.append(Ask(routine=heard))

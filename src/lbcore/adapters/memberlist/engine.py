@@ -121,6 +121,11 @@ class Memberlist:
         return self.table.present
 
     @property
+    def has_peers(self) -> bool:
+        """Whether we know of places where others may be, members or not."""
+        return bool(self._peers)
+
+    @property
     def members(self) -> frozenset[str] | None:
         """The names last reported, or None before the first report."""
         return self._reported
