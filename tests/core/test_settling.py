@@ -122,7 +122,9 @@ def test_where_nobody_else_serves_nobody_waits() -> None:
 
 
 def test_a_speaker_that_starts_tells_of_all_endpoints_that_it_finds() -> None:
-    desk = speaker("n1", "n2")
+    config = [ConfigSeen(document(BGPAdvertisement(name="all"))), ConfigSeen(document(TOR))]
+    one_by_one = [*with_endpoints(LOCAL, "n2"), *with_endpoints(LOCAL, "n1", "n2")]  # as lists of slices are read
+    desk = told(*config, *one_by_one, ready_for=WAIT)
     assert ([AdvertiseRoute] * 2, []) == (routes(desk.intents), told_of_waiting(desk.intents))
 
 

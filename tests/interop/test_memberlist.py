@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Mixed:
     """A cluster of both kinds, each at an address of its own in a network that this test alone uses."""
 
-    _networks = iter(range(1, 250))
+    # Of the several processes that run tests at once, each begins elsewhere.
+    _networks = iter(range(1 + 60 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4), 250))
 
     def __init__(self, program: Path) -> None:
         self._program = program
