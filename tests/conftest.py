@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,3 +22,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def pytest_configure(config: pytest.Config) -> None:
     """Take skipped tests into account, with the tools of this machine."""
     config.pluginmanager.register(Skips(TOOLS), "skips")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background by a shell. What tests start would ignore Ctrl-C, too, and some of it is to end by that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)

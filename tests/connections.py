@@ -9,6 +9,7 @@ counts as one that was open.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import selectors
 import socket
@@ -96,8 +97,11 @@ class _Run:
             else:
                 self.under_way[sock] = (time.monotonic(), "open")
                 self.selector.modify(sock, selectors.EVENT_READ)
-        except OSError:
-            self.end(sock, {"new": "failed", "made": "cut"}.get(state, "broken"))
+        except OSError as error:
+            # A handshake that is refused ends with ECONNREFUSED. This one was complete, and reset before we looked:
+            # its last packet took another way than its first, as the neighbour entry was new.
+            made = state == "made" or (state == "new" and error.errno == errno.ECONNRESET)
+            self.end(sock, "cut" if made else {"new": "failed"}.get(state, "broken"))
 
     def connected(self, sock: socket.socket, since: float, state: str) -> None:
         if (error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) != 0:
