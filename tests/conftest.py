@@ -23,5 +23,5 @@ def pytest_configure(config: pytest.Config) -> None:
     """Take skipped tests into account, with the tools of this machine."""
     config.pluginmanager.register(Skips(TOOLS), "skips")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # Started in the background by a shell. What tests start would ignore Ctrl-C, too, and some of it is to end by that.
+        # Started in the background by a shell: what tests start would ignore Ctrl-C, too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
