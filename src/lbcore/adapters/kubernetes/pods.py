@@ -8,9 +8,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, TypedDict
 
-from lbcore.adapters.base import Report
 from lbcore.adapters.kubernetes.api import ApiResource
-from lbcore.adapters.kubernetes.watching import KeepingUp, WatchOutput
+from lbcore.adapters.kubernetes.watching import Gathering
 from lbcore.addresses import Address
 from lbcore.errors import AddressError
 from lbcore.events import Kind, SpeakerPodsSeen
@@ -49,25 +48,12 @@ def speaker_pods(labels: str) -> ApiResource:
     )
 
 
-class SpeakerPods(KeepingUp):
+class SpeakerPods(Gathering):
     """Follows Pods, and tells the addresses (`status.podIPs`) of those that have not ended, whenever they change."""
 
-    _said: SpeakerPodsSeen | None = None
-
-    def _see(self, document: dict[str, Any]) -> list[WatchOutput]:
-        return [*super()._see(document), *self._changes()]
-
-    def _forget(self, name: str, *, keep_latest: bool = False) -> list[WatchOutput]:
-        self.latest.pop(name, None)
-        return self._changes()
-
-    def _changes(self) -> list[WatchOutput]:
+    def _gist(self) -> SpeakerPodsSeen:
         found = {address for document in self.latest.values() for address in _addresses(document.get("status"))}
-        seen = SpeakerPodsSeen(tuple(sorted(found)))
-        if seen == self._said:
-            return []
-        self._said = seen
-        return [Report(seen)]
+        return SpeakerPodsSeen(tuple(sorted(found)))
 
 
 def _addresses(status: object) -> set[Address]:

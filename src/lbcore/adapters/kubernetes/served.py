@@ -11,9 +11,8 @@ from typing import Any, TypedDict
 
 from attrs import evolve
 
-from lbcore.adapters.base import Report
 from lbcore.adapters.kubernetes.api import RESOURCES, ApiResource
-from lbcore.adapters.kubernetes.watching import KeepingUp, WatchOutput
+from lbcore.adapters.kubernetes.watching import Gathering
 from lbcore.events import InstancesSeen, Kind
 from lbcore.ingress import ObjectKey
 from lbcore.intents import PublishIngress
@@ -121,28 +120,15 @@ def instances_resource(namespace: str, labels: dict[str, str]) -> ApiResource:
     )
 
 
-class InstanceWatching(KeepingUp):
+class InstanceWatching(Gathering):
     """Follows Pods, and tells which run and on which nodes they are ready, whenever that has changed."""
 
-    _said: InstancesSeen | None = None
-
-    def _see(self, document: dict[str, Any]) -> list[WatchOutput]:
-        return [*super()._see(document), *self._changes()]
-
-    def _forget(self, name: str, *, keep_latest: bool = False) -> list[WatchOutput]:
-        self.latest.pop(name, None)
-        return self._changes()
-
-    def _changes(self) -> list[WatchOutput]:
+    def _gist(self) -> InstancesSeen:
         pods = [each for each in self.latest.values() if _runs(each)]
-        seen = InstancesSeen(
+        return InstancesSeen(
             running=frozenset(str(each["metadata"].get("name")) for each in pods),
             nodes=frozenset(str((each.get("spec") or {}).get("nodeName")) for each in pods if _is_ready(each)),
         )
-        if seen == self._said:
-            return []
-        self._said = seen
-        return [Report(seen)]
 
 
 def _runs(pod: dict[str, Any]) -> bool:

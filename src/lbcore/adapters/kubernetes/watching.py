@@ -21,9 +21,19 @@ from lbcore.adapters.base import Hangup, Report
 from lbcore.adapters.kubernetes.api import ApiResource, Line, Page
 from lbcore.adapters.kubernetes.changes import gone, kind_of
 from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, read_all
-from lbcore.events import ManifestRefused
+from lbcore.events import Event, ManifestRefused
 
-__all__ = ["Fetch", "Follow", "KeepingUp", "ListEnded", "Setback", "WatchOutput", "Watching", "pause_after"]
+__all__ = [
+    "Fetch",
+    "Follow",
+    "Gathering",
+    "KeepingUp",
+    "ListEnded",
+    "Setback",
+    "WatchOutput",
+    "Watching",
+    "pause_after",
+]
 
 PAGE = 500  # objects asked for at once: a megabyte of Services, some 20 ms of the server's time
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 30.0  # seconds, doubled in between and then shortened by up to a half
@@ -290,6 +300,29 @@ class KeepingUp(Watching):
             self._present.add(name)
         self.latest[name] = document
         return []
+
+
+class Gathering(KeepingUp):
+    """The same, and one event about all of them together (`_gist`), whenever that changes."""
+
+    _said: Event | None = None
+
+    def _gist(self) -> Event:
+        raise NotImplementedError
+
+    def _see(self, document: dict[str, Any]) -> list[WatchOutput]:
+        return [*super()._see(document), *self._changes()]
+
+    def _forget(self, name: str, *, keep_latest: bool = False) -> list[WatchOutput]:
+        self.latest.pop(name, None)
+        return self._changes()
+
+    def _changes(self) -> list[WatchOutput]:
+        seen = self._gist()
+        if seen == self._said:
+            return []
+        self._said = seen
+        return [Report(seen)]
 
 
 def _name_of(document: dict[str, Any]) -> str:
