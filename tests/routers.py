@@ -41,14 +41,17 @@ def frr(
     shutil.chown(folder, "frr", "frr")
     config = folder / "frr.conf"
     config.write_text("\n".join([*lines, *_frr_lines(peers, asn, extra)]) + "\n")
+    zebra = folder / "zserv.api"
     commands = []
     for name in ("zebra", *daemons, "bgpd"):
-        files = ["-z", str(folder / "zserv.api"), "-i", str(folder / f"{name}.pid"), "--vty_socket", str(folder)]
+        files = ["-z", str(zebra), "-i", str(folder / f"{name}.pid"), "--vty_socket", str(folder)]
         # Nobody but vtysh asks it something: no port for telnet.
         command = [str(_FRR / name), *files, "-P", "0", "-f", str(config if name == "bgpd" else os.devnull)]
         commands.append([*command, "--log", "stdout"])
     asking = ("vtysh", "--vty_socket", str(folder), "-c")
-    router = Router(space, folder, commands, lambda: kernel_routes(space, "bgp"), asking)
+    # What finds no zebra tries again seconds later, and may then have lost what was to be told to the others by it:
+    # with a zebra that was three seconds late, no session was ever watched by BFD.
+    router = Router(space, folder, commands, lambda: kernel_routes(space, "bgp"), asking, first_opens=zebra)
     weakref.finalize(router, shutil.rmtree, folder, ignore_errors=True)
     return router
 

@@ -93,7 +93,8 @@ def addresses_of(state: PublishState) -> tuple[str, ...] | None:
         return tuple(sorted(dict.fromkeys(settings.addresses)))
     if settings.service is not None:
         return None if state.service is None else tuple(sorted(dict.fromkeys(_of_service(state.service))))
-    if not settings.nodes or state.instances is None:
+    if not settings.nodes or state.instances is None or not state.instances.nodes:
+        # None is ready, as when the only one is being replaced: what is shown stays until it is known better.
         return None
     found: set[str] = set()
     for name in state.instances.nodes:
@@ -167,13 +168,13 @@ def publish(
 
 def clear(state: PublishState, served: Mapping[ObjectKey, Served]) -> list[PublishIngress]:
     """What the last instance writes when it ends: nobody answers at those addresses any more."""
-    settings, wanted = state.settings, addresses_of(state)
-    if not settings.clear or not state.leads or wanted is None or state.instances is None or not settings.instance:
+    settings, shown = state.settings, state.shown
+    if not settings.clear or not state.leads or shown is None or state.instances is None or not settings.instance:
         return []
     if state.instances.running - {settings.instance}:
         return []
     return [
         PublishIngress(key=key, uid=served[key].ingress.uid, addresses=())
         for key in sorted(served)
-        if tuple(sorted(served[key].ingress.held)) == wanted or key in state.written
+        if tuple(sorted(served[key].ingress.held)) == shown or key in state.written
     ]

@@ -189,6 +189,18 @@ def test_the_last_instance_takes_the_addresses_away_and_no_other() -> None:
     assert {} == kept.written()
 
 
+def test_while_no_instance_is_ready_the_nodes_shown_stay_and_the_last_still_takes_them_away() -> None:
+    run = InstancesSeen(running=frozenset({"p1"}), nodes=frozenset({"n1"}))
+    node = NodeSeen(Node(name="n1", addresses=(Address.parse("fd00::1"),)))
+    brain = Brain(IngressSeen(ingress("a")), node, run, nodes=True, instance="p1")
+    assert {"a": ("fd00::1",)} == brain.written()
+    brain.hear(InstancesSeen(running=frozenset({"p2"}), nodes=frozenset()))  # the next one, which is not ready yet
+    assert {} == brain.written()
+    brain.hear(InstancesSeen(running=frozenset(), nodes=frozenset()))
+    brain.hear(Stopping())
+    assert {"a": ()} == brain.written()
+
+
 def test_namespaces_are_chosen_by_their_labels_now() -> None:
     brain = Brain()
     settings = evolve(

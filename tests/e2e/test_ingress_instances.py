@@ -105,23 +105,26 @@ def test_both_serve_one_writes_and_the_other_takes_over_when_it_is_gone(api: Api
 def test_the_nodes_of_its_pods_are_shown_where_no_service_is_named_and_cleared_by_the_last(
     api: ApiServer, instances: Instances
 ) -> None:
-    for name, addresses in (("n1", {"InternalIP": "10.0.0.1", "ExternalIP": "198.51.100.1"}), ("n2", {})):
+    known = {"n1": {"InternalIP": "10.0.0.1", "ExternalIP": "198.51.100.1"}, "n2": {"InternalIP": "10.0.0.2"}}
+    for name, addresses in known.items():
         api.ask("POST", "/api/v1/nodes", {"metadata": {"name": name}})
         status = {"addresses": [{"type": kind, "address": text} for kind, text in addresses.items()]}
         api.ask("PATCH", f"/api/v1/nodes/{name}/status", {"status": status})
-    for name, revision in (("pod-1", "old"), ("pod-2", "new")):
+    for name, node, revision in (("pod-1", "n1", "old"), ("pod-2", "n2", "new")):
         labels = {"app": "gate", "pod-template-hash": revision}
-        spec = {"nodeName": "n1", "containers": [{"name": "x", "image": "x"}]}
+        spec = {"nodeName": node, "containers": [{"name": "x", "image": "x"}]}
         api.ask("POST", "/api/v1/namespaces/default/pods", {"metadata": {"name": name, "labels": labels}, "spec": spec})
     api.apply(redirect("noded", "noded.test"))
     # Another class, so that instances of other tests do not write its status.
     running = instances.start("node", "--election-id", "noded", POD_NAME="pod-1")
     wait(api, lambda: serves(running, "noded.test"), "it to serve", running)
     ready = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
-    api.ask("PATCH", "/api/v1/namespaces/default/pods/pod-2/status", ready)
-    wait(api, lambda: instances.shown("noded") == ["198.51.100.1"], "the node's address", running)
     for name in ("pod-1", "pod-2"):
-        api.ask("DELETE", f"/api/v1/namespaces/default/pods/{name}", {"gracePeriodSeconds": 0})
+        api.ask("PATCH", f"/api/v1/namespaces/default/pods/{name}/status", ready)
+    wait(api, lambda: instances.shown("noded") == ["10.0.0.2", "198.51.100.1"], "the nodes' addresses", running)
+    # By what it writes it is seen to know that the other is gone.
+    api.ask("DELETE", "/api/v1/namespaces/default/pods/pod-2", {"gracePeriodSeconds": 0})
+    wait(api, lambda: instances.shown("noded") == ["198.51.100.1"], "the address of its own node", running)
     running.stop()
     wait(api, lambda: instances.shown("noded") == [], "no address any more", running)
 

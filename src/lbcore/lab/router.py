@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = ["HOLD_TIME", "ROUTER_ASN", "Router", "Routes", "bird", "kernel_routes
 
 ROUTER_ASN = 64512
 HOLD_TIME = 9  # seconds that BIRD asks for; BGP's own default is 90
+_PATIENCE = 20.0  # seconds
 
 Routes = dict[str, list[str]]
 """Prefixes, each with its next hops, sorted."""
@@ -30,7 +32,8 @@ Routes = dict[str, list[str]]
 class Router:
     """The programs of a router, started in order; they end with their namespace at the latest.
 
-    `lookup` asks it for its routes; the last command is the program that speaks BGP.
+    `lookup` asks it for its routes; the last command is the program that speaks BGP. Programs after the first start
+    when `first_opens`, the first one's socket, is there.
     """
 
     space: Namespace
@@ -38,11 +41,14 @@ class Router:
     commands: Sequence[Sequence[str]]
     lookup: Callable[[], Routes]
     control: Sequence[str] = ()  # asks the program that speaks BGP something, followed by what
+    first_opens: Path | None = None
     programs: list[subprocess.Popen[bytes]] = field(factory=list)
 
     def start(self) -> Router:
-        """Start its programs, and return at once."""
+        """Start its programs, and return as soon as all are started, without waiting until they are ready."""
         for command in self.commands:
+            if self.programs and self.first_opens is not None:
+                _wait_for_socket(self.first_opens)
             with (self.folder / f"{Path(command[0]).name}.log").open("ab") as log:
                 self.programs.append(self.space.spawn(command, stdout=log, stderr=log))
         return self
@@ -65,6 +71,13 @@ class Router:
     def ask(self, *words: str) -> str:
         """What the program that speaks BGP answers to a command of its own."""
         return self.space.run([*self.control, *words]).stdout
+
+
+def _wait_for_socket(path: Path) -> None:
+    end = time.monotonic() + _PATIENCE
+    while not path.is_socket():
+        assert time.monotonic() < end, f"waited {_PATIENCE:g} s in vain for {path}"
+        time.sleep(0.01)
 
 
 def bird(
