@@ -21,7 +21,7 @@ TEST_WORKERS ?= auto
 FAULTS_RUNS ?= 10
 faults := tests/e2e/test_kubernetes_faults.py tests/e2e/test_kubernetes_rights.py tests/e2e/test_leadership.py
 
-.PHONY: help demo demo-kubernetes lab test test-fast check format manifests faults soak bench lock clean python system
+.PHONY: help demo demo-kubernetes lab test test-fast check format manifests faults soak bench lock clean python system newer
 .NOTPARALLEL:
 
 help: ## list these targets
@@ -36,7 +36,7 @@ demo-kubernetes: python system ## first steps and an Ingress at a real API serve
 lab: python system ## the demo's cluster, to play with
 	@$(bin)/lbcore lab
 
-test: python system ## every test; the closing table says what was skipped and why
+test: python system newer ## every test; the closing table says what was skipped and why
 	@$(privileged) $(bin)/python -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal
 
 test-fast: python system ## the tests that take no more than a second or two each
@@ -81,3 +81,6 @@ python:
 
 system:
 	@tools/setup system
+
+newer: system
+	@tools/setup newer

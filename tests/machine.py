@@ -17,7 +17,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["TOOLS", "Tool"]
+__all__ = ["NEWER_NGINX", "TOOLS", "Tool"]
 
 
 @frozen
@@ -77,6 +77,10 @@ def _nginx_lua() -> str | None:
     return None if module is not None and module.is_file() else "nginx has no module for Lua"
 
 
+def _nginx_newer() -> str | None:
+    return _run(str(NEWER_NGINX), "-v") if NEWER_NGINX.exists() else f"there is no {NEWER_NGINX}"
+
+
 def _programs_in(variable: str, *names: str) -> str | None:
     folder = os.environ.get(variable)
     if not folder:
@@ -85,6 +89,8 @@ def _programs_in(variable: str, *names: str) -> str | None:
     return f"{variable} has no {', '.join(absent)}" if absent else None
 
 
+# nginx of a later Debian, that `make test` fetches where it can: a script that shows it a /usr of its own.
+NEWER_NGINX = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lbcore" / "nginx-newer" / "nginx"
 PRIVILEGED = "run as root, or by tools/privileged where user namespaces are allowed (make does)"
 
 TOOLS: Mapping[str, Tool] = {
@@ -94,6 +100,7 @@ TOOLS: Mapping[str, Tool] = {
     "nft": Tool(_nft, "apt-get install nftables (kernel: nf_tables)"),
     "nginx": Tool(partial(_run, "nginx", "-v"), "apt-get install nginx-light"),
     "nginx-lua": Tool(_nginx_lua, "apt-get install libnginx-mod-http-lua"),
+    "nginx-newer": Tool(_nginx_newer, "tools/setup newer, on Debian; and run as root, or by tools/privileged"),
     "curl": Tool(partial(_run, "curl", "--version"), "apt-get install curl"),
     "ping": Tool(partial(_run, "ping", "-V"), "apt-get install iputils-ping"),
     "envtest": Tool(

@@ -56,7 +56,9 @@ NEIGHBOUR = ingress(SHARED, "/n", "neighbour", "other")
 BASE = [*service("shop"), *service("other"), USERS, NEIGHBOUR]
 
 
-def render(documents: Iterable[dict[str, Any]], folder: str = "/run/lbcore-ingress") -> Rendered:
+def render(
+    documents: Iterable[dict[str, Any]], folder: str = "/run/lbcore-ingress", capabilities: Capabilities | None = None
+) -> Rendered:
     """Through the manifest reader and the routing brain; what the reader refuses is not there."""
     state = RoutingState(settings=RoutingSettings(without_class=True))
     events: list[Event] = []
@@ -72,4 +74,4 @@ def render(documents: Iterable[dict[str, Any]], folder: str = "/run/lbcore-ingre
     while not state.settled:
         state = step(state, Listed(next(iter(NEEDS))), 0.0).state
     places = Places(folder=folder, http_port=8080, https_port=8443, resolvers=("127.0.0.1",))
-    return Renderer(places=places, capabilities=Capabilities(), fake=FAKE).render(state.table)
+    return Renderer(places=places, capabilities=capabilities or Capabilities(), fake=FAKE).render(state.table)

@@ -17,6 +17,8 @@ from lbcore.adapters.nginx.render import Rendered
 from lbcore.annotations.passing import TUNING
 from lbcore.annotations.rules import State
 from lbcore.annotations.table import PREFIX, RULES, read
+from lbcore.backends.nginx import find_capabilities
+from machine import NEWER_NGINX
 from rendering import BASE, ingress, render
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("nginx")]
@@ -173,13 +175,13 @@ def taken(name: str) -> Taken:
     return Taken(name, tuple(filter(is_taken, POOL)))
 
 
-def refusal(rendered: Rendered, folder: Path) -> str:
+def refusal(rendered: Rendered, folder: Path, program: str = "nginx") -> str:
     """Why nginx does not take it; empty: it does."""
     (folder / "tmp").mkdir(exist_ok=True)
     for name, data in rendered.files.items():
         (folder / name).write_bytes(data)
     (folder / "nginx.conf").write_text(rendered.text, encoding="utf-8")
-    command = ["nginx", "-t", "-q", "-c", str(folder / "nginx.conf")]
+    command = [program, "-t", "-q", "-c", str(folder / "nginx.conf")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return "".join(re.findall(r".*(?:emerg|conflicting).*", done.stderr)) or str(done.returncode or "")
 
@@ -189,7 +191,10 @@ def company(name: str) -> dict[str, str]:
     return {key: text for others in found for key, text in others.items() if key != name}
 
 
-def test_each_value_that_is_taken_is_taken_by_nginx(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "program", ["nginx", pytest.param(str(NEWER_NGINX), id="newer", marks=pytest.mark.needs("nginx-newer"))]
+)
+def test_each_value_that_is_taken_is_taken_by_nginx(program: str, tmp_path: Path) -> None:
     made: list[dict[str, Any]] = []
     for index, name in enumerate(sorted(RULES)):
         for number, text in enumerate(taken(name).texts):
@@ -197,7 +202,8 @@ def test_each_value_that_is_taken_is_taken_by_nginx(tmp_path: Path) -> None:
             more = {**company(name), name: text}
             made.append(ingress(host, "/x/(a)/(b)" if "$2" in text else "/x", f"i{index}-{number}", annotations=more))
     assert len(made) > 900
-    assert "" == refusal(render([*BASE, *made], str(tmp_path)), tmp_path)
+    rendered = render([*BASE, *made], str(tmp_path), find_capabilities(program))
+    assert "" == refusal(rendered, tmp_path, program)
 
 
 def test_every_annotation_takes_some_value_of_the_pool() -> None:

@@ -1,7 +1,7 @@
 """Requests through the nginx that `lbcore ingress` runs: which backend answers, with which status and headers.
 
-One nginx for the file, and one with Lua. A case is one Ingress on a host of its own; what is asked for and what comes
-stands in the tables of `tests/asking`.
+One nginx for the file, one with Lua, and both again of the next Debian where it was fetched. A case is one Ingress on
+a host of its own; what is asked for and what comes stands in the tables of `tests/asking`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from asking.case import Ask, Case, ask, judge
 from asking.tables import CASES, World
 from gateway import Backend, Gateway, ingress
+from machine import NEWER_NGINX
 
 pytestmark = [pytest.mark.needs("nginx"), pytest.mark.slow]
 
 WITHOUT = ("--no-dynamic-upstreams",)
+NEWER = ("--nginx", str(NEWER_NGINX))
 VARIANTS = [
     pytest.param(WITHOUT, id="plain"),
     pytest.param((), id="lua", marks=pytest.mark.needs("nginx-lua")),
+    pytest.param((*NEWER, *WITHOUT), id="newer-plain", marks=pytest.mark.needs("nginx-newer")),
+    # Where the modules are is looked up in the machine's own folders: they have to be there, too.
+    pytest.param(NEWER, id="newer-lua", marks=pytest.mark.needs("nginx-newer", "nginx-lua")),
 ]
 ASKS = [pytest.param(each, ask, id=f"{each.name}: {ask.says}") for each in CASES for ask in each.asks]
 

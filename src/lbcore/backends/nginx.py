@@ -15,6 +15,7 @@ import pwd
 import resource
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import AsyncGenerator, Callable
 from hashlib import blake2b
@@ -63,21 +64,26 @@ class Told:
 
 def find_capabilities(program: str) -> Capabilities:
     """What the installed nginx can do. Raises `LbcoreError` where there is none."""
-    import subprocess  # noqa: PLC0415 - two short questions at the start
-
-    if shutil.which(program) is None:
+    path = shutil.which(program)
+    if path is None:
         raise LbcoreError(f"there is no program {program}; install it (Debian: apt-get install nginx-light)")
-    said = subprocess.run([program, "-V"], capture_output=True, text=True, timeout=20, check=False).stderr
-    package = ""
-    if shutil.which("dpkg-query"):
-        asked = ["dpkg-query", "-W", "-f", "${Version}", "nginx"]
-        package = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False).stdout
-        if not package:
-            asked[-1] = "nginx-light"
-            package = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False).stdout
+    said = _ask(path, "-V").stderr
+    package = _package_of(Path(path))
     found = read_capabilities(said, package)
     modules = modules_of(said)
     return attrs.evolve(found, lua=modules) if modules and all(Path(each).is_file() for each in modules) else found
+
+
+def _package_of(path: Path) -> str:
+    """The version of Debian's package that a program came in; empty: in none, whatever else is installed."""
+    if shutil.which("dpkg-query") is None:
+        return ""
+    owner, colon, _ = _ask("dpkg-query", "-S", str(path.resolve())).stdout.partition(":")
+    return _ask("dpkg-query", "-W", "-f", "${Version}", owner).stdout if colon else ""
+
+
+def _ask(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
 def most_files() -> int:

@@ -12,8 +12,9 @@ Version = tuple[int, ...]
 
 # CVE-2026-42945 and CVE-2026-9256, overflows in rewrite: fixed in 1.30.2 and 1.31.1, and by distributions.
 _FIXED = ((1, 30, 2), (1, 31, 1))
-# Debian's and Ubuntu's packages that carry the fixes, by upstream version: package revision from which on.
-_BACKPORTS = {"1.22.1-9+deb12u": 9}
+# Debian's packages that carry both fixes, by what their version begins with: the revision from which on
+# (their changelogs; bookworm, trixie).
+_BACKPORTS = {"1.22.1-9+deb12u": 8, "1.26.3-3+deb13u": 6}
 
 
 @frozen(kw_only=True)
@@ -43,12 +44,12 @@ def modules_of(said: str) -> tuple[str, ...]:
 
 
 def read_capabilities(said: str, package: str = "") -> Capabilities:
-    """From what `nginx -V` says, and the version of the package that nginx came in, where there is one."""
+    """From what `nginx -V` says, and the version of the package that this very program came in, where it did."""
     found = re.search(r"nginx version: \S+?/(\d+)\.(\d+)\.(\d+)", said)
     version = tuple(int(each) for each in found.groups()) if found else (0, 0, 0)
     fixed = version >= (1, 31, 1) or (version[:2] == (1, 30) and version >= _FIXED[0])
     for prefix, revision in _BACKPORTS.items():
-        if package.startswith(prefix):
+        if package.startswith(prefix) and prefix.startswith(".".join(map(str, version)) + "-"):
             number = re.match(r"\d+", package[len(prefix) :])
             fixed |= number is not None and int(number[0]) >= revision
     return Capabilities(version=version, fixed=fixed, status="--with-http_stub_status_module" in said)
