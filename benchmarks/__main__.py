@@ -23,7 +23,10 @@ from rich.table import Table
 from benchmarks.report import Row, progress
 
 HERE = Path(__file__).parent
-HELPERS = {"__main__", "apiload", "bgpmetallb", "bgpsender", "clusters", "contestants", "listening", "report", "wire"}
+HELPERS = {
+    "__main__", "apiload", "bgpmetallb", "bgpsender", "clusters", "contestants", "faults", "halves", "listening",
+    "report", "wire",
+}  # fmt: skip
 
 
 def modules(wanted: list[str]) -> list[ModuleType]:

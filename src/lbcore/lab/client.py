@@ -14,7 +14,7 @@ from immutables import Map
 
 from lbcore.addresses import Address
 from lbcore.lab import probe
-from lbcore.lab.errors import LabError
+from lbcore.lab.errors import LabError, UnsteadyError
 from lbcore.lab.namespaces import Namespace
 
 __all__ = ["Answer", "Requests", "fetch", "measure_requests"]
@@ -141,6 +141,7 @@ def measure_requests(
             lambda: samples.steady_since(max(start, time.monotonic() - settle)) and time.monotonic() - start > settle,
             limit,
             f"{address} did not answer steadily within {limit:g} s after the fault",
+            UnsteadyError,
         )
     finally:
         samples.stop()
@@ -155,9 +156,9 @@ def measure_requests(
     )
 
 
-def _wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+def _wait(condition: Callable[[], bool], seconds: float, otherwise: str, kind: type[LabError] = LabError) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise LabError(otherwise)
+            raise kind(otherwise)
         time.sleep(0.01)
