@@ -201,7 +201,8 @@ def keepalived(interval: float) -> Iterator[Contestant]:
 
         running: dict[str, Any] = {}
         for node, station in lab.nodes.items():
-            argv = [sys.executable, "-m", "http.server", "80", "--directory", str(lab.folder)]
+            # HTTP/1.1, so that a connection can stay open.
+            argv = [sys.executable, "-m", "http.server", "80", "--protocol", "HTTP/1.1", "--directory", str(lab.folder)]
             station.namespace.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             start(node)
         rival = Contestant(f"keepalived, {interval:g} s", lab, address, start)

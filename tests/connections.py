@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import select
 import selectors
 import socket
 import subprocess
@@ -23,11 +24,13 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from lbcore.addresses import Address
+from lbcore.lab.errors import LabError
 from lbcore.lab.namespaces import Namespace
 
 __all__ = ["Connections"]
 
 STAYING, INTERVAL, PATIENCE = 20, 0.005, 3.0  # connections; seconds
+STEADY = 30.0  # seconds, several times what a busy machine takes
 _ASK = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: %s\r\n\r\n"
 
 
@@ -39,6 +42,10 @@ class Connections:
         command = [sys.executable, __file__, str(address), str(port), *(["neighbour"] if neighbour else [])]
         self._process = client.spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], STEADY)[0]:
+            self._process.kill()
+            self._process.wait()
+            raise LabError(f"{address} did not hold {STAYING} connections open within {STEADY:g} s, before any fault")
         assert self._process.stdout.readline() == b"steady\n"
 
     def end(self) -> dict[str, int]:
