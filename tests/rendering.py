@@ -13,10 +13,10 @@ from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.render import Places, Rendered, Renderer
 from lbcore.annotations.table import PREFIX
 from lbcore.errors import ManifestError
-from lbcore.events import Event, IngressSeen, Listed, SecretSeen, ServiceSeen, SliceSeen
+from lbcore.events import ConfigMapSeen, Event, IngressSeen, Listed, SecretSeen, ServiceSeen, SliceSeen
 from lbcore.routing import NEEDS, RoutingSettings, RoutingState, step
 
-__all__ = ["BASE", "SHARED", "ingress", "render"]
+__all__ = ["BASE", "SHARED", "config_map", "ingress", "render"]
 
 FAKE = make_fake(datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -51,9 +51,14 @@ USERS = {
     "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "users", "namespace": "shop"},
     "stringData": {"auth": "u:x", "ca.crt": FAKE.chain.decode(), "tls.crt": FAKE.chain.decode(), "tls.key": FAKE.key.decode()},
 }  # fmt: skip
+def config_map(name: str, **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "shop"}, "data": data}
+
+
+PARAMS = config_map("params", SCRIPT_FILENAME="/app$fastcgi_script_name", ENV="production")
 SHARED = "neighbour.example"  # a rule for this host would rightly change it; an alias may not
 NEIGHBOUR = ingress(SHARED, "/n", "neighbour", "other")
-BASE = [*service("shop"), *service("other"), USERS, NEIGHBOUR]
+BASE = [*service("shop"), *service("other"), USERS, PARAMS, NEIGHBOUR]
 
 
 def render(
@@ -67,7 +72,7 @@ def render(
             found = read(document, "")
         except ManifestError:
             continue
-        if isinstance(found, IngressSeen | SecretSeen | ServiceSeen | SliceSeen):
+        if isinstance(found, IngressSeen | ConfigMapSeen | SecretSeen | ServiceSeen | SliceSeen):
             events.append(found)
     for event in (*events, *map(Listed, sorted(NEEDS, key=str))):
         state = step(state, event, 0.0).state

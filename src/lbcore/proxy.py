@@ -27,6 +27,7 @@ __all__ = [
     "Cors",
     "CustomErrors",
     "ExternalAuth",
+    "FastCgi",
     "Location",
     "Match",
     "Options",
@@ -99,6 +100,7 @@ class Protocol(Enum):
     AUTO_HTTP = "AUTO_HTTP"
     GRPC = "GRPC"
     GRPCS = "GRPCS"
+    FCGI = "FCGI"
 
 
 class Match(Enum):
@@ -356,6 +358,15 @@ class Snippet:
     gzip: bool | None = None
 
 
+@frozen(kw_only=True)
+class FastCgi:
+    """`fastcgi-index` and `fastcgi-params-configmap`; `params` are what that ConfigMap holds, once it is known."""
+
+    index: str | None = None
+    config_map: ObjectKey | None = None
+    params: tuple[tuple[str, Template], ...] = ()
+
+
 class Balance(Enum):
     """How one of several peers is chosen."""
 
@@ -391,6 +402,7 @@ class Policies:
     hash_by: Template | None = None
     balance: Balance | None = None
     upstream_tls: UpstreamTLS | None = None
+    fastcgi: FastCgi = FastCgi()
     snippet: Snippet = Snippet()
     aliases: tuple[str, ...] = ()
     ciphers: str | None = None

@@ -38,7 +38,7 @@ from lbcore.events import (
     SliceSeen,
     Stopping,
 )
-from lbcore.ingress import Backend, Certificate, Ingress, IngressClass, ObjectKey, Secret
+from lbcore.ingress import Backend, Certificate, ConfigMap, Ingress, IngressClass, ObjectKey, Secret
 from lbcore.intents import EventType, Intent, PublishIngress, RecordEvent, ServeRoutes
 from lbcore.model import EndpointSlice, LabelSelector, Namespace, Service, SliceKey
 from lbcore.proxy import Options, Policies, RoutingTable, Upstream
@@ -47,7 +47,10 @@ from lbcore.sites import Built, Entry, build_site, is_host, make_upstream
 
 __all__ = ["NEEDS", "RoutingSettings", "RoutingState", "hosts_of", "needs", "step", "why_not_served"]
 
-NEEDS = frozenset({Kind.INGRESSES, Kind.INGRESS_CLASSES, Kind.SERVICES, Kind.SLICES, Kind.SECRETS})
+NEEDS = frozenset(
+    {Kind.INGRESSES, Kind.INGRESS_CLASSES, Kind.SERVICES, Kind.SLICES, Kind.SECRETS, Kind.CONFIG_MAPS}
+)
+MOST_OF_A_MAP = 1 << 16  # characters of a ConfigMap that an Ingress may name: larger ones are something else, and not kept
 MOST = 100  # hosts in a step: about 10 ms
 
 Dependency = tuple[str, ObjectKey]
@@ -76,7 +79,6 @@ class RoutingSettings:
 def needs(settings: RoutingSettings) -> frozenset[Kind]:
     """The kinds of object that are looked at with these settings, and no others."""
     asked = {
-        Kind.CONFIG_MAPS: settings.config_map is not None,
         Kind.NAMESPACES: settings.namespace_selector is not None,
         Kind.NODES: settings.publish.nodes,
     }
@@ -102,6 +104,7 @@ class RoutingState:
     slices: Map[ObjectKey, Map[SliceKey, EndpointSlice]] = field(factory=Map)
     slice_owner: Map[SliceKey, ObjectKey] = field(factory=Map)
     secrets: Map[ObjectKey, Secret] = field(factory=Map)
+    config_maps: Map[ObjectKey, ConfigMap] = field(factory=Map)
     hosts: Map[str, Map[ObjectKey, None]] = field(factory=Map)
     children: Map[str, Map[str, None]] = field(factory=Map)  # `*.d` -> the hosts right under d
     users: Map[Dependency, Map[str, None]] = field(factory=Map)
@@ -140,6 +143,10 @@ class _View:
     def secret(self, key: ObjectKey) -> Secret | None:
         self.noted.add(("secret", key))
         return self._state.secrets.get(key)
+
+    def config_map(self, key: ObjectKey) -> ConfigMap | None:
+        self.noted.add(("config map", key))
+        return self._state.config_maps.get(key)
 
 
 def step(state: RoutingState, event: Event, now: float) -> Step[RoutingState]:
@@ -190,12 +197,11 @@ def _take(state: RoutingState, event: Event) -> tuple[RoutingState, list[Intent]
             return _secrets(state, secret.key, state.secrets.set(secret.key, secret)), []
         case SecretGone(key) if key in state.secrets:
             return _secrets(state, key, state.secrets.delete(key)), []
-        case ConfigMapSeen(found) if found.key == state.settings.config_map:
-            options, problems = read_options(found.data)
-            said: list[Intent] = [_warn(f"ConfigMap {found.key}", "BadOption", text) for text in problems]
-            return _with_options(state, options), said
-        case ConfigMapGone(key) if key == state.settings.config_map:
-            return _with_options(state, Options()), []
+        case ConfigMapSeen(found):
+            return _see_map(state, found)
+        case ConfigMapGone(key):
+            state = _with_options(state, Options()) if key == state.settings.config_map else state
+            return (_maps(state, key, state.config_maps.delete(key)) if key in state.config_maps else state), []
         case NamespaceSeen(found):
             return _all_again(evolve(state, namespaces=state.namespaces.set(found.name, found))), []
         case NamespaceGone(name) if name in state.namespaces:
@@ -357,6 +363,24 @@ def _secrets(state: RoutingState, key: ObjectKey, secrets: Map[ObjectKey, Secret
         pair = found.certificate if found is not None and isinstance(found.certificate, Certificate) else None
         state = evolve(state, table=evolve(state.table, default_certificate=pair))
     return _touch(state, "secret", key)
+
+
+def _see_map(state: RoutingState, found: ConfigMap) -> tuple[RoutingState, list[Intent]]:
+    said: list[Intent] = []
+    if found.key == state.settings.config_map:
+        options, problems = read_options(found.data)
+        said = [_warn(f"ConfigMap {found.key}", "BadOption", text) for text in problems]
+        state = _with_options(state, options)
+    before, maps = state.config_maps.get(found.key), state.config_maps
+    if sum(len(name) + len(text) for name, text in found.data.items()) <= MOST_OF_A_MAP:
+        maps = maps.set(found.key, found)
+    elif before is not None:
+        maps = maps.delete(found.key)
+    return (_maps(state, found.key, maps) if maps.get(found.key) != before else state), said
+
+
+def _maps(state: RoutingState, key: ObjectKey, maps: Map[ObjectKey, ConfigMap]) -> RoutingState:
+    return _touch(evolve(state, config_maps=maps), "config map", key)
 
 
 def _see_slice(state: RoutingState, found: EndpointSlice) -> RoutingState:

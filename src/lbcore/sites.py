@@ -13,7 +13,8 @@ from typing import Protocol as Contract
 
 from attrs import define, evolve, field, frozen
 
-from lbcore.ingress import Backend, Certificate, Ingress, ObjectKey, PathType, Secret
+from lbcore.annotations.maps import fastcgi_params
+from lbcore.ingress import Backend, Certificate, ConfigMap, Ingress, ObjectKey, PathType, Secret
 from lbcore.model import EndpointSlice, Service
 from lbcore.patterns import check
 from lbcore.proxy import (
@@ -23,6 +24,7 @@ from lbcore.proxy import (
     Match,
     Options,
     Policies,
+    Protocol,
     Site,
     Source,
     Template,
@@ -64,6 +66,10 @@ class View(Contract):
         ...
 
     def secret(self, key: ObjectKey) -> Secret | None:
+        """Of this moment."""
+        ...
+
+    def config_map(self, key: ObjectKey) -> ConfigMap | None:
         """Of this moment."""
         ...
 
@@ -304,8 +310,28 @@ class _Builder:
             return None
         return self.view.secret(key)
 
+    def _config_map(self, entry: Entry, key: ObjectKey) -> ConfigMap:
+        """A ConfigMap that an annotation names, as a Secret is. Raises `ValueError`."""
+        if key.namespace != entry.ingress.key.namespace and not self.view.options.cross_namespace:
+            raise ValueError(f"ConfigMap {key} is in another namespace")
+        found = self.view.config_map(key)
+        if found is None:
+            raise ValueError(f"there is no ConfigMap {key}, or it is very large")
+        return found
+
+    def _with_maps(self, entry: Entry, policies: Policies) -> Policies:
+        """The policies with what their ConfigMaps hold; one that is missing, or holds what it may not, denies."""
+        fastcgi, name = policies.fastcgi, "fastcgi-params-configmap"
+        try:
+            if policies.protocol is Protocol.FCGI and fastcgi.config_map is not None:
+                params = fastcgi_params(self._config_map(entry, fastcgi.config_map).data)
+                policies = evolve(policies, fastcgi=evolve(fastcgi, params=params))
+        except ValueError as error:
+            return self._denied(entry, policies, f"{name}: {error}")
+        return policies
+
     def _resolved(self, entry: Entry) -> Policies:
-        """The policies with what their Secrets hold; one that is missing denies."""
+        """The policies with what their Secrets and ConfigMaps hold; one that is missing denies."""
         policies = entry.policies
         if policies.basic_auth is not None:
             users = _users(policies.basic_auth, self._secret(entry, policies.basic_auth.secret))
@@ -323,7 +349,7 @@ class _Builder:
             if secret is None or (pair is None and not authorities) or (tls.verify and not authorities):
                 return self._denied(entry, policies, f"proxy-ssl-secret: Secret {tls.secret} lacks what it is for")
             policies = evolve(policies, upstream_tls=evolve(tls, certificate=pair, authorities=authorities))
-        return policies
+        return self._with_maps(entry, policies)
 
     def _denied(self, entry: Entry, policies: Policies, why: str) -> Policies:
         self._lack(entry, why)

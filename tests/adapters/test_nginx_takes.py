@@ -56,6 +56,9 @@ WORDS += [
     "GRPC",
     "grpcs",
     "AUTO_HTTP",
+    "FCGI",
+    "index.php",
+    "params",
     "1.0",
     "1.1",
     "ewma",
@@ -154,6 +157,7 @@ COMPANY: dict[str, dict[str, str]] = {
     "auth-response": {"auth-url": "http://x.example/"},
     "auth-method": {"auth-url": "http://x.example/"},
     "auth-request": {"auth-url": "http://x.example/"},
+    "fastcgi": {"backend-protocol": "FCGI"},
     "auth-always": {"auth-url": "http://x.example/"},
 }
 
@@ -223,7 +227,7 @@ KNOBS = {name: taken(name).texts for name, *_ in TUNING}
 def test_knobs_in_any_company_are_taken_by_nginx(drawn: list[dict[str, int]]) -> None:
     made = [
         ingress(f"h{index}.example", "/x", f"i{index}", annotations={
-            "backend-protocol": ("HTTP", "GRPC", "HTTPS")[index % 3],
+            "backend-protocol": ("HTTP", "GRPC", "HTTPS", "FCGI")[index % 4],
             **{name: KNOBS[name][number % len(KNOBS[name])] for name, number in each.items()},
         })
         for index, each in enumerate(drawn)

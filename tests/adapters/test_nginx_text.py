@@ -19,7 +19,7 @@ from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain,
 from lbcore.annotations.scalars import REQUEST_VARIABLES
 from lbcore.annotations.table import NOT_SUPPORTED, RULES
 from lbcore.proxy import Variable
-from rendering import BASE, SHARED, ingress, render
+from rendering import BASE, SHARED, config_map, ingress, render
 
 Parsed = tuple[str, tuple[str, ...], "tuple[Parsed, ...] | None"]
 
@@ -49,6 +49,7 @@ GOOD = {
     "limit-rate-after": "3", "enable-access-log": "false", "proxy-busy-buffers-size": "16k", "proxy-http-version": "1.0",
     "client-body-buffer-size": "8k", "proxy-max-temp-file-size": "0", "proxy-next-upstream": "error",
     "proxy-next-upstream-timeout": "3", "proxy-next-upstream-tries": "3", "upstream-vhost": "inner.example",
+    "fastcgi-index": "index.php", "fastcgi-params-configmap": "params",
 }  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def _harmless() -> tuple[set[str], set[str]]:
     groups += [{*group, "backend-protocol"} for group in groups]
     documents = list(BASE)
     for index, group in enumerate(groups):
-        for protocol in ("HTTPS", "GRPCS"):
+        for protocol in ("HTTPS", "GRPCS", "FCGI"):
             annotations = {name: protocol if name == "backend-protocol" else GOOD[name] for name in group}
             name = f"h{index}-{protocol.lower()}"
             documents.append(ingress(f"{name}.example", "/x", name, annotations=annotations))
@@ -227,6 +228,10 @@ def everywhere(text: str) -> list[dict[str, Any]]:
         ingress("c2.example", name=text),
         ingress("c3.example", namespace=text),
     ]
+    maps = [config_map("value", SCRIPT_FILENAME=text), config_map("key", **{text: "x"})]
+    for index, each in enumerate(maps):
+        named = {"backend-protocol": "FCGI", "fastcgi-params-configmap": each["metadata"]["name"]}
+        made += [each, ingress(f"d{index}.example", name=f"d{index}", annotations=named)]
     return [*BASE, *made, ingress("c4.example", name="c4", secret=text), ingress("c5.example", name="c5", service=text)]
 
 

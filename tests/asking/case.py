@@ -75,7 +75,7 @@ def case(name: str, *asks: Ask, also: tuple[dict[str, Any], ...] = (), **given: 
 
 def two(name: str, *asks: Ask, main: dict[str, Any] | None = None, **given: Any) -> Case:
     """A host with a canary to backend b."""
-    canary = ingress(f"{name}-canary", f"{name}.test", "b", canary="true", **given)
+    canary = ingress(f"{name}-canary", f"{name}.test", given.pop("service", "b"), canary="true", **given)
     return Case(name, (ingress(name, f"{name}.test", **(main or {})), canary), asks)
 
 

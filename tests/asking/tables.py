@@ -16,17 +16,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from asking import access, conformance, passing, paths, redirects, sessions
+from asking import access, conformance, fastcgi, passing, paths, redirects, sessions
 from asking.case import Case
 from certificates import make_client_pair, make_pair
 from gateway import Backend, free_port, ingress, secret
 from lbcore.adapters.certificates import make_fake
 from lbcore.ingress import Certificate
+from scripts import Script
 
 __all__ = ["CASES", "World"]
 
 CASES: tuple[Case, ...] = (
     *conformance.CASES, *paths.CASES, *redirects.CASES, *passing.CASES, *access.CASES, *sessions.CASES,
+    *fastcgi.CASES,
 )  # fmt: skip
 
 
@@ -88,6 +90,7 @@ class World:
     wild: Certificate = field(factory=lambda: _fake("*.wild.test"))
     clients: dict[str, tuple[bytes, bytes]] = field(init=False)
     backends: dict[str, Backend] = field(init=False)
+    scripts: tuple[Script, ...] = field(factory=lambda: (Script("script"), Script("script-b")))
 
     @clients.default
     def _clients(self) -> dict[str, tuple[bytes, bytes]]:
@@ -125,7 +128,7 @@ class World:
         }  # fmt: skip
         made = [_with_words(each, words) for case in CASES for each in case.ingresses]
         made.append(ingress("wild", "*.wild.test", tls="wild"))
-        return [*self._services(gone), *self._secrets(), OTHERS, *made]
+        return [*self._services(gone), *self._secrets(), *_maps(), OTHERS, *made]
 
     def _services(self, gone: int) -> list[dict[str, Any]]:
         of = self.backends
@@ -143,6 +146,8 @@ class World:
             _service("deaf"), _slice("deaf", _deaf(self.stack)),
             _service("with-cluster-ip", **cluster), _slice("with-cluster-ip", of["a"].port),
             _service("empty"),
+            *(each for script in self.scripts for each in (_service(script.name), _slice(script.name, script.port))),
+            _service("half-script"), _slice("half-script", gone), _slice("half-script", self.scripts[0].port, number=1),
             _service("inside", type="ExternalName", externalName="localhost"),
             _service("inside-address", type="ExternalName", externalName="127.0.0.2"),
         ]  # fmt: skip
@@ -179,6 +184,14 @@ OTHERS = {
 }  # fmt: skip
 SHA = "{SHA}UWuXg/ylF+7L0dBk2i0WUxCxl1k="  # both of p
 APR1 = "$apr1$abcdefgh$C5orPJWI8v4Qy8kOPQ1vA."
+
+
+def _maps() -> list[dict[str, Any]]:
+    """The ConfigMaps that Ingresses name."""
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}, "data": data}
+        for name, data in fastcgi.MAPS.items()
+    ]
 
 
 def _tls(pair: Certificate) -> dict[str, str]:

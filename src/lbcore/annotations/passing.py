@@ -22,7 +22,7 @@ from lbcore.annotations.scalars import (
     words,
 )
 from lbcore.ingress import ObjectKey
-from lbcore.proxy import Balance, Policies, Protocol, Size, Template, Tuning, UpstreamTLS
+from lbcore.proxy import Balance, FastCgi, Policies, Protocol, Size, Template, Tuning, UpstreamTLS
 
 __all__ = ["PASSING", "TUNING"]
 
@@ -62,6 +62,12 @@ def _pair(text: str) -> tuple[str, str]:
     if len(parts) != 2:
         raise ValueError("write off, or what to replace and by what")
     return (parts[0], parts[1])
+
+
+def _file_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", text):
+        raise ValueError("write a file's name, such as index.php")
+    return text
 
 
 # annotation, parser, tier, field of Tuning
@@ -109,6 +115,8 @@ RULES = (
     Rule(name="proxy-ssl-server-name", parse=on_off, tier="1B"),
     Rule(name="proxy-ssl-ciphers", parse=ciphers, tier="2"),
     Rule(name="proxy-ssl-protocols", parse=words("TLSv1.2", "TLSv1.3"), tier="2"),
+    Rule(name="fastcgi-index", parse=_file_name, tier="3"),
+    Rule(name="fastcgi-params-configmap", parse=object_key(""), tier="3", bad=Bad.DENIED),
 )
 
 
@@ -128,6 +136,7 @@ def _apply(values: Values, policies: Policies) -> Policies:
         service_upstream=cast("bool | None", values.get("service-upstream")),
         hash_by=cast("Template | None", values.get("upstream-hash-by")),
         upstream_tls=_tls(values),
+        fastcgi=_fastcgi(values),
     )
 
 
@@ -146,6 +155,13 @@ def _tls(values: Values) -> UpstreamTLS | None:
         ciphers="proxy-ssl-ciphers",
     )
     return cast(UpstreamTLS, tls)
+
+
+def _fastcgi(values: Values) -> FastCgi:
+    key = cast("ObjectKey | None", values.get("fastcgi-params-configmap"))
+    if key is not None:
+        key = ObjectKey(key.namespace or values.namespace, key.name)
+    return FastCgi(index=cast("str | None", values.get("fastcgi-index")), config_map=key)
 
 
 PASSING = Group(RULES, _apply)

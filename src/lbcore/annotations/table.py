@@ -44,7 +44,6 @@ NOT_SUPPORTED: Mapping[str, str] = {
         "the authentication service is asked for every request",
     ),
     **dict.fromkeys(("mirror-target", "mirror-host", "mirror-request-body"), "requests are not mirrored"),
-    **dict.fromkeys(("fastcgi-index", "fastcgi-params-configmap"), "FastCGI is not spoken"),
     **dict.fromkeys(
         ("enable-opentelemetry", "opentelemetry-trust-incoming-span", "opentelemetry-operation-name",
          "modsecurity-transaction-id"),

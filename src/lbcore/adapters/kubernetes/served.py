@@ -1,7 +1,7 @@
 """What an Ingress controller reads and writes at an API server: only what it needs, filtered by the server.
 
 Secrets are read but for the types that nobody serves with: releases of helm (half a megabyte each), tokens, passwords
-of registries. Of ConfigMaps one is read. With one namespace to serve, everything is read there, and by name what the
+of registries; ConfigMaps but for the authority that is in every namespace. With one namespace to serve, everything is read there, and by name what the
 command line names elsewhere.
 """
 
@@ -28,6 +28,7 @@ _NO_SECRETS = (
     "bootstrap.kubernetes.io/token",
 )
 _SECRETS = (("fieldSelector", ",".join(f"type!={each}" for each in _NO_SECRETS)),)
+_MAPS = (("fieldSelector", "metadata.name!=kube-root-ca.crt"),)
 _CLUSTER_WIDE = {Kind.INGRESS_CLASSES, Kind.NAMESPACES, Kind.NODES}
 _OF_A_SERVICE = "kubernetes.io/service-name"
 # Labels of a Pod that differ between two revisions of one Deployment or DaemonSet.
@@ -40,17 +41,19 @@ def ingress_resources(
     config_map: ObjectKey | None = None,
     services: tuple[ObjectKey, ...] = (),
     secrets: tuple[ObjectKey, ...] = (),
+    all_maps: bool = True,
 ) -> tuple[ApiResource, ...]:
     """Where objects are read for Ingresses of one namespace, or of all (empty).
 
-    `services` and `secrets` are those that the command line names: they may be elsewhere.
+    `services` and `secrets` are those that the command line names: they may be elsewhere. Without `all_maps` no
+    ConfigMap is read but the one of the options, where one is named.
     """
     table = {each.kind: each for each in RESOURCES if not each.in_namespace}
     read: list[ApiResource] = []
     for kind, each in table.items():
         where = "" if kind in _CLUSTER_WIDE else namespace
         if kind is Kind.CONFIG_MAPS:
-            read += [_one(each, config_map)] if config_map is not None else []
+            read += _maps(each, where, config_map, all_maps)
         elif kind is Kind.SECRETS:
             read.append(evolve(each, where=where, selector=_SECRETS))
         else:
@@ -65,6 +68,14 @@ def ingress_resources(
         elsewhere = dict.fromkeys(each for each in secrets if each.namespace != namespace)
         read += [_one(table[Kind.SECRETS], key) for key in elsewhere]
     return tuple(read)
+
+
+def _maps(resource: ApiResource, where: str, options: ObjectKey | None, all_of_them: bool) -> list[ApiResource]:
+    if not all_of_them:
+        return [_one(resource, options)] if options is not None else []
+    # Beside the options there may be those that they name, for headers.
+    places = dict.fromkeys((where, options.namespace) if where and options is not None else (where,))
+    return [evolve(resource, where=each, selector=_MAPS) for each in places]
 
 
 def _one(resource: ApiResource, key: ObjectKey) -> ApiResource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lbcore.adapters.nginx.names import digest
+from lbcore.adapters.nginx.passing import kind_of
 from lbcore.adapters.nginx.shared import Shared, literal
 from lbcore.adapters.nginx.snippets import answered
 from lbcore.adapters.nginx.targets import Targets
@@ -29,7 +30,7 @@ def answer_headers(location: Location, options: Options, targets: Targets) -> It
     if policies.snippet.gzip is not None:
         yield directive("gzip", policies.snippet.gzip)
     for name in dict.fromkeys(policies.snippet.hidden):
-        yield directive("proxy_hide_header", Plain(name))
+        yield directive(f"{kind_of(policies.protocol)}_hide_header", Plain(name))
     if made:
         yield from (*made, *_hsts(options))
 
@@ -100,7 +101,7 @@ def errors(location: Location, targets: Targets, name: str) -> Iterator[Directiv
     """Which answers are replaced, and from where; `name` is that of the location's internal ones."""
     if location.errors_to is None or not targets.has_peers(location.errors_to):
         return
-    yield directive("proxy_intercept_errors", "on")
+    yield directive(f"{kind_of(location.policies.protocol)}_intercept_errors", "on")
     for code in location.policies.errors.codes:
         yield directive("error_page", code, "=", f"@lbcore_error_{name}_{code}")
 

@@ -11,9 +11,10 @@ from attrs import define, evolve, field
 
 from lbcore.adapters.nginx.access import access, asking_locations, limits
 from lbcore.adapters.nginx.answers import answer_headers, error_locations, errors, preflight
+from lbcore.adapters.nginx.fastcgi import parameters
 from lbcore.adapters.nginx.logs import route_of
 from lbcore.adapters.nginx.names import digest
-from lbcore.adapters.nginx.passing import HEADERS, headers, tuning, upstream_tls
+from lbcore.adapters.nginx.passing import HEADERS, headers, kind_of, tuning, upstream_tls
 from lbcore.adapters.nginx.shared import Shared
 from lbcore.adapters.nginx.snippets import steps
 from lbcore.adapters.nginx.targets import Targets, block_of, scheme
@@ -102,15 +103,15 @@ class LocationWriter:
 
     def _pass(self, location: Location, target: str) -> Iterator[Directive]:
         policies, targets = location.policies, self._targets
-        grpc = policies.protocol in {Protocol.GRPC, Protocol.GRPCS}
-        kind = "grpc" if grpc else "proxy"
+        kind = kind_of(policies.protocol)
         given = policies.tuning
         if policies.snippet.cookie_path is not None:
             given = evolve(given, cookie_path=policies.snippet.cookie_path)
         yield from tuning(given, self.options.tuning, kind)
         changed, more = self._sent(location)
-        if grpc or more or changed:
-            yield from headers(kind, changed, more)
+        if kind != "proxy" or more or changed:
+            sent = headers(kind, changed, more)
+            yield from sent if kind != "fastcgi" else parameters(policies.fastcgi, sent)
         yield from upstream_tls(policies, kind, self.shared)
         canary = location.canary
         name: Template = (targets.target(target) if canary is None else targets.choose(location, canary),)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from attrs import evolve, fields
 
 from lbcore.adapters.nginx.shared import Shared
-from lbcore.adapters.nginx.tree import Directive, Plain, Value, directive
+from lbcore.adapters.nginx.tree import Directive, Plain, Value, Word, directive
 from lbcore.proxy import Policies, Protocol, Size, Template, Tuning, Variable
 
-__all__ = ["HEADERS", "headers", "tuning", "upstream_tls"]
+__all__ = ["HEADERS", "headers", "kind_of", "tuning", "upstream_tls"]
 
 # What is sent to a backend, at the http level and again in each location that sends something more.
 HEADERS: tuple[tuple[str, Template], ...] = (
@@ -29,6 +29,14 @@ HEADERS: tuple[tuple[str, Template], ...] = (
     ("X-Original-Forwarded-Host", (Variable("http_x_forwarded_host"),)),
     ("Proxy", ()),
 )
+
+_KINDS = {Protocol.GRPC: "grpc", Protocol.GRPCS: "grpc", Protocol.FCGI: "fastcgi"}
+
+
+def kind_of(protocol: Protocol) -> str:
+    """What nginx's directives begin with for a protocol."""
+    return _KINDS.get(protocol, "proxy")
+
 
 _TUNING = {
     "body_size": "client_max_body_size",
@@ -51,20 +59,22 @@ _FOR_GRPC = {name for name, text in _TUNING.items() if text.startswith("{}")} | 
 
 
 def tuning(given: Tuning, defaults: Tuning | None, protocol: str) -> Iterator[Directive]:
-    """The directives of what differs from the defaults; `protocol` is `proxy` or `grpc`."""
+    """The directives of what differs from the defaults; `protocol` is `proxy`, `grpc` or `fastcgi`."""
+    if protocol == "fastcgi":
+        given = _for_fastcgi(given, defaults)
     given = _going_together(given, defaults)
     for name, text in _TUNING.items():
         value = getattr(given, name)
         if value is None or (defaults is not None and value == getattr(defaults, name) and protocol == "proxy"):
             continue
-        if protocol == "grpc" and name not in _FOR_GRPC:
+        if (protocol == "grpc" and name not in _FOR_GRPC) or (protocol == "fastcgi" and name == "http_version"):
             continue
         words = value if isinstance(value, tuple) else (f"{value}s" if name in _SECONDS else value,)
-        yield directive(text.format(protocol), *words)
+        yield directive(text.format(protocol).replace("proxy_", f"{protocol}_"), *words)
     size = given.buffer_size or (defaults.buffer_size if defaults else None)
-    if protocol == "proxy" and (given.buffers or given.buffer_size) and size is not None:
+    if protocol != "grpc" and (given.buffers or given.buffer_size) and size is not None:
         number = given.buffers or (defaults.buffers if defaults else None) or 4
-        yield directive("proxy_buffers", number, str(size))
+        yield directive(f"{protocol}_buffers", number, str(size))
     for name, off in (("cookie_domain", "proxy_cookie_domain"), ("cookie_path", "proxy_cookie_path")):
         pair = getattr(given, name)
         if pair is not None and protocol == "proxy":
@@ -83,6 +93,19 @@ def tuning(given: Tuning, defaults: Tuning | None, protocol: str) -> Iterator[Di
 
 
 assert {each.name for each in fields(Tuning)} >= set(_TUNING)
+
+
+def _for_fastcgi(given: Tuning, defaults: Tuning | None) -> Tuning:
+    """What is given, with all sizes where one is: beside each other nginx's own would not do. And the errors that
+    nginx knows of FastCGI.
+    """
+    if given.next_upstream is not None:
+        words = tuple(each for each in given.next_upstream if each not in {"http_502", "http_504"})
+        given = evolve(given, next_upstream=words or ("off",))
+    size = given.buffer_size or (defaults.buffer_size if defaults else None)
+    if given.buffers or given.buffer_size or given.busy_buffers or given.temp_file:
+        given = evolve(given, buffer_size=size)
+    return given
 
 
 def _going_together(given: Tuning, defaults: Tuning | None) -> Tuning:
@@ -109,16 +132,20 @@ def _going_together(given: Tuning, defaults: Tuning | None) -> Tuning:
 def headers(kind: str, changed: dict[str, Template], more: tuple[tuple[str, Template], ...]) -> Iterator[Directive]:
     """All headers, some with another value, and more: those of the http level hold no more where one is given."""
     sent = [(name, changed.get(name, value)) for name, value in HEADERS]
-    if kind == "grpc":
+    if kind != "proxy":
         sent = [(name, value) for name, value in sent if name not in {"Upgrade", "Connection"}]
     for name, value in (*sent, *more):
-        yield directive(f"{kind}_set_header", Plain(name), Value(value))
+        if kind == "fastcgi":
+            parameter = f"HTTP_{name.upper().replace('-', '_')}"
+            yield directive("fastcgi_param", Word(parameter), Value(value), "if_not_empty")
+        else:
+            yield directive(f"{kind}_set_header", Plain(name), Value(value))
 
 
 def upstream_tls(policies: Policies, kind: str, shared: Shared) -> Iterator[Directive]:
     """How we show ourselves to a backend that speaks TLS, and whether we believe it."""
     tls = policies.upstream_tls
-    if tls is None or policies.protocol is Protocol.HTTP or policies.protocol is Protocol.GRPC:
+    if tls is None or policies.protocol in {Protocol.HTTP, Protocol.GRPC, Protocol.FCGI}:
         return
     if tls.certificate is not None:
         pair = shared.file("pem", tls.certificate.chain + tls.certificate.key)

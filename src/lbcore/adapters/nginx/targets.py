@@ -119,6 +119,7 @@ def scheme(protocol: Protocol) -> Template:
         Protocol.AUTO_HTTP: (Variable("scheme"), "://"),
         Protocol.GRPC: ("grpc://",),
         Protocol.GRPCS: ("grpcs://",),
+        Protocol.FCGI: (),
     }[protocol]
 
 
