@@ -51,6 +51,8 @@ USERS = {
     "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "users", "namespace": "shop"},
     "stringData": {"auth": "u:x", "ca.crt": FAKE.chain.decode(), "tls.crt": FAKE.chain.decode(), "tls.key": FAKE.key.decode()},
 }  # fmt: skip
+
+
 def config_map(name: str, **data: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "shop"}, "data": data}
 

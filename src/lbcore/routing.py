@@ -47,10 +47,10 @@ from lbcore.sites import Built, Entry, build_site, is_host, make_upstream
 
 __all__ = ["NEEDS", "RoutingSettings", "RoutingState", "hosts_of", "needs", "step", "why_not_served"]
 
-NEEDS = frozenset(
-    {Kind.INGRESSES, Kind.INGRESS_CLASSES, Kind.SERVICES, Kind.SLICES, Kind.SECRETS, Kind.CONFIG_MAPS}
-)
-MOST_OF_A_MAP = 1 << 16  # characters of a ConfigMap that an Ingress may name: larger ones are something else, and not kept
+NEEDS = frozenset({Kind.INGRESSES, Kind.INGRESS_CLASSES, Kind.SERVICES, Kind.SLICES, Kind.SECRETS, Kind.CONFIG_MAPS})
+MOST_OF_A_MAP = (
+    1 << 16
+)  # characters of a ConfigMap that an Ingress may name: larger ones are something else, and not kept
 MOST = 100  # hosts in a step: about 10 ms
 
 Dependency = tuple[str, ObjectKey]

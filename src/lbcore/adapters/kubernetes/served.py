@@ -1,8 +1,8 @@
 """What an Ingress controller reads and writes at an API server: only what it needs, filtered by the server.
 
 Secrets are read but for the types that nobody serves with: releases of helm (half a megabyte each), tokens, passwords
-of registries; ConfigMaps but for the authority that is in every namespace. With one namespace to serve, everything is read there, and by name what the
-command line names elsewhere.
+of registries; ConfigMaps but for the authority that is in every namespace. With one namespace to serve, everything is
+read there, and by name what the command line names elsewhere.
 """
 
 from __future__ import annotations

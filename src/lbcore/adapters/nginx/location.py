@@ -19,7 +19,7 @@ from lbcore.adapters.nginx.shared import Shared
 from lbcore.adapters.nginx.snippets import steps
 from lbcore.adapters.nginx.targets import Targets, block_of, scheme
 from lbcore.adapters.nginx.tree import Argument, Condition, Directive, Name, Plain, Value, Word, directive
-from lbcore.proxy import Location, Match, Options, Protocol, Template, Upstream, Variable
+from lbcore.proxy import Location, Match, Options, Template, Upstream, Variable
 
 __all__ = ["LocationWriter"]
 
