@@ -260,7 +260,12 @@ class Cors:
 
 @frozen(kw_only=True)
 class Affinity:
-    """`affinity: cookie`: the same client to the same peer."""
+    """`affinity: cookie`: the same client to the same peer.
+
+    `persistent`: the cookie names the peer, so that one that comes takes no client; else it is a key that is hashed.
+    `change_on_failure`: after a peer that failed the client is given another. `old_browsers`: SameSite=None is left out
+    for those that take it for Strict. `with_canary`: a client stays with the canary, or without it.
+    """
 
     name: str = "INGRESSCOOKIE"
     persistent: bool = False
@@ -270,11 +275,17 @@ class Affinity:
     domain: str | None = None
     same_site: str | None = None
     secure: bool | None = None
+    change_on_failure: bool = False
+    old_browsers: bool = False
+    with_canary: bool = True
 
 
 @frozen(kw_only=True)
 class CanaryRule:
-    """`canary-*`: which requests of another Ingress's location come here instead."""
+    """`canary-*`: which requests of another Ingress's location come here instead.
+
+    `sticky`: a client that was once sent here stays, where the other Ingress has affinity.
+    """
 
     weight: int = 0
     total: int = 100
@@ -282,6 +293,7 @@ class CanaryRule:
     header_value: str | None = None
     header_pattern: str | None = None
     cookie: str | None = None
+    sticky: bool = True
 
 
 @frozen(kw_only=True)
@@ -540,10 +552,11 @@ class Upstream:
 
 @frozen(kw_only=True)
 class Canary:
-    """Which requests go to another upstream."""
+    """Which requests go to another upstream. `cookie` is that by which a client stays where it was sent once."""
 
     rule: CanaryRule
     upstream: str
+    cookie: str | None = None
 
 
 @frozen(kw_only=True)

@@ -261,10 +261,15 @@ class _Builder:
                 if main.source.ingress.namespace != entry.ingress.key.namespace:
                     self._say(entry, "canary: the Ingress it would take requests from is in another namespace")
                     continue
-                policies = evolve(entry.policies, affinity=None, protocol=main.policies.protocol)
+                affinity = main.policies.affinity if rule.sticky else None
+                if affinity is not None and not affinity.with_canary:
+                    affinity = None
+                policies = evolve(entry.policies, affinity=affinity, protocol=main.policies.protocol)
                 upstream = make_upstream(self.view, entry.ingress.key.namespace, backend, policies)
                 if upstream.id != main.upstream:
-                    found[path, kind] = evolve(main, canary=Canary(rule=rule, upstream=self._use(upstream)))
+                    cookie = affinity.name if affinity is not None else None
+                    canary = Canary(rule=rule, upstream=self._use(upstream), cookie=cookie)
+                    found[path, kind] = evolve(main, canary=canary)
 
     def _as_patterns(self, kind: PathType, location: Location) -> list[Location]:
         """Every path of a regex host is a pattern; one that cannot be used costs its own location."""

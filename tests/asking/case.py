@@ -116,6 +116,9 @@ def judge(wanted: Ask, answer: Answer, words: Mapping[str, str]) -> None:
     for name, shown in wanted.shows.items():
         assert is_right(shown, answer.seen.get(name)), (name, shown, answer)
     for part in wanted.cookies:
-        assert any(part in cookie for cookie in answer.cookies), (part, answer.cookies)
+        if part.startswith("~"):
+            assert any(re.search(part[1:], cookie) for cookie in answer.cookies), (part, answer.cookies)
+        else:
+            assert any(part in cookie for cookie in answer.cookies), (part, answer.cookies)
     if wanted.no_cookie:
         assert () == answer.cookies

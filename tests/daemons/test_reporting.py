@@ -51,7 +51,7 @@ def test_each_annotation_has_its_verdict_and_the_worst_one_counts() -> None:
     found = told(
         OURS,
         ingress(
-            proxy_body_size="8 m", mirror_target="https://x.example", affinity_mode="persistent", no_such="x",
+            proxy_body_size="8 m", mirror_target="https://x.example", upstream_hash_by="$host", no_such="x",
             enable_modsecurity="true", server_snippet="return 200;",
         ),
     )  # fmt: skip
@@ -59,7 +59,7 @@ def test_each_annotation_has_its_verdict_and_the_worst_one_counts() -> None:
     assert {
         "proxy-body-size": Verdict.IGNORED,
         "mirror-target": Verdict.IGNORED,
-        "affinity-mode": Verdict.PARTIAL,
+        "upstream-hash-by": Verdict.PARTIAL,
         "no-such": Verdict.IGNORED,
         "enable-modsecurity": Verdict.DANGEROUS,
         "server-snippet": Verdict.DANGEROUS,

@@ -54,6 +54,9 @@ RULES = (
     Rule(name="session-cookie-domain", parse=host_name, tier="2"),
     Rule(name="session-cookie-samesite", parse=choice("None", "Lax", "Strict"), tier="1B"),
     Rule(name="session-cookie-secure", parse=flag, tier="1B"),
+    Rule(name="session-cookie-change-on-failure", parse=flag, tier="2"),
+    Rule(name="session-cookie-conditional-samesite-none", parse=flag, tier="3"),
+    Rule(name="affinity-canary-behavior", parse=choice("sticky", "legacy"), tier="2"),
     Rule(name="canary", parse=flag, tier="1A", bad=Bad.DENIED),
     Rule(name="canary-weight", parse=integer(0, 1_000_000), tier="1A"),
     Rule(name="canary-weight-total", parse=integer(1, 1_000_000), tier="1B"),
@@ -86,7 +89,10 @@ def _affinity(values: Values) -> Affinity | None:
     if values.get("affinity") is None:
         return None
     affinity = values.into(
-        Affinity(persistent=values.get("affinity-mode") == "persistent"),
+        Affinity(
+            persistent=values.get("affinity-mode") == "persistent",
+            with_canary=values.get("affinity-canary-behavior") != "legacy",
+        ),
         name="session-cookie-name",
         expires="session-cookie-expires",
         max_age="session-cookie-max-age",
@@ -94,6 +100,8 @@ def _affinity(values: Values) -> Affinity | None:
         domain="session-cookie-domain",
         same_site="session-cookie-samesite",
         secure="session-cookie-secure",
+        change_on_failure="session-cookie-change-on-failure",
+        old_browsers="session-cookie-conditional-samesite-none",
     )
     return cast(Affinity, affinity)
 
@@ -111,7 +119,10 @@ def _canary(values: Values) -> CanaryRule | None:
     pattern_ = cast("Pattern | None", values.get("canary-by-header-pattern"))
     total = cast("int | None", values.get("canary-weight-total")) or 100
     return evolve(
-        cast(CanaryRule, rule), total=max(100, total), header_pattern=pattern_.text if pattern_ is not None else None
+        cast(CanaryRule, rule),
+        total=max(100, total),
+        header_pattern=pattern_.text if pattern_ is not None else None,
+        sticky=values.get("affinity-canary-behavior") != "legacy",
     )
 
 

@@ -51,10 +51,6 @@ NOT_SUPPORTED: Mapping[str, str] = {
     ),
     **dict.fromkeys(("upstream-hash-by-subset", "upstream-hash-by-subset-size"), "all peers are used"),
     **dict.fromkeys(
-        ("affinity-canary-behavior", "session-cookie-conditional-samesite-none", "session-cookie-change-on-failure"),
-        "not yet",
-    ),
-    **dict.fromkeys(
         ("custom-headers", "ssl-passthrough", "use-port-in-redirects", "enable-rewrite-log",
          "disable-proxy-intercept-errors"),
         "not yet",
@@ -63,7 +59,6 @@ NOT_SUPPORTED: Mapping[str, str] = {
 }  # fmt: skip
 # What is supported and does not mean quite the same.
 PARTS: Mapping[str, str] = {
-    "affinity-mode": "of both modes a client keeps its backend while that one is there",
     "upstream-hash-by": "by another hash: a key may have another backend than with ingress-nginx",
 }
 OBSOLETE = frozenset(

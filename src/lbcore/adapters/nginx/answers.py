@@ -10,7 +10,7 @@ from lbcore.adapters.nginx.shared import Shared, literal
 from lbcore.adapters.nginx.snippets import answered
 from lbcore.adapters.nginx.targets import Targets
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Plain, Value, directive
-from lbcore.proxy import Affinity, Cors, Location, Options, Template, Variable
+from lbcore.proxy import Cors, Location, Options, Template, Variable
 
 __all__ = ["answer_headers", "error_locations", "errors", "preflight"]
 
@@ -22,7 +22,7 @@ def answer_headers(location: Location, options: Options, targets: Targets) -> It
     if policies.cors is not None:
         made += _cors_headers(policies.cors, targets.shared)
     if policies.affinity is not None and targets.upstreams[location.upstream or ""].affinity is not None:
-        made.append(_cookie(location, policies.affinity, targets.shared))
+        made.append(targets.sticky(location, policies.affinity).header())
     if policies.external_auth is not None:
         always = ("always",) if policies.external_auth.always_set_cookie else ()
         made.append(directive("add_header", "Set-Cookie", Value((Variable("lbcore_cookie"),)), *always))
@@ -38,32 +38,6 @@ def answer_headers(location: Location, options: Options, targets: Targets) -> It
 def _hsts(options: Options) -> Iterator[Directive]:
     if options.hsts:
         yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
-
-
-def _cookie(location: Location, affinity: Affinity, shared: Shared) -> Directive:
-    path = affinity.path or location.path
-    text = f"; Path={path}"
-    # nginx knows no date to come, and a browser counts Max-Age, not Expires, where it finds both (RFC 6265, 5.3).
-    age = affinity.expires if affinity.max_age is None else affinity.max_age
-    if age is not None:
-        text += f"; Max-Age={age}"
-    if affinity.domain:
-        text += f"; Domain={affinity.domain}"
-    if affinity.same_site:
-        text += f"; SameSite={affinity.same_site}"
-    if affinity.secure:
-        text += "; Secure"
-    text += "; HttpOnly"
-    of_tls: Template = ()
-    if affinity.secure is None:
-        of_tls = shared.map(
-            "lbcore_secure", Variable("https"), Value(("; Secure",)), (Entry(Plain(""), Value(())),)
-        ).parts
-    name, cookie = f"lbcore_s{digest(affinity.name, text, of_tls)}", f"lbcore_q{digest(affinity.name)}"
-    shared.cookie_variable(cookie, affinity.name)
-    value: Template = (f"{affinity.name}=", Variable("request_id"), text, *of_tls)
-    given = shared.map(name, Variable(cookie), Value(()), (Entry(Plain(""), Value(value)),))
-    return directive("add_header", "Set-Cookie", given)
 
 
 def _cors_origin(cors: Cors, shared: Shared) -> Template:

@@ -120,6 +120,8 @@ class LocationWriter:
         if targets.is_dynamic(location):
             yield from targets.tell(target, name)
             name = (block_of(policies.protocol, self.upstreams[target]),)
+        else:
+            name = targets.pinned(location, name)
         yield from _rewrite(location)  # the last of its module: `break` passes over every `set` that follows
         yield directive(f"{kind}_pass", Value((*scheme(policies.protocol), *name)))
 

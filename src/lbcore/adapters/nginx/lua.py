@@ -5,7 +5,8 @@ Nothing of a manifest is in these texts, and nothing of a manifest is ever code:
 came with, so that what a reload reads from the file never takes the place of something newer.
 
 Peers are chosen by turns; by the lower of two moving averages of response times (peak EWMA, 10 s); or by rendezvous:
-of a key and each peer the highest MD5 wins, so that a peer that goes moves only those that it had.
+of a key and each peer the highest MD5 wins, so that a peer that goes moves only those that it had. A client that is
+pinned has a cookie that is the MD5 of its peer. With `+` after the way, one whose peer failed is given another cookie.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ local function upstream(id)
   local known = cache[id]
   if known and known.text == text then return known end
   local how, rest = text:match("^%d+ (%S+) ?(.*)$")
-  local made = { text = text, how = how, turn = known and known.turn or math.random(0, 65535) }
+  local way, changes = how:match("^(%l+)(%+?)$")
+  local made = { text = text, how = way, changes = changes ~= "", turn = known and known.turn or math.random(0, 65535) }
   for host, port in rest:gmatch("(%S+) (%d+)") do
-    made[#made + 1] = { host = host, port = tonumber(port), name = host .. ":" .. port }
+    local name = host .. ":" .. port
+    made[#made + 1] = { host = host, port = tonumber(port), name = name, token = ngx.md5(id .. " " .. name) }
   end
   cache[id] = made
   return made
@@ -74,13 +77,39 @@ function choose.ewma(found, tried)
   return score(left[first], now) <= score(left[second], now) and left[first] or left[second]
 end
 
-function choose.key(found, tried)
-  local key, best, value = ngx.var.lbcore_key or "", nil, nil
-  for _, peer in ipairs(untried(found, tried)) do
+local function highest(key, peers)
+  local best, value = nil, nil
+  for _, peer in ipairs(peers) do
     local digest = ngx.md5_bin(key .. " " .. peer.name)
     if not value or digest > value then best, value = peer, digest end
   end
   return best
+end
+
+function choose.key(found, tried)
+  if found.changes and next(tried) then
+    for draw = 1, 20 do
+      local key = ngx.md5(ngx.var.request_id .. draw)
+      local peer = highest(key, found)
+      if not tried[peer.name] then
+        ngx.var.lbcore_changed = key
+        return peer
+      end
+    end
+  end
+  return highest(ngx.var.lbcore_key or "", untried(found, tried))
+end
+
+function choose.pin(found, tried)
+  local key, known = ngx.var.lbcore_key, nil
+  for _, peer in ipairs(found) do
+    if peer.token == key then known = peer end
+  end
+  if known and not tried[known.name] then return known end
+  local left = untried(found, tried)
+  local peer = left[math.random(#left)]
+  if not known or found.changes then ngx.var.lbcore_changed = peer.token end
+  return peer
 end
 
 function M.check()
@@ -92,7 +121,7 @@ function M.balance()
   local found = upstream(ngx.var.lbcore_upstream)
   if not found or #found == 0 then return ngx.exit(ngx.ERROR) end
   if #found == 1 then -- nobody else to try: nothing is to be remembered
-    local only = found[1]
+    local only = found.how == "pin" and choose.pin(found, {}) or found[1]
     if balancer.set_current_peer(only.host, only.port) then return end
     return ngx.exit(ngx.ERROR)
   end
@@ -171,7 +200,8 @@ def peers_line(upstream: Upstream, number: int) -> str:
     """An upstream's peers as a line, with the number of the change. Raises `LocalProtocolError` for no peers."""
     how = "turns"
     if upstream.affinity is not None or upstream.hash_by:
-        how = "key"
+        how = "pin" if upstream.affinity is not None and upstream.affinity.persistent else "key"
+        how += "+" if upstream.affinity is not None and upstream.affinity.change_on_failure else ""
     elif upstream.balance is Balance.EWMA:
         how = "ewma"
     words = [_id(upstream.id), str(number), how]

@@ -59,13 +59,14 @@ class _Block:
 @frozen
 class _Uses:
     """Of a site's upstreams: those whose peers have to stand in the text where Lua chooses others', those that are
-    reached by TLS, and those of canaries.
+    reached by TLS, those of canaries, and each canary's with the one that it takes requests from.
     """
 
     site: Site
     named: frozenset[str]
     sealed: frozenset[str]
     canaries: frozenset[str]
+    together: frozenset[frozenset[str]]
 
 
 @define
@@ -131,6 +132,10 @@ class Renderer:
             known = uses.get(host)
             found = self._uses[host] = known if known is not None and known.site is site else _uses(site)
             named |= found.named
+        # One variable names a main upstream or its canary, so both are chosen by the same.
+        together = {each for uses in self._uses.values() for each in uses.together}
+        while more := {name for each in together if each & named for name in each} - named:
+            named |= more
         return frozenset(named)
 
     def _upstreams(self, table: RoutingTable, http: dict[str, Directive]) -> tuple[list[str], dict[str, Upstream]]:
@@ -229,16 +234,20 @@ def _uses(site: Site) -> _Uses:
     named: set[str | None] = set()
     sealed: set[str | None] = set()
     canaries: set[str | None] = set()
+    together: set[frozenset[str]] = set()
     for location in site.locations:
         canary = location.canary.upstream if location.canary is not None else None
         canaries.add(canary)
+        if canary is not None and location.upstream is not None:
+            together.add(frozenset((location.upstream, canary)))
         named |= {location.fallback, location.errors_to}
         if location.fallback is not None:  # answers in its place while there is no peer: another location
             named |= {location.upstream, canary}
         if location.policies.protocol not in {Protocol.HTTP, Protocol.GRPC}:
             sealed.add(location.upstream)
     none = {None}
-    return _Uses(site, frozenset(named - none), frozenset(sealed - none), frozenset(canaries - none))  # type: ignore[arg-type]
+    found = frozenset(named - none), frozenset(sealed - none), frozenset(canaries - none)
+    return _Uses(site, *found, frozenset(together))  # type: ignore[arg-type]
 
 
 def _shape(upstream: Upstream | None) -> tuple[object, ...]:

@@ -8,8 +8,9 @@ from attrs import frozen
 
 from lbcore.adapters.nginx.names import DYNAMIC, DYNAMIC_GRPC, digest
 from lbcore.adapters.nginx.shared import Shared, literal
+from lbcore.adapters.nginx.sticky import CHANGED, Sticky, affinity_key, kept, pins
 from lbcore.adapters.nginx.tree import Argument, Directive, Entry, Name, Plain, Value, Word, directive
-from lbcore.proxy import Canary, Location, Protocol, Template, Upstream, Variable
+from lbcore.proxy import Affinity, Canary, Location, Protocol, Template, Upstream, Variable
 
 __all__ = ["Targets", "block_of", "scheme"]
 
@@ -47,7 +48,7 @@ class Targets:
         rule, main, other = canary.rule, location.upstream or "", canary.upstream
         if not self.has_peers(other):
             return Variable(self.shared.constant(self.word(main).text))
-        name = f"lbcore_c{digest(main, other, repr(rule))}"
+        name = f"lbcore_c{digest(main, other, repr(rule), canary.cookie)}"
         here, elsewhere = self.word(main), self.word(other)
         share = min(10000, rule.weight * 10000 // rule.total)
         if 0 < share < 10000:
@@ -73,8 +74,35 @@ class Targets:
             elif rule.header_pattern is not None:
                 lines = (Entry(Plain("~" + rule.header_pattern), elsewhere),)
             last = self.shared.map(f"{name}h", Variable(f"http_{rule.header.lower().replace('-', '_')}"), last, lines)
+        last = kept(name, canary, self.shared, last, (here, elsewhere))
         self.shared.map(name, Variable("request_id"), last)
         return Variable(name)
+
+    def sticky(self, location: Location, affinity: Affinity) -> Sticky:
+        """What the clients of a location are told by a cookie."""
+        canary, main = location.canary, self.upstreams.get(location.upstream or "")
+        there = self.upstreams.get(canary.upstream) if canary is not None and self.has_peers(canary.upstream) else None
+        return Sticky(
+            location=location,
+            affinity=affinity,
+            shared=self.shared,
+            dynamic=self.is_dynamic(location),
+            chosen=self.choose(location, canary) if canary is not None and there is not None else None,
+            other=self.word(there.id).text if there is not None else "",
+            pinned=(pins(main), pins(there)),
+        )
+
+    def pinned(self, location: Location, name: Template) -> Template:
+        """The name of the upstream, or of the one peer of it that the client's cookie leads back to."""
+        canary = location.canary
+        named = (location.upstream, canary.upstream if canary is not None else None)
+        found = [each for each in named if each is not None and pins(self.upstreams.get(each))]
+        if not found or (canary is None and not pins(self.upstreams.get(location.upstream or ""))):
+            return name
+        if canary is None or not isinstance(name[0], Variable):
+            return (Variable(f"lbcore_p{found[0]}"),)
+        lines = tuple(Entry(Plain(each), Value((Variable(f"lbcore_p{each}"),))) for each in found)
+        return self.shared.map(f"{name[0].name}p", name[0], Value(name), lines).parts
 
     def name_canary(self, location: Location, canary: Canary, chosen: Template) -> Iterator[Directive]:
         """For logs and metrics: the name of the canary's upstream, where it was chosen."""
@@ -90,11 +118,9 @@ class Targets:
         yield directive("set", Name("lbcore_upstream"), Value(name))
         key: Template = upstream.hash_by or ()
         if upstream.affinity is not None:
-            cookie, variable = f"lbcore_q{digest(upstream.affinity.name)}", f"lbcore_k{digest(upstream.affinity.name)}"
-            self.shared.cookie_variable(cookie, upstream.affinity.name)
-            first = Entry(Plain(""), Value((Variable("request_id"),)))
-            self.shared.map(variable, Variable(cookie), Value((Variable(cookie),)), (first,))
-            key = (Variable(variable),)
+            key = affinity_key(upstream.affinity, self.shared).parts
+            if upstream.affinity.persistent or upstream.affinity.change_on_failure:
+                yield directive("set", Name(CHANGED), Value(()))
         if key:
             yield directive("set", Name("lbcore_key"), Value(key))
         yield directive("rewrite_by_lua_file", f"{self.shared.folder}/check.lua")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.shared import Shared
-from lbcore.adapters.nginx.tree import Directive, Entry, Plain, Value, directive
-from lbcore.proxy import Balance, Options, Upstream, Variable
+from lbcore.adapters.nginx.sticky import MOST_PINNED, affinity_key, pinned_servers, pins
+from lbcore.adapters.nginx.tree import Directive, Plain, Value, directive
+from lbcore.proxy import Balance, Options, Upstream
 
 __all__ = ["is_static", "write_dynamic", "write_upstream"]
 
@@ -37,22 +37,27 @@ def write_upstream(upstream: Upstream, options: Options, shared: Shared) -> Iter
     if not upstream.peers or (upstream.external and not upstream.peers[0].is_address):
         return
     block: list[Directive] = []
-    if upstream.affinity is not None:
-        cookie, key = f"lbcore_q{digest(upstream.affinity.name)}", f"lbcore_k{upstream.id}"
-        shared.cookie_variable(cookie, upstream.affinity.name)
-        first = Entry(Plain(""), Value((Variable("request_id"),)))
-        given = shared.map(key, Variable(cookie), Value((Variable(cookie),)), (first,))
-        block.append(directive("hash", given, "consistent"))
+    affinity = upstream.affinity
+    if affinity is not None and pins(upstream):
+        for name, servers in pinned_servers(upstream, affinity, shared).items():
+            yield directive("upstream", name, block=(*servers, *_kept_open(options, len(servers))))
+    if affinity is not None and not (pins(upstream) and len(upstream.peers) <= MOST_PINNED):
+        block.append(directive("hash", affinity_key(affinity, shared), "consistent"))
     elif upstream.hash_by:
         block.append(directive("hash", Value(upstream.hash_by), "consistent"))
     elif upstream.balance is Balance.EWMA:
         block.append(directive("random", "two", "least_conn"))
     # `max_fails=0`: a peer is only ever taken away by its readiness, as in ingress-nginx.
     block += [directive("server", Plain(str(peer)), "max_fails=0") for peer in upstream.peers]
-    if options.keepalive:
-        block += [
-            directive("keepalive", min(options.keepalive, 32 * len(upstream.peers))),
-            directive("keepalive_timeout", f"{options.keepalive_timeout}s"),
-            directive("keepalive_requests", options.keepalive_requests),
-        ]
+    block += _kept_open(options, len(upstream.peers))
     yield directive("upstream", upstream.id, block=block)
+
+
+def _kept_open(options: Options, peers: int) -> list[Directive]:
+    if not options.keepalive:
+        return []
+    return [
+        directive("keepalive", min(options.keepalive, 32 * peers)),
+        directive("keepalive_timeout", f"{options.keepalive_timeout}s"),
+        directive("keepalive_requests", options.keepalive_requests),
+    ]
