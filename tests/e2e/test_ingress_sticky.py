@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ class Client:
 
     def ask(self) -> str:
         """Who answered."""
-        sent = {"Cookie": self.cookie} if self.cookie else {}
+        sent: dict[str, Any] = {"Cookie": self.cookie} if self.cookie else {}
         answer = self.gateway.get(self.host, **sent)
         for each in answer.cookies:
             self.cookie = each.partition(";")[0]
