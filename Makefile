@@ -36,8 +36,8 @@ demo-kubernetes: python system ## first steps and an Ingress at a real API serve
 lab: python system ## the demo's cluster, to play with
 	@$(bin)/lbcore lab
 
-test: python system newer ## every test; the closing table says what was skipped and why
-	@$(privileged) $(bin)/python -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal
+test: python system newer ## every test; what closes it says what was skipped and why, and what passed at its second try only
+	@$(privileged) $(bin)/python -m pytest --again --numprocesses $(TEST_WORKERS) --dist worksteal
 
 test-fast: python system ## the tests that take no more than a second or two each
 	@$(privileged) $(bin)/python -m pytest -m "not slow"

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from machine import TOOLS
 from skips import Skips
+from unsteady import Unsteady
 
 pytest_plugins = ["pytester", "planes"]
 
@@ -19,9 +20,17 @@ settings.register_profile("ci", settings.get_profile("default"), max_examples=30
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--again`, which `make test` gives."""
+    text = "try each slow test that fails a second time, and name those that pass then"
+    parser.addoption("--again", action="store_true", help=text)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Take skipped tests into account, with the tools of this machine."""
+    """Take skipped tests into account, with the tools of this machine, and those that pass at the second try."""
     config.pluginmanager.register(Skips(TOOLS), "skips")
+    if config.getoption("again"):
+        config.pluginmanager.register(Unsteady(), "unsteady")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Started in the background by a shell: what tests start would ignore Ctrl-C, too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
