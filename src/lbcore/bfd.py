@@ -59,6 +59,9 @@ class BfdDiagnostic(Enum):
         }.get(self, self.name.lower().replace("_", " "))
 
 
+_SINGLE_HOP_TTL = 255  # RFC 5881 section 5: what has passed a router has less
+
+
 @frozen(kw_only=True)
 class Watch:
     """A BFD session that is wanted with a BGPPeer, by name.
@@ -80,6 +83,10 @@ class Watch:
     minimum_ttl: int = _MINIMUM_TTL
     passive: bool = False
 
+    def least_ttl(self, *, multihop: bool) -> int:
+        """The TTL that a packet of the peer must have left, to be heard on the port for one hop or several."""
+        return self.minimum_ttl if multihop else _SINGLE_HOP_TTL
+
 
 @frozen(kw_only=True)
 class WatchStatus:
@@ -87,13 +94,15 @@ class WatchStatus:
     of silence after which it is down; counters are since the session was asked for.
 
     `failed`: the session was Up and the path to the peer is lost; not so for a peer that switched BFD off
-    (RFC 5882 section 4.2), nor for one that has never been Up.
+    (RFC 5882 section 4.2), nor for one that has never been Up. `refused_ttl`: packets of the peer come, with this
+    TTL, which is too small for them to be heard; 0 for none since it was Up.
     """
 
     state: BfdState
     diagnostic: BfdDiagnostic = BfdDiagnostic.NONE
     remote: BfdState = BfdState.DOWN
     failed: bool = False
+    refused_ttl: int = 0
     detection: int = 0
     ups: int = 0
     downs: int = 0

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 
 from attrs import evolve
 
-from lbcore.bfd import Watch, watch_of
+from lbcore.bfd import Watch, WatchStatus, watch_of
 from lbcore.bgp import BFDProfile, BGPPeer
 from lbcore.ingress import ObjectKey, Secret
 from lbcore.intents import EventType, RecordEvent
 from lbcore.model import Node
 from lbcore.routes import PeerState, PeerStatus
 
-__all__ = ["about", "lonely_peers", "peers_of", "session_event", "watches_of"]
+__all__ = ["about", "lonely_peers", "peers_of", "session_event", "watch_event", "watch_trouble", "watches_of"]
 
 _PASSWORD = "password"  # noqa: S105 - the key of a Secret of type kubernetes.io/basic-auth
 
@@ -108,6 +108,27 @@ def session_event(node: str, about: str, before: PeerStatus | None, after: PeerS
     if after.error and (before is None or after.error != before.error):
         return _event(about, EventType.WARNING, "sessionProblem", f"node {node}: {after.error}")
     return None
+
+
+def watch_trouble(peer: BGPPeer | None, watch: Watch | None, seen: WatchStatus | None) -> str:
+    """Why a peer that speaks BFD is not heard, in one line; '' where that is not so."""
+    if peer is None or watch is None or seen is None or not seen.refused_ttl:
+        return ""
+    said = f"BFD: packets of {peer.router} arrive with a TTL of {seen.refused_ttl}"
+    if watch.multihop or seen.refused_ttl < watch.minimum_ttl:
+        lower = f"set minimumTtl of BFDProfile {peer.bfd_profile!r} to {seen.refused_ttl} or less"
+        return f"{said}, and {watch.minimum_ttl} is asked for: {lower}, or let the router send them with 255"
+    return f"{said}, and of a neighbour on a link they have 255: set ebgpMultiHop: true if a router is in between"
+
+
+def watch_event(
+    node: str, peer: BGPPeer | None, watch: Watch | None, before: WatchStatus | None, after: WatchStatus | None
+) -> RecordEvent | None:
+    """What is worth telling of the path to a peer: that its packets are not heard, whenever that is found anew."""
+    trouble = watch_trouble(peer, watch, after)
+    if peer is None or not trouble or (before is not None and before.refused_ttl):
+        return None
+    return _event(about(peer), EventType.WARNING, "sessionProblem", f"node {node}: {trouble}")
 
 
 def _event(about: str, type_: EventType, reason: str, text: str) -> RecordEvent:

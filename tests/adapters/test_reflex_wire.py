@@ -80,7 +80,7 @@ watch_statuses = st.builds(
     remote=st.sampled_from(BfdState),
     diagnostic=st.sampled_from(BfdDiagnostic),
     failed=st.booleans(),
-    **dict.fromkeys(("detection", "ups", "downs", "received", "sent"), counts),
+    **dict.fromkeys(("refused_ttl", "detection", "ups", "downs", "received", "sent"), counts),
 )
 intents = st.one_of(
     st.builds(SetLinks, links=st.lists(links, max_size=3).map(tuple)),

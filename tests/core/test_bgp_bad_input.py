@@ -8,11 +8,13 @@ from attrs import evolve
 from drained import NAMES, told, with_endpoints
 from lbcore.addresses import Address
 from lbcore.announcement import AnnouncementState
-from lbcore.bgp import BGPAdvertisement, BGPPeer
+from lbcore.bfd import BfdState, WatchStatus
+from lbcore.bgp import BFDProfile, BGPAdvertisement, BGPPeer
 from lbcore.config import ConfigDocument, Origin, Resource
-from lbcore.events import ConfigGone, ConfigSeen, MembersSeen, NodeSeen
-from lbcore.intents import Intent, RecordEvent, ReportConfig
+from lbcore.events import ConfigGone, ConfigSeen, MembersSeen, NodeSeen, PeerSeen, WatchSeen
+from lbcore.intents import Intent, RecordEvent, ReportConfig, ReportPeer
 from lbcore.model import LabelSelector, Node
+from lbcore.routes import PeerState, PeerStatus
 from worlds import Desk, ipv4, ipv6, plain_service
 
 TOR = BGPPeer(name="tor", my_asn=64513, peer_asn=64512, address=Address.parse("2001:db8:f::1"), dual_stack=True)
@@ -77,3 +79,35 @@ def test_a_peer_that_no_node_has_is_told_of_once_by_one_speaker() -> None:
     assert [] == lonely(desk.run(NodeSeen(Node(name="n3", labels={"rack": "b"})), NodeSeen(Node(name="n4"))))
     second.run(NodeSeen(Node(name="n3", labels={"rack": "b"})), MembersSeen(frozenset({"n2", "n3"})))
     assert [text] == [message for _, message in lonely(second.run(NodeSeen(Node(name="n3"))))]
+
+
+@pytest.mark.parametrize(
+    ("several", "ttl", "words"),
+    [
+        (True, 63, "and 250 is asked for: set minimumTtl of BFDProfile 'fast' to 63 or less, or let the router send"),
+        (False, 254, "and of a neighbour on a link they have 255: set ebgpMultiHop: true if a router is in between"),
+    ],
+)
+def test_a_peer_whose_bfd_packets_have_too_small_a_ttl_is_told_of_once_with_what_to_do(
+    several: bool, ttl: int, words: str
+) -> None:
+    far = evolve(OTHER, name="far", bfd_profile="fast", ebgp_multihop=several)
+    desk = speaker()
+    desk.run(seen(BFDProfile(name="fast", minimum_ttl=250)), seen(far))
+    desk.run(PeerSeen("far", PeerStatus(state=PeerState.ESTABLISHED, since=1.0)))
+    down = WatchStatus(state=BfdState.DOWN, refused_ttl=ttl)
+    report, event = sorted(desk.run(WatchSeen("far", down)), key=lambda each: not isinstance(each, ReportPeer))
+    assert isinstance(event, RecordEvent)
+    assert ("BGPPeer metallb-system/far", "sessionProblem") == (event.about, event.reason)
+    line = f"BFD: packets of 192.0.2.1 arrive with a TTL of {ttl}, {words}"
+    assert event.message.startswith(f"node n1: {line}")
+    assert "\n" not in event.message
+    assert isinstance(report, ReportPeer)
+    assert report.status is not None
+    assert report.status.error.startswith(line)
+    # The session over BGP is as it was, and nobody is told again; when it is up, nothing is wrong any more.
+    assert [] == desk.run(WatchSeen("far", evolve(down, sent=9)))
+    (report,) = desk.run(WatchSeen("far", WatchStatus(state=BfdState.UP, ups=1)))
+    assert isinstance(report, ReportPeer)
+    assert report.status is not None
+    assert "" == report.status.error

@@ -1,7 +1,4 @@
-"""BFD with real routers: a node or a router that is gone is noticed within the detection time, not the hold time.
-
-The hold time is 90 s in all of these: what happens sooner is BFD's doing.
-"""
+"""BFD with real routers: a node or a router that is gone is noticed within the detection time, not the hold time."""
 
 from __future__ import annotations
 
@@ -13,39 +10,19 @@ from typing import Any
 
 import pytest
 
-from fleet import Fleet, command, deployment, manifest, pool, service, wait_for
+from fleet import Fleet, command, pool, service, wait_for
 from lbcore.backends.statuses import read_peers
 from lbcore.lab import Lab
 from routers import Router, bird, frr
+from watched import ADVERT, BASE, BIRD_BFD, DUAL, V4, nodes, peer, profile, sessions, wait_until_up
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("netns", "nft", "nginx")]
-
-BIRD_BFD = 'protocol bfd { interface "*" { interval 100 ms; multiplier 3; }; multihop { interval 100 ms; }; }'
-V4, V6 = "203.0.113.0/24", "2001:db8:77::/112"
-ADVERT = manifest("metallb.io/v1beta1", "BGPAdvertisement", "bgp", "metallb-system", {})
-BASE = pool("public", V4, V6) + deployment() + ADVERT
-DUAL: dict[str, Any] = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}
-
-
-def profile(**spec: Any) -> str:
-    fields = {"receiveInterval": 100, "transmitInterval": 100, "detectMultiplier": 3, **spec}
-    return manifest("metallb.io/v1beta1", "BFDProfile", "fast", "metallb-system", fields)
-
-
-def peer(name: str, address: object, **spec: Any) -> str:
-    fields = {"myASN": 64513, "peerASN": 64512, "peerAddress": str(address), "connectTime": "1s", "holdTime": "90s"}
-    fields |= {"bfdProfile": "fast", **spec}
-    return manifest("metallb.io/v1beta2", "BGPPeer", name, "metallb-system", fields)
 
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     with Lab() as lab:
         yield lab
-
-
-def nodes(lab: Lab, *versions: int) -> dict[str, int]:
-    return {str(each.address(version)): 64513 for version in versions or (4, 6) for each in lab.nodes.values()}
 
 
 def a_bird(lab: Lab, folder: Path, **options: Any) -> Router:
@@ -58,19 +35,6 @@ def a_frr(lab: Lab, _folder: Path, **options: Any) -> Router:
 
 
 ROUTERS = [pytest.param(a_bird, marks=pytest.mark.needs("bird")), pytest.param(a_frr, marks=pytest.mark.needs("frr"))]
-
-
-def sessions(fleet: Fleet) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = fleet.json("get", "peers")["peers"]
-    return found
-
-
-def wait_until_all_are_up(fleet: Fleet, count: int) -> None:
-    def up() -> bool:
-        found = sessions(fleet)
-        return len(found) == count and all((each["state"], each["bfd"]) == ("Established", "Up") for each in found)
-
-    wait_for(up, f"{count} sessions watched by BFD", 60)
 
 
 def hops(router: Router) -> set[str]:
@@ -89,7 +53,7 @@ def test_a_node_and_a_router_that_are_gone_are_noticed_by_bfd(
     fleet = Fleet(lab).start()
     lab.apply(service("web", **DUAL))
     lab.wait_for_address("web", timeout=30)
-    wait_until_all_are_up(fleet, 6)
+    wait_until_up(fleet, 6)
     everybody = set(nodes(lab))
     wait_for(lambda: hops(router) == everybody, "the routes")
     # A node is cut off: the router drops its routes.
@@ -98,7 +62,7 @@ def test_a_node_and_a_router_that_are_gone_are_noticed_by_bfd(
     lab.cut_silently(first)
     wait_for(lambda: hops(router) == everybody - gone, "the routes of the others", 15)
     lab.heal(first)
-    wait_until_all_are_up(fleet, 6)
+    wait_until_up(fleet, 6)
     wait_for(lambda: hops(router) == everybody, "the routes again", 60)
     # The router stands still, all of it: the nodes see it, say so, and are there when it goes on.
     for program in router.programs:
@@ -106,7 +70,7 @@ def test_a_node_and_a_router_that_are_gone_are_noticed_by_bfd(
     wait_for(lambda: all("BFD" in each["error"] for each in sessions(fleet)), "what the speakers say", 15)
     for program in router.programs:
         program.send_signal(signal.SIGCONT)
-    wait_until_all_are_up(fleet, 6)
+    wait_until_up(fleet, 6)
 
 
 @pytest.mark.needs("bird")
@@ -147,7 +111,7 @@ def test_a_passive_end_is_found_and_echo_mode_is_refused_in_words(lab: Lab, tmp_
         pool("public", V4) + ADVERT + profile(passiveMode=True, echoMode=True) + peer("tor", lab.client.address(4))
     )
     fleet = Fleet(lab).start()
-    wait_until_all_are_up(fleet, 3)
+    wait_until_up(fleet, 3)
     assert "echoModeRefused" in (lab.folder / ".lbcore" / "events.jsonl").read_text()
     table = fleet.cli("get", "peers").stdout.splitlines()
     assert "BFD" in table[0].split()

@@ -280,7 +280,7 @@ def _watch_status_body(status: WatchStatus) -> dict[str, Any]:
     }
 
 
-_WATCH_COUNTS = ("detection", "ups", "downs", "received", "sent")
+_WATCH_COUNTS = ("refused_ttl", "detection", "ups", "downs", "received", "sent")
 
 
 def _link_body(link: Link) -> dict[str, Any]:

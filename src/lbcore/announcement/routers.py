@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from lbcore.announcement.judging import contributions_of
 from lbcore.announcement.turn import Turn
-from lbcore.bfd import WatchStatus
+from lbcore.bfd import BfdState, Watch, WatchStatus
 from lbcore.bgp import BGPPeer
 from lbcore.draining import drain_ended, node_drained, node_draining
 from lbcore.events import Kind, PeerSeen, SecretGone, SecretSeen, WatchSeen
 from lbcore.exports import Contribution
 from lbcore.intents import EventType, LoseSession, RecordEvent, ReportPeer, ReportWithheld, SetSessions, SetWatches
 from lbcore.model import Service, ServiceKey
-from lbcore.peering import about, lonely_peers, peers_of, session_event, watches_of
+from lbcore.peering import about, lonely_peers, peers_of, session_event, watch_event, watch_trouble, watches_of
 from lbcore.routes import PeerStatus
 
 __all__ = ["end_drain", "export", "note_of_routers", "note_own_drain", "set_sessions"]
@@ -38,15 +40,16 @@ def _see_peer(turn: Turn, name: str, status: PeerStatus | None) -> None:
     sessions = turn.state.sessions
     turn.change(sessions=sessions.set(name, status) if status is not None else sessions.delete(name))
     _report_peer(turn, name, status)
-    peer = next((peer for peer in turn.state.peers if peer.name == name), None)
+    peer = _peer(turn, name)
     event = session_event(node, about(peer) if peer is not None else f"BGPPeer {name}", before, status)
     if event is not None:
         turn.intents.append(event)
 
 
 def _report_peer(turn: Turn, name: str, status: PeerStatus | None) -> None:
-    peer = next((peer for peer in turn.state.peers if peer.name == name), None)
-    watched = turn.state.watched.get(name)
+    peer, watched = _peer(turn, name), turn.state.watched.get(name)
+    if status is not None and not status.error:
+        status = evolve(status, error=watch_trouble(peer, _watch(turn, name), watched))
     turn.intents.append(
         ReportPeer(
             node=turn.state.settings.node,
@@ -64,10 +67,24 @@ def _see_watch(turn: Turn, name: str, seen: WatchStatus | None) -> None:
     turn.change(watched=watched.set(name, seen) if seen is not None else watched.delete(name))
     if seen is not None and seen.failed and before is not None and not before.failed:
         turn.intents.append(LoseSession(name, f"BFD: {seen.diagnostic.text}"))
-    state, was = seen and seen.state, before and before.state
+    event = watch_event(turn.state.settings.node, _peer(turn, name), _watch(turn, name), before, seen)
+    if event is not None:
+        turn.intents.append(event)
     status = turn.state.sessions.get(name)
-    if status is not None and state is not was:
+    if status is not None and _shown(seen) != _shown(before):
         _report_peer(turn, name, status)
+
+
+def _shown(seen: WatchStatus | None) -> tuple[BfdState, int] | None:
+    return (seen.state, seen.refused_ttl) if seen is not None else None
+
+
+def _peer(turn: Turn, name: str) -> BGPPeer | None:
+    return next((peer for peer in turn.state.peers if peer.name == name), None)
+
+
+def _watch(turn: Turn, name: str) -> Watch | None:
+    return next((watch for watch in turn.state.sent_watches if watch.peer == name), None)
 
 
 def export(turn: Turn, key: ServiceKey, given: tuple[Contribution, ...]) -> None:

@@ -89,11 +89,13 @@ def bird(
     extra: str = "",
     imports: str = "import all;",
     hops: str = "direct;",
+    own: Mapping[int, str] | None = None,
     more: str = "",
 ) -> Router:
     """`peers` are the nodes' addresses with their AS numbers; `extra` goes into each protocol, `more` beside them.
 
-    `imports` says what is taken of a peer's routes, and `hops` how far away the peers are.
+    `imports` says what is taken of a peer's routes, and `hops` how far away the peers are. `own` has its address of
+    each IP version, which BIRD wants to be told for BFD over several hops.
     """
     parts = ["router id 10.255.0.1;", "protocol device { }", more]
     parts += [f"protocol kernel {{ ipv{n} {{ import none; export all; }}; merge paths on; }}" for n in (4, 6)]
@@ -102,8 +104,9 @@ def bird(
             f"ipv{n} {{ {imports} export none; {'extended next hop on;' if n == 4 and ':' in address else ''} }};"
             for n in (4, 6)
         )
+        local = (own or {}).get(6 if ":" in address else 4, "")
         parts.append(
-            f"protocol bgp p{index} {{ local as {asn}; neighbor {address} as {peer_asn}; {hops} passive on; "
+            f"protocol bgp p{index} {{ local {local} as {asn}; neighbor {address} as {peer_asn}; {hops} passive on; "
             f"hold time {HOLD_TIME}; error wait time 1, 2; {extra} {families} }}"
         )
     config = folder / "bird.conf"

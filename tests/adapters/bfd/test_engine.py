@@ -280,13 +280,23 @@ def test_a_peer_that_wants_nothing_is_sent_nothing_but_answers() -> None:
     assert [] == sent
 
 
-def _heard(engine: BfdEngine, origin: Origin, yours: int = 0) -> bool:
+def _send(engine: BfdEngine, origin: Origin, yours: int = 0, state: BfdState = BfdState.DOWN) -> list[BfdOutput]:
     packet = ControlPacket(
-        state=BfdState.DOWN, detect_multiplier=3, mine=5, desired_min_tx=1_000_000, required_min_rx=100_000
+        state=state, detect_multiplier=3, mine=5, yours=yours, desired_min_tx=1_000_000, required_min_rx=100_000
     )
+    return engine.receive(encode(packet), origin, 0.5)
+
+
+def _heard(engine: BfdEngine, origin: Origin, yours: int = 0) -> bool:
     before = engine.ignored
-    engine.receive(encode(evolve(packet, yours=yours)), origin, 0.5)
+    _send(engine, origin, yours)
     return engine.ignored == before
+
+
+def _refused(outputs: Iterable[BfdOutput]) -> list[int]:
+    """The TTLs that are told to be too small."""
+    seen = [each.event.status for each in outputs if isinstance(each, Report) and isinstance(each.event, WatchSeen)]
+    return [status.refused_ttl for status in seen if status is not None and status.refused_ttl]
 
 
 GOOD = Origin(source=THEM, interface="eth0", ttl=255, multihop=False)
@@ -313,6 +323,26 @@ def test_over_several_hops_the_profiles_ttl_counts() -> None:
     assert not _heard(engine, evolve(far, ttl=249))
     assert not _heard(engine, evolve(far, multihop=False))
     assert _heard(engine, far)
+
+
+@given(st.integers(1, 254), st.integers(1, 255))
+def test_a_peer_that_is_not_heard_for_its_ttl_is_told_of_once_until_it_is_up(least: int, ttl: int) -> None:
+    engine = BfdEngine(random.Random(1))
+    first = engine.set([evolve(FAST, multihop=True, interface="", minimum_ttl=least)], 0.0)
+    ours = next(decode(each.data).mine for each in first if isinstance(each, Send))
+    far = Origin(source=THEM, interface="eth7", ttl=ttl, multihop=True)
+    assert [] == _refused(_send(engine, evolve(far, ttl=0, source=US)))  # not the peer
+    expected = ttl if ttl < least else 0
+    assert [expected] * bool(expected) == _refused(_send(engine, far))
+    assert expected == _status(engine).refused_ttl
+    if expected:
+        assert [] == _send(engine, evolve(far, ttl=least - 1))
+    # It comes up: whoever sends in its name from far away is not worth a word any more.
+    near = evolve(far, ttl=255)
+    _send(engine, near)
+    _send(engine, near, ours, BfdState.INIT)
+    assert (BfdState.UP, 0) == (_status(engine).state, _status(engine).refused_ttl)
+    assert [] == _send(engine, evolve(far, ttl=least - 1), ours)
 
 
 def test_where_it_is_for_the_peer_to_choose_its_packets_say_over_how_many_hops() -> None:

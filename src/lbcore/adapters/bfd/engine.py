@@ -21,7 +21,6 @@ from lbcore.events import WatchSeen
 
 __all__ = ["BfdEngine", "Origin", "Way"]
 
-SINGLE_HOP_TTL = 255  # RFC 5881 section 5: what has passed a router has less
 COUNT_EVERY = 10.0  # seconds between reports of numbers alone
 
 
@@ -59,6 +58,7 @@ class BfdEngine:
         self._sessions: dict[str, BfdSession] = {}
         self._by_discriminator: dict[int, BfdSession] = {}
         self._heard: dict[str, Origin] = {}  # where each session's last packet came from
+        self._refused: dict[str, int] = {}  # the TTL of the first packet that had too little, of those not Up
         self._told: dict[str, WatchStatus] = {}
         self._count_at: float | None = None
         self.ignored = 0  # datagrams that were none for us
@@ -112,7 +112,7 @@ class BfdEngine:
         session = self._find(packet, origin)
         if session is None:
             self.ignored += 1
-            return []
+            return self._refuse(origin)
         self._heard[session.watch.peer] = origin
         return self._settle(session.watch.peer, session.receive(packet, now))
 
@@ -126,13 +126,13 @@ class BfdEngine:
         if self._count_at is not None and now >= self._count_at:
             self._count_at = now + COUNT_EVERY
             for peer, session in self._sessions.items():
-                if self._told.get(peer) != session.status:
-                    outputs.append(self._tell(peer, session.status))
+                if self._told.get(peer) != self._status(session):
+                    outputs.append(self._tell(session))
         return outputs
 
     def recount(self) -> list[Report]:
         """How all sessions are, for somebody who has just come to listen."""
-        return [self._tell(peer, session.status) for peer, session in self._sessions.items()]
+        return [self._tell(session) for session in self._sessions.values()]
 
     def close(self, now: float) -> list[BfdOutput]:
         """The last words to all peers."""
@@ -145,17 +145,36 @@ class BfdEngine:
         del self._sessions[peer], self._by_discriminator[session.discriminator]
         self._told.pop(peer, None)
         self._heard.pop(peer, None)
+        self._refused.pop(peer, None)
         return outputs
 
     def _settle(self, peer: str, packets: Iterable[ControlPacket]) -> list[BfdOutput]:
         outputs: list[BfdOutput] = [Send(encode(packet), self._way(self._sessions[peer])) for packet in packets]
-        status, told = self._sessions[peer].status, self._told.get(peer)
-        if told is None or _gist(told) != _gist(status):
-            outputs.append(self._tell(peer, status))
+        session, told = self._sessions[peer], self._told.get(peer)
+        if session.status.state is BfdState.UP:
+            self._refused.pop(peer, None)
+        if told is None or _gist(told) != _gist(self._status(session)):
+            outputs.append(self._tell(session))
         return outputs
 
-    def _tell(self, peer: str, status: WatchStatus) -> Report:
-        self._told[peer] = status
+    def _refuse(self, origin: Origin) -> list[BfdOutput]:
+        """A packet that was not heard: worth telling, once, where nothing but its TTL keeps a session from coming up.
+
+        While a session is Up whoever forges its peer's packets from far away is not worth a word.
+        """
+        for peer, session in self._sessions.items():
+            waits = session.status.state is not BfdState.UP and peer not in self._refused
+            if waits and self._is_by_way_of(session, origin) and not _is_near(session, origin):
+                self._refused[peer] = origin.ttl
+                return [self._tell(session)]
+        return []
+
+    def _status(self, session: BfdSession) -> WatchStatus:
+        return evolve(session.status, refused_ttl=self._refused.get(session.watch.peer, 0))
+
+    def _tell(self, session: BfdSession) -> Report:
+        peer = session.watch.peer
+        self._told[peer] = status = self._status(session)
         return Report(WatchSeen(peer, status))
 
     def _find(self, packet: ControlPacket, origin: Origin) -> BfdSession | None:
@@ -169,14 +188,16 @@ class BfdEngine:
         return next((each for each in self._sessions.values() if self._is_from(each, origin)), None)
 
     def _is_from(self, session: BfdSession, origin: Origin) -> bool:
+        return _is_near(session, origin) and self._is_by_way_of(session, origin)
+
+    def _is_by_way_of(self, session: BfdSession, origin: Origin) -> bool:
+        """Whether all but the TTL is as the session's peer has it."""
         watch, multihop = session.watch, session.watch.multihop
         if multihop is None:
             heard = self._heard.get(watch.peer)
             is_up = session.status.state is BfdState.UP
             multihop = heard.multihop if heard is not None and is_up else origin.multihop
         if multihop is not origin.multihop:
-            return False
-        if origin.ttl < (watch.minimum_ttl if multihop else SINGLE_HOP_TTL):
             return False
         if watch.address is None:  # the neighbor on a link
             return origin.interface == watch.interface and origin.source.is_link_local
@@ -189,6 +210,10 @@ class BfdEngine:
             chosen = self._rng.randint(1, (1 << 32) - 1)
             if chosen not in self._by_discriminator:
                 return chosen
+
+
+def _is_near(session: BfdSession, origin: Origin) -> bool:
+    return origin.ttl >= session.watch.least_ttl(multihop=origin.multihop)
 
 
 def _same_path(one: Watch, other: Watch) -> bool:
@@ -207,4 +232,4 @@ def _same_path(one: Watch, other: Watch) -> bool:
 
 def _gist(status: WatchStatus) -> tuple[object, ...]:
     """What is told at once when it changes."""
-    return status.state, status.diagnostic, status.failed, status.ups, status.downs
+    return status.state, status.diagnostic, status.failed, status.refused_ttl, status.ups, status.downs
