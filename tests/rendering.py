@@ -13,10 +13,20 @@ from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.render import Places, Rendered, Renderer
 from lbcore.annotations.table import PREFIX
 from lbcore.errors import ManifestError
-from lbcore.events import ConfigMapSeen, Event, IngressSeen, Listed, SecretSeen, ServiceSeen, SliceSeen
-from lbcore.routing import NEEDS, RoutingSettings, RoutingState, step
+from lbcore.events import (
+    ConfigMapSeen,
+    Event,
+    IngressClassSeen,
+    IngressSeen,
+    Listed,
+    SecretSeen,
+    ServiceSeen,
+    SliceSeen,
+)
+from lbcore.ingress import ObjectKey
+from lbcore.routing import NEEDS, RoutingSettings, RoutingState, needs, step
 
-__all__ = ["BASE", "SHARED", "config_map", "ingress", "render"]
+__all__ = ["BASE", "OPTIONS", "PARAMS", "SHARED", "USERS", "config_map", "ingress", "render"]
 
 FAKE = make_fake(datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -47,7 +57,7 @@ def service(namespace: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-USERS = {
+USERS: dict[str, Any] = {
     "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "users", "namespace": "shop"},
     "stringData": {"auth": "u:x", "ca.crt": FAKE.chain.decode(), "tls.crt": FAKE.chain.decode(), "tls.key": FAKE.key.decode()},
 }  # fmt: skip
@@ -60,6 +70,7 @@ def config_map(name: str, **data: str) -> dict[str, Any]:
 PARAMS = config_map("params", SCRIPT_FILENAME="/app$fastcgi_script_name", ENV="production")
 SHARED = "neighbour.example"  # a rule for this host would rightly change it; an alias may not
 NEIGHBOUR = ingress(SHARED, "/n", "neighbour", "other")
+OPTIONS = ObjectKey("lb", "options")  # the ConfigMap of the controller
 BASE = [*service("shop"), *service("other"), USERS, PARAMS, NEIGHBOUR]
 
 
@@ -67,16 +78,16 @@ def render(
     documents: Iterable[dict[str, Any]], folder: str = "/run/lbcore-ingress", capabilities: Capabilities | None = None
 ) -> Rendered:
     """Through the manifest reader and the routing brain; what the reader refuses is not there."""
-    state = RoutingState(settings=RoutingSettings(without_class=True))
+    state = RoutingState(settings=RoutingSettings(without_class=True, config_map=OPTIONS))
     events: list[Event] = []
     for document in documents:
         try:
             found = read(document, "")
         except ManifestError:
             continue
-        if isinstance(found, IngressSeen | ConfigMapSeen | SecretSeen | ServiceSeen | SliceSeen):
+        if isinstance(found, ConfigMapSeen | IngressSeen | IngressClassSeen | SecretSeen | ServiceSeen | SliceSeen):
             events.append(found)
-    for event in (*events, *map(Listed, sorted(NEEDS, key=str))):
+    for event in (*events, *map(Listed, sorted(needs(state.settings), key=str))):
         state = step(state, event, 0.0).state
     while not state.settled:
         state = step(state, Listed(next(iter(NEEDS))), 0.0).state

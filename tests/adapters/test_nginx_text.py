@@ -15,11 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostile import PLACES, Way, moved, shop
+from lbcore.adapters.nginx.render import Rendered
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, serialize
+from lbcore.annotations.options import NAMES as OPTION_NAMES
 from lbcore.annotations.scalars import REQUEST_VARIABLES
 from lbcore.annotations.table import NOT_SUPPORTED, RULES
 from lbcore.proxy import Variable
-from rendering import BASE, SHARED, config_map, ingress, render
+from rendering import BASE, OPTIONS, SHARED, config_map, ingress, render
 
 Parsed = tuple[str, tuple[str, ...], "tuple[Parsed, ...] | None"]
 
@@ -165,6 +168,7 @@ def _harmless() -> tuple[set[str], set[str]]:
             annotations = {name: protocol if name == "backend-protocol" else GOOD[name] for name in group}
             name = f"h{index}-{protocol.lower()}"
             documents.append(ingress(f"{name}.example", "/x", name, annotations=annotations))
+    documents += shop("n", "h.n.example")
     tree = parse(render(documents).text)
     return {name for name, _, _ in walk(tree)}, variables(tree)
 
@@ -232,7 +236,66 @@ def everywhere(text: str) -> list[dict[str, Any]]:
     for index, each in enumerate(maps):
         named = {"backend-protocol": "FCGI", "fastcgi-params-configmap": each["metadata"]["name"]}
         made += [each, ingress(f"d{index}.example", name=f"d{index}", annotations=named)]
-    return [*BASE, *made, ingress("c4.example", name="c4", secret=text), ingress("c5.example", name="c5", service=text)]
+    made += [ingress("c4.example", name="c4", secret=text), ingress("c5.example", name="c5", service=text)]
+    # Of all places a third for each text, for time's sake; the next test draws from all.
+    some = PLACES[HOSTILE.index(text) % 3 :: 3]
+    made += [each for number, place in enumerate(some) for each in moved(number, place, text)]
+    return [*BASE, *made]
+
+
+@pytest.mark.slow
+@given(st.lists(st.tuples(st.sampled_from(PLACES), STRINGS), min_size=1, max_size=4))
+@settings(max_examples=60)
+def test_no_text_of_any_object_adds_a_directive_or_a_variable_or_touches_another_host(
+    given_: list[tuple[tuple[int, Way], str]],
+) -> None:
+    check(render([*BASE, *(each for n, (place, text) in enumerate(given_) for each in moved(n, place, text))]).text)
+
+
+def options(data: dict[str, str]) -> list[dict[str, Any]]:
+    """The controller's own ConfigMap, and hosts that what it says counts for."""
+    metadata = {"namespace": OPTIONS.namespace, "name": OPTIONS.name}
+    made = [ingress(f"o{index}.example", "/x", f"o{index}", secret="users") for index in range(2)]
+    return [*BASE, *made, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}]
+
+
+HARMLESS = (
+    "true", "false", "1", "400", "308", "65536", "4k", "4 8k", "text/html", "10.0.0.0/8", "X-A", "/x", "https://x.example/", "error", "on",
+    "off", "TLSv1.3", "HIGH:!aNULL", "ewma", "a b", "/a /b", "GET", "1.1", "auto", "buffer=4k", "10s", "$request_uri", "4 511", "64k",
+    "/" + "x" * 190 + ",/healthz",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_no_text_of_an_option_adds_a_directive_or_a_variable() -> None:
+    found = [parse(render(options(dict.fromkeys(OPTION_NAMES, text))).text) for text in HARMLESS]
+    directives = {name for tree in found for name, _, _ in walk(tree)} | DIRECTIVES
+    known = {name for tree in found for name in variables(tree)} | VARIABLES | REQUEST_VARIABLES
+    for text in HOSTILE:
+        for data in (dict.fromkeys(OPTION_NAMES, text), {text: "1"}):
+            tree = parse(render(options(data)).text)
+            assert set() == {name for name, _, _ in walk(tree)} - directives, text
+            assert set() == {each for each in variables(tree) - known if not _OURS.fullmatch(each)}, text
+
+
+@pytest.mark.slow
+@pytest.mark.needs("nginx")
+def test_nginx_takes_what_comes_of_a_hostile_option(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    names = OPTION_NAMES - {"access-log-path", "http-access-log-path"}  # nginx makes the file
+    for text in (*HOSTILE, *HARMLESS):
+        rendered = render(options(dict.fromkeys(names, text)), str(tmp_path))
+        assert "" == refusal(rendered, tmp_path), text
+
+
+def refusal(rendered: Rendered, folder: Path) -> str:
+    """Why nginx does not take it; empty: it does."""
+    for name, data in rendered.files.items():
+        (folder / name).write_bytes(data)
+    (folder / "nginx.conf").write_text(rendered.text, encoding="utf-8")
+    command = ["nginx", "-t", "-q", "-c", str(folder / "nginx.conf")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return "".join(re.findall(r".*(?:emerg|conflicting).*", done.stderr)) or str(done.returncode or "")
 
 
 @pytest.mark.slow
@@ -242,17 +305,7 @@ def test_nginx_takes_what_comes_of_a_hostile_text(index: int, tmp_path: Path) ->
     rendered = render(everywhere(HOSTILE[index]), str(tmp_path))
     check(rendered.text.replace(str(tmp_path), "/run/lbcore-ingress"))
     (tmp_path / "tmp").mkdir()
-    for name, data in rendered.files.items():
-        (tmp_path / name).write_bytes(data)
-    (tmp_path / "nginx.conf").write_text(rendered.text, encoding="utf-8")
-    done = subprocess.run(
-        ["nginx", "-t", "-q", "-c", str(tmp_path / "nginx.conf")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (0, "") == (done.returncode, "".join(re.findall(r".*(?:emerg|conflicting).*", done.stderr)))
+    assert "" == refusal(rendered, tmp_path)
 
 
 MIXED = [

@@ -16,6 +16,7 @@ from lbcore.annotations.scalars import (
     absolute_path,
     choice,
     cidrs,
+    ciphers,
     codes,
     flag,
     header_name,
@@ -27,7 +28,7 @@ from lbcore.annotations.scalars import (
 )
 from lbcore.proxy import AccessLog, Balance, ExternalAuth, Options, Template
 
-__all__ = ["OPTIONS", "read_options"]
+__all__ = ["NAMES", "OPTIONS", "read_options"]
 
 _OF_ANSWERS = re.compile(r"(?:sent_http|upstream_http)_[a-z0-9_]{1,64}")
 _PREFIXES = listed(lambda text: text if text.startswith("/") else _not_a_path())
@@ -65,7 +66,7 @@ def _log_path(text: str) -> str | None:
     """None is where logs go by default, as the usual path is a link to in ingress-nginx's image."""
     if text in {"/var/log/nginx/access.log", "/dev/stdout"}:
         return None
-    if not re.fullmatch(r"/[A-Za-z0-9._/-]{1,200}", text) or ".." in text:
+    if not re.fullmatch(r"/[A-Za-z0-9._/-]{0,199}[A-Za-z0-9._-]", text) or ".." in text:
         raise ValueError("write a path from the root, of letters, digits and ._-")
     return text
 
@@ -80,8 +81,8 @@ def _log_parameters(text: str) -> tuple[str, ...]:
 def _access_log(given: dict[str, Any], default: AccessLog) -> AccessLog:
     escape = "none" if given.pop("none", False) else "default"
     escape = "json" if given.pop("json", False) else escape
-    off = bool(given.pop("http_off", False)) or bool(given.pop("off", False))
-    return evolve(default, **given, escape=escape, off=off)
+    off = [bool(given.pop(name, False)) for name in ("off", "http_off")]
+    return evolve(default, **given, escape=escape, off=any(off))
 
 
 def _matching(pattern: str, what: str) -> Callable[[str], str]:
@@ -100,23 +101,30 @@ def _seconds(text: str) -> tuple[str, ...]:
     return (f"{integer(1, 86400)(text)}s",)
 
 
-def _bytes(text: str) -> tuple[str, ...]:
+def _bytes(text: str, least: int = 1, most: int = 1 << 30) -> tuple[str, ...]:
     found = size(text)
-    if not found.number:
-        raise ValueError("write a size such as 4k, and not 0")
+    if not least <= found.bytes <= most:
+        raise ValueError(f"write a size such as 64k, from {least} to {most} bytes")
     return (str(found),)
+
+
+def _cache(text: str) -> str:
+    return f"shared:lbcore:{_bytes(text, 1 << 16)[0]}"  # nginx takes eight pages and more
 
 
 def _buffers(text: str) -> tuple[str, ...]:
     number, _, each = text.partition(" ")
-    return (str(integer(1, 1024)(number)), *_bytes(each.strip()))
+    return (str(integer(1, 1024)(number)), *_bytes(each.strip(), 512))  # a connection's own memory, at least
 
 
 def _ciphers(text: str) -> str:
-    allowed = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:+!@_-=.")
-    if not text or set(text) - allowed or len(text) > 2000:
-        raise ValueError("write OpenSSL's names of ciphers with : between them")
+    """As the annotation of that name has it, and with what only an operator may say of OpenSSL's security level."""
+    ciphers(re.sub(r":?@(?:STRENGTH|SECLEVEL=[0-5])(?=:|$)", "", text))
     return text
+
+
+# nginx refuses everything where OpenSSL does not know one of them.
+_CURVE = "X25519|X448|P-256|P-384|P-521|prime256v1|secp384r1|secp521r1"
 
 
 OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
@@ -182,11 +190,13 @@ _SWITCHES: Mapping[str, Callable[[str], tuple[str, ...]]] = {
     "http2-max-concurrent-streams": lambda text: (str(integer(1, 1 << 16)(text)),),
     "ignore-invalid-headers": lambda text: ("on" if flag(text) else "off",),
     "default-type": lambda text: (_media_type(text),),
-    "ssl-session-cache-size": lambda text: (f"shared:lbcore:{_bytes(text)[0]}",),
+    "ssl-session-cache-size": lambda text: (_cache(text),),
     "ssl-session-timeout": lambda text: (_matching(r"\d{1,6}[smhd]?", "a time such as 10m")(text),),
     "ssl-session-tickets": lambda text: ("on" if flag(text) else "off",),
     "ssl-buffer-size": _bytes,
-    "ssl-ecdh-curve": lambda text: (_matching(r"[A-Za-z0-9:-]{1,200}", "auto, or names of curves")(text),),
+    "ssl-ecdh-curve": lambda text: (
+        _matching(rf"auto|(?:{_CURVE})(?::(?:{_CURVE}))*", "auto, or curves such as X25519:P-256")(text),
+    ),
     "ssl-early-data": lambda text: ("on" if flag(text) else "off",),
     "gzip-level": lambda text: (str(integer(1, 9)(text)),),
     "gzip-min-length": lambda text: (str(integer(0, 1 << 30)(text)),),
@@ -201,6 +211,9 @@ _GLOBAL = {f"global-{rule.name}": rule for rule in ACCESS.rules if rule.name in 
     "auth-url", "auth-method", "auth-signin", "auth-signin-redirect-param", "auth-response-headers",
     "auth-request-redirect", "auth-always-set-cookie",
 }}  # fmt: skip
+
+# Every key that means something.
+NAMES = frozenset({*OPTIONS, *_LOG, *_SWITCHES, *_LISTS, *_TUNING_OPTIONS, *_GLOBAL})
 
 
 def _global_auth(data: Mapping[str, str]) -> tuple[ExternalAuth | None, str]:

@@ -58,12 +58,12 @@ def http_level(table: RoutingTable, places: Places, capabilities: Capabilities) 
     temporary = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     scratch = f"{places.folder}/tmp"  # noqa: S108 - below our own folder
     yield from (directive(f"{name}_temp_path", f"{scratch}/{name}") for name in temporary)
+    yield from _sizes(table)  # before the first map: nginx refuses them after it
     yield from access_log(options.log, places.access_log)
     yield directive(
         "uninitialized_variable_warn", "off"
     )  # some are set in some locations only, and are empty elsewhere
     yield directive("server_tokens", options.server_tokens)
-    yield from _sizes(table)
     yield from _clients(options, capabilities)
     yield from switches(options)
     if places.resolvers:
@@ -88,7 +88,8 @@ def _sizes(table: RoutingTable) -> Iterator[Directive]:
     longest = max((len(host) for host in table.sites), default=0)
     yield directive("server_names_hash_bucket_size", _power(16 + 8 * ((longest + 2 + 7) // 8) + 8, 64))
     yield directive("server_names_hash_max_size", max(1024, _power(sum(map(len, table.sites)), 1024)))
-    yield directive("map_hash_bucket_size", _power(longest + 32, 128))
+    skipped = max((len(url.encode()) for url in table.options.log.skipped), default=0)
+    yield directive("map_hash_bucket_size", _power(max(longest, skipped) + 32, 128))
     yield directive("map_hash_max_size", max(2048, _power(2 * len(table.sites), 2048)))
     yield directive("variables_hash_max_size", max(2048, _power(64 * len(table.upstreams), 2048)))
     yield directive("variables_hash_bucket_size", 256)
