@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import lbcore
 from lbcore.backends.kubernetes import Election
 from lbcore.cli.flags import IGNORED, OldFlags
 from lbcore.cli.ingress_options import (
@@ -78,6 +79,35 @@ def test_what_the_chart_of_ingress_nginx_passes_is_taken() -> None:
     assert ["validating-webhook", "validating-webhook-certificate", "validating-webhook-key",
             "enable-ssl-chain-completion", "sync-rate-limit", "profiling",
             "v"] == ignored  # fmt: skip
+
+
+# All that ingress-nginx 1.15 has, and its log library's, besides those of the line above.
+FLAGS = """
+--annotations-prefix=nginx.ingress.kubernetes.io --apiserver-host=https://x --bucket-factor=1.1
+--deep-inspect=true --certificate-authority=/ca --default-server-port=8181 --default-ssl-certificate=a/b
+--disable-catch-all=false --disable-full-test --disable-leader-election=false --disable-svc-external-name
+--disable-sync-events --dynamic-configuration-retries=15 --election-ttl=30s --enable-annotation-validation
+--enable-ssl-passthrough=false --enable-topology-aware-routing=false --exclude-socket-metrics=x
+--health-check-path=/healthz --health-check-timeout=10 --healthz-host=::1 --healthz-port=10254 --http-port=80
+--https-port=443 --ingress-class-by-name --internal-logger-address=127.0.0.1:11514 --length-buckets=10
+--max-buckets=100 --maxmind-edition-ids=x --maxmind-license-key=x --maxmind-mirror=x --maxmind-retries-count=1
+--maxmind-retries-timeout=1s --metrics-per-host --metrics-per-undefined-host=false
+--monitor-max-batch-size=10000 --post-shutdown-grace-period=10 --profiler-address=127.0.0.1
+--profiler-port=10245 --publish-status-address=2001:db8::1 --report-status-classes=false
+--shutdown-grace-period=0 --size-buckets=10 --ssl-passthrough-proxy-port=442 --status-port=10246
+--status-update-interval=60 --stream-port=10247 --sync-period=10h --tcp-services-configmap=a/tcp
+--time-buckets=1 --udp-services-configmap=a/udp --update-status=true --update-status-on-shutdown=true
+--watch-namespace=a --watch-namespace-selector=a=b --add_dir_header --alsologtostderr --log_backtrace_at=x:1
+--log_dir=/x --log_file=/x --log_file_max_size=1 --logtostderr=true --one_output --skip_headers
+--skip_log_headers --stderrthreshold=2 --vmodule=x=1
+"""
+
+
+def test_every_flag_of_ingress_nginx_is_taken() -> None:
+    found, _ = given(*FLAGS.split())
+    assert (10.0, 0.0) == (found["post_shutdown_grace_period"], found["shutdown_grace_period"])
+    done = CliRunner().invoke(cli, ["ingress", "--version"])
+    assert (0, True) == (done.exit_code, lbcore.__version__ in done.output)
 
 
 def test_booleans_may_have_a_value_as_in_go() -> None:

@@ -14,6 +14,8 @@ __all__ = ["IGNORED", "OldFlags"]
 
 # What is taken and has no effect, and why.
 IGNORED: dict[str, str] = {
+    "add_dir_header": "see --log-format",
+    "alsologtostderr": "logs go to standard output",
     "apiserver-host": "the kubeconfig says where the API server is",
     "certificate-authority": "the kubeconfig says whom to trust",
     "bucket-factor": "buckets are ingress-nginx's own",
@@ -30,6 +32,11 @@ IGNORED: dict[str, str] = {
     "health-check-timeout": "the answer is known without asking nginx",
     "internal-logger-address": "logs go to standard output",
     "length-buckets": "buckets are ingress-nginx's own",
+    "log_backtrace_at": "see --log-level",
+    "log_dir": "logs go to standard output",
+    "log_file": "logs go to standard output",
+    "log_file_max_size": "logs go to standard output",
+    "logtostderr": "logs go to standard output",
     "max-buckets": "buckets are ingress-nginx's own",
     "maxmind-edition-ids": "not supported",
     "maxmind-license-key": "not supported",
@@ -39,14 +46,16 @@ IGNORED: dict[str, str] = {
     "metrics-per-host": "hosts are those of Ingresses, and always told apart",
     "metrics-per-undefined-host": "hosts that no Ingress has are not told apart",
     "monitor-max-batch-size": "there are no batches",
-    "post-shutdown-grace-period": "the process ends when nginx has",
+    "one_output": "logs go to standard output",
     "profiler-address": "there is no profiler",
     "profiler-port": "there is no profiler",
     "profiling": "there is no profiler",
     "report-status-classes": "statuses are told as they are",
     "size-buckets": "buckets are ingress-nginx's own",
     "skip_headers": "see --log-format",
+    "skip_log_headers": "see --log-format",
     "ssl-passthrough-proxy-port": "not supported",
+    "stderrthreshold": "see --log-level",
     "status-port": "nginx is asked at a socket of its own",
     "stream-port": "not supported",
     "sync-period": "the API server is watched",
@@ -58,9 +67,11 @@ IGNORED: dict[str, str] = {
     "validating-webhook": "there is no admission webhook",
     "validating-webhook-certificate": "there is no admission webhook",
     "validating-webhook-key": "there is no admission webhook",
+    "vmodule": "see --log-level",
 }
 _SWITCHES = frozenset(
     {
+        "add_dir_header", "alsologtostderr", "logtostderr", "one_output", "skip_log_headers",
         "deep-inspect", "disable-full-test", "disable-sync-events", "enable-annotation-validation",
         "enable-ssl-chain-completion", "enable-ssl-passthrough",
         "enable-topology-aware-routing", "metrics-per-host", "metrics-per-undefined-host",

@@ -44,12 +44,13 @@ __all__ = ["ingress_command", "render_command"]
 
 @frozen(kw_only=True)
 class _Listening:
-    """Where health is answered, and how long it is said to be bad before the end begins."""
+    """Where health is answered, and how long it is said to be bad before the end begins and after nginx has ended."""
 
     host: str
     port: int
     path: str
     grace: float
+    after: float
 
 
 @click.command("ingress", cls=OldFlags, short_help="Serve Ingresses with nginx.")
@@ -60,6 +61,7 @@ class _Listening:
 @nginx_options
 @health_options
 @log_options
+@click.version_option(lbcore.__version__, prog_name="lbcore ingress")
 @click.pass_obj
 def ingress_command(
     ignored: list[str],
@@ -81,6 +83,7 @@ def ingress_command(
     enable_metrics: bool,
     health_check_path: str,
     shutdown_grace_period: float,
+    post_shutdown_grace_period: float,
     log_level: str,
     log_format: str,
     **settings: Any,
@@ -117,7 +120,13 @@ def ingress_command(
     wanted = RoutingSettings(publish=publish, **settings)
     cluster = _cluster(place, wanted, election, pod, log)
     carrier = assembly.ingress(cluster, wanted, nginx, log)
-    listening = _Listening(host=healthz_host, port=healthz_port, path=health_check_path, grace=shutdown_grace_period)
+    listening = _Listening(
+        host=healthz_host,
+        port=healthz_port,
+        path=health_check_path,
+        grace=shutdown_grace_period,
+        after=post_shutdown_grace_period,
+    )
     controlled = Controlled(
         namespace=os.environ.get("POD_NAMESPACE", ""),
         pod=pod,
@@ -164,6 +173,7 @@ async def _serve(
 
     async def close() -> None:
         await nginx.close()
+        await asyncio.sleep(listening.after)
         if isinstance(cluster, IngressCluster):
             await cluster.close()
 

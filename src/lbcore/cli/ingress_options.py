@@ -198,6 +198,8 @@ def nginx_options(command: F) -> F:
                      help="Run an nginx with the known overflows in rewrite."),
         click.option("--shutdown-grace-period", default="0", callback=_seconds, show_default=True, metavar="TIME",
                      help="Say that we end this long before we do, so that nobody sends new requests."),
+        click.option("--post-shutdown-grace-period", default="0", callback=_seconds, show_default=True, metavar="TIME",
+                     help="And wait this long when nginx has ended [ingress-nginx: 10]."),
     )  # fmt: skip
     return _all(options, command)
 
