@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from lbcore.adapters.nginx.capabilities import Capabilities
-from lbcore.adapters.nginx.logs import access_log, log_variables
+from lbcore.adapters.nginx.logs import access_log, log_variables, named_by
 from lbcore.adapters.nginx.lua import CONTROL
-from lbcore.adapters.nginx.passing import HEADERS, tuning
+from lbcore.adapters.nginx.passing import sent_to_all, tuning
 from lbcore.adapters.nginx.switches import switches
 from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, directive
 from lbcore.proxy import Balance, Options, RoutingTable, Variable
 
-__all__ = ["Places", "http_level", "main_level"]
+__all__ = ["Places", "http_level", "main_level", "said_by_locations"]
 
 
 @frozen(kw_only=True)
@@ -73,14 +73,20 @@ def http_level(table: RoutingTable, places: Places, capabilities: Capabilities) 
     yield from _control(places, capabilities)
     yield from _tls(options, places.folder)
     yield from tuning(options.tuning, None, "proxy")
-    yield from (directive("proxy_set_header", Plain(name), Value(value)) for name, value in HEADERS)
+    common = sent_to_all(options, places.https_port)
+    yield from (directive("proxy_set_header", Plain(name), Value(value)) for name, value in common)
     if options.tuning.cookie_domain is None:
         yield directive("proxy_cookie_domain", "off")
     yield directive("proxy_redirect", "off")
     if options.hsts:
         yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
     yield from _variables(options, places)
-    yield from log_variables()
+    yield from log_variables(said_by_locations(options, places, capabilities))
+
+
+def said_by_locations(options: Options, places: Places, capabilities: Capabilities) -> frozenset[str]:
+    """The variables in which locations say what they are."""
+    return named_by(options.log, places.access_log, counted=places.metrics and bool(capabilities.lua))
 
 
 def _sizes(table: RoutingTable) -> Iterator[Directive]:
@@ -103,6 +109,8 @@ def _clients(options: Options, capabilities: Capabilities) -> Iterator[Directive
     yield directive("reset_timedout_connection", "on")
     yield directive("keepalive_timeout", f"{options.client_keepalive}s")
     yield directive("keepalive_requests", options.client_requests)
+    # A request of ours takes some 6 kB; with nginx's 4 kB it asks for memory twice or three times more.
+    yield directive("request_pool_size", "8k")
     yield directive("underscores_in_headers", options.underscores)
     yield directive("limit_req_status", options.limit_code)
     yield directive("limit_conn_status", options.connections_code)
@@ -203,7 +211,11 @@ def _variables(options: Options, places: Places) -> Iterator[Directive]:
     yield _map(
         "remote_addr", "lbcore_forwarded_for", _v(Variable("proxy_add_x_forwarded_for" if full else "remote_addr"))
     )
-    yield _map("lbcore_scheme", "lbcore_plain", _v("0"), ("http", _v("1")))
+    # An empty key costs a map next to nothing, and `https` is empty in the clear.
+    if trusted:
+        yield _map("lbcore_scheme", "lbcore_plain", _v("0"), ("http", _v("1")))
+    else:
+        yield _map("https", "lbcore_plain", _v("0"), ("", _v("1")))
     yield _map("server_port", "lbcore_port", _v(Variable("server_port")), (str(places.https_port), _v("443")))
     yield _map("server_port", "lbcore_port_suffix", _v(":", Variable("server_port")))
     yield _map("http_upgrade", "lbcore_connection", _v("upgrade"), ("", _v("")))
@@ -219,4 +231,5 @@ def _variables(options: Options, places: Places) -> Iterator[Directive]:
     hsts = f"max-age={options.hsts_max_age}"
     hsts += "; includeSubDomains" if options.hsts_subdomains else ""
     hsts += "; preload" if options.hsts_preload else ""
-    yield _map("lbcore_scheme", "lbcore_hsts", _v(""), ("https", _v(hsts)))
+    sealed = ("lbcore_scheme", "https") if trusted else ("https", "on")
+    yield _map(sealed[0], "lbcore_hsts", _v(""), (sealed[1], _v(hsts)))

@@ -12,13 +12,13 @@ from attrs import define, evolve, field
 from lbcore.adapters.nginx.access import access, asking_locations, limits
 from lbcore.adapters.nginx.answers import answer_headers, error_locations, errors, preflight
 from lbcore.adapters.nginx.fastcgi import parameters
-from lbcore.adapters.nginx.logs import route_of
+from lbcore.adapters.nginx.logs import name_route
 from lbcore.adapters.nginx.names import digest
-from lbcore.adapters.nginx.passing import HEADERS, headers, kind_of, tuning, upstream_tls
+from lbcore.adapters.nginx.passing import Headers, headers, kind_of, tuning, upstream_tls
 from lbcore.adapters.nginx.shared import Shared
 from lbcore.adapters.nginx.snippets import steps
 from lbcore.adapters.nginx.targets import Targets, block_of, scheme
-from lbcore.adapters.nginx.tree import Argument, Condition, Directive, Name, Plain, Value, Word, directive
+from lbcore.adapters.nginx.tree import Argument, Condition, Directive, Plain, Value, Word, directive
 from lbcore.proxy import Location, Match, Options, Template, Upstream, Variable
 
 __all__ = ["LocationWriter"]
@@ -26,12 +26,17 @@ __all__ = ["LocationWriter"]
 
 @define
 class LocationWriter:
-    """Writes the locations of one host. `static` are the upstreams that nginx itself chooses peers of; None: all."""
+    """Writes the locations of one host. `static` are the upstreams that nginx itself chooses peers of; None: all.
+
+    `headers` are sent to every backend; `named` are the variables in which a location says what it is.
+    """
 
     host: str
     options: Options
     shared: Shared
     upstreams: dict[str, Upstream]
+    headers: Headers
+    named: frozenset[str]
     client_certificates: bool = False
     pass_certificate: bool = False
     certified: bool = False  # nobody gets in without a certificate, and so nobody without TLS
@@ -52,7 +57,7 @@ class LocationWriter:
 
     def _body(self, location: Location, name: str) -> Iterator[Directive]:
         policies, options, targets = location.policies, self.options, self._targets
-        yield directive("set", Name("lbcore_route"), Value((route_of(location.source, location.path),)))
+        yield from name_route(location.source, location.path, self.named)
         if policies.redirects.relative if policies.redirects.relative is not None else options.relative_redirects:
             yield directive("absolute_redirect", "off")
         if policies.denied:
@@ -98,7 +103,7 @@ class LocationWriter:
             ("X-Service-Name", (source.service,)),
             ("X-Service-Port", (source.port,)),
         )
-        yield from headers("proxy", {}, more)
+        yield from headers("proxy", self.headers, {}, more)
         yield directive("proxy_pass", Value(("http://", self._targets.target(fallback))))
 
     def _pass(self, location: Location, target: str) -> Iterator[Directive]:
@@ -110,7 +115,7 @@ class LocationWriter:
         yield from tuning(given, self.options.tuning, kind)
         changed, more = self._sent(location)
         if kind != "proxy" or more or changed:
-            sent = headers(kind, changed, more)
+            sent = headers(kind, self.headers, changed, more)
             yield from sent if kind != "fastcgi" else parameters(policies.fastcgi, sent)
         yield from upstream_tls(policies, kind, self.shared)
         canary = location.canary
@@ -150,7 +155,7 @@ class LocationWriter:
             ]
             if self.pass_certificate:
                 more.append(("ssl-client-cert", (Variable("ssl_client_escaped_cert"),)))
-        known = {header.lower(): header for header, _ in HEADERS}
+        known = {header.lower(): header for header, _ in self.headers}
         for header, value in policies.snippet.sent:
             if header.lower() in known:
                 changed[known[header.lower()]] = value

@@ -10,10 +10,11 @@ from attrs import define, field, frozen
 
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.counts import COUNT_SCRIPTS
-from lbcore.adapters.nginx.general import Places, http_level, main_level
+from lbcore.adapters.nginx.general import Places, http_level, main_level, said_by_locations
 from lbcore.adapters.nginx.location import LocationWriter
 from lbcore.adapters.nginx.lua import SCRIPTS
 from lbcore.adapters.nginx.names import DYNAMIC, DYNAMIC_GRPC
+from lbcore.adapters.nginx.passing import Headers, sent_to_all
 from lbcore.adapters.nginx.server import Servers, aliases_of, certificate_map, client_certificates, default_location
 from lbcore.adapters.nginx.shared import ESCAPED_URI, Shared, escaped_uri
 from lbcore.adapters.nginx.tree import Condition, Directive, Plain, Value, directive, serialize
@@ -81,11 +82,15 @@ class Renderer:
     _uses: dict[str, _Uses] = field(factory=dict)
     _static: frozenset[str] | None = None
     _options: Options | None = None
+    _headers: Headers = ()
+    _says: frozenset[str] = frozenset()
 
     def render(self, table: RoutingTable, without: frozenset[str] = frozenset()) -> Rendered:
         """The configuration for a table; hosts in `without` answer 503 whatever they ask for."""
         if table.options != self._options:
             self._pieces, self._blocks, self._options = {}, {}, table.options
+            self._headers = sent_to_all(table.options, self.places.https_port)
+            self._says = said_by_locations(table.options, self.places, self.capabilities)
         http: dict[str, Directive] = {}
         files: dict[str, bytes] = dict(SCRIPTS) if self.capabilities.lua else {}
         if self.capabilities.lua and self.places.metrics:
@@ -182,6 +187,8 @@ class Renderer:
             table.options,
             shared,
             upstreams,
+            self._headers,
+            self._says,
             clients is not None,
             clients is not None and clients.pass_on,
             clients is not None and clients.verify is Verify.ON,

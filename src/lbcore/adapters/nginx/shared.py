@@ -30,16 +30,16 @@ class Shared:
         self.files[name] = data
         return Word(f"{self.folder}/{name}")
 
-    def map(self, name: str, key: Variable, default: Argument, lines: tuple[Entry, ...] = ()) -> Value:
-        """A map of this name; what it comes to."""
+    def map(self, name: str, key: Variable | None, default: Argument, lines: tuple[Entry, ...] = ()) -> Value:
+        """A map of this name; what it comes to. Without a key it is the default, whatever is asked for."""
         block: tuple[Directive | Entry, ...] = (Directive("default", (default,)), *lines)
-        self.http[name] = directive("map", Value((key,)), Name(name), block=block)
+        self.http[name] = directive("map", Value((key,) if key is not None else ()), Name(name), block=block)
         return Value((Variable(name),))
 
     def constant(self, value: str) -> str:
         """A variable that is always this word."""
         name = f"lbcore_c{digest(value)}"
-        self.map(name, Variable("request_id"), Word(value))
+        self.map(name, None, Word(value))
         return name
 
     def cookie_variable(self, name: str, cookie: str) -> None:

@@ -75,7 +75,7 @@ class Targets:
                 lines = (Entry(Plain("~" + rule.header_pattern), elsewhere),)
             last = self.shared.map(f"{name}h", Variable(f"http_{rule.header.lower().replace('-', '_')}"), last, lines)
         last = kept(name, canary, self.shared, last, (here, elsewhere))
-        self.shared.map(name, Variable("request_id"), last)
+        self.shared.map(name, None, last)
         return Variable(name)
 
     def sticky(self, location: Location, affinity: Affinity) -> Sticky:
