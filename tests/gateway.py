@@ -311,6 +311,11 @@ class Gateway:
         self._process = None
 
     @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def workers(self) -> frozenset[str]:
         """nginx's workers: others after a reload."""
         master = (self.runtime / "nginx.pid").read_text().strip()
