@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway import Answer, Backend, Gateway, free_port, ingress
+from gateway import Answer, Backend, Gateway, config_map, free_port, ingress
 
 pytestmark = [pytest.mark.needs("nginx"), pytest.mark.slow]
 
@@ -141,6 +143,23 @@ def test_the_faster_of_two_is_asked_more_often(gateway: Gateway) -> None:
     for _ in range(4 * len(gateway.workers)):
         gateway.get("faster.test")  # each worker learns by itself
     assert backends_of(gateway, "faster.test", 40).count("fast") > 24
+
+
+def test_without_lua_the_one_with_fewer_requests_under_way_is_asked(tmp_path: Path) -> None:
+    fast, slow = Backend("fast"), Backend("slow", pause=3.0)
+    found = Gateway(tmp_path).start(*PLAIN)
+    try:
+        one = ingress("fewer", "fewer.test", "fewer", load_balance="ewma")
+        found.put("all", config_map(worker_processes="1"), *slices("fewer", fast, slow), one)
+        with ThreadPoolExecutor(1) as client:
+            # Of two that have nothing to do either may be asked, until the slow one is.
+            asked = next(
+                each for _ in range(50) if not wait([each := client.submit(found.get, "fewer.test")], 0.5).done
+            )
+            assert {"fast"} == set(backends_of(found, "fewer.test", 8))
+            assert "slow" == asked.result().backend
+    finally:
+        found.stop()
 
 
 def test_a_canary_follows_its_endpoints(gateway: Gateway) -> None:
