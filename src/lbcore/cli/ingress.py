@@ -197,7 +197,13 @@ async def _serve(
 @click.command("render", short_help="Print the nginx.conf that `lbcore ingress` would run.")
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False))
 @routing_options
-def render_command(folder: Path, http_port: int, https_port: int, **settings: Any) -> None:
+@click.option(
+    "--nginx",
+    "program",
+    metavar="PROGRAM",
+    help="As this nginx needs it [default: 1.22.1, which chooses peers without Lua].",
+)
+def render_command(folder: Path, http_port: int, https_port: int, program: str | None, **settings: Any) -> None:
     """Print the nginx.conf that `lbcore ingress` would run for the manifests in FOLDER.
 
     What is wrong with an Ingress goes to standard error, a line each. No secret is printed: they are in files.
@@ -208,7 +214,8 @@ def render_command(folder: Path, http_port: int, https_port: int, **settings: An
         if isinstance(each, RecordEvent):
             click.echo(f"{each.about}: {each.message}", err=True)
     places = _places(Path("/run/lbcore-ingress"), http_port, https_port, ())
-    renderer = Renderer(places=places, capabilities=Capabilities(), fake=_fake())
+    capabilities = Capabilities() if program is None else find_capabilities(program)
+    renderer = Renderer(places=places, capabilities=capabilities, fake=_fake())
     click.echo(renderer.render(state.table).text, nl=False)
 
 
