@@ -45,8 +45,8 @@ PARTITION = "partition"
 SCENARIOS = (*FAULTS, PARTITION, *MOVES)
 QUICK = ("silent cut", "freeze")  # of `make bench`
 _DURATION = (
-    "On a machine that does nothing else a fault takes lbcore 7 s, keepalived 12 s and MetalLB 16 s, and a lab is made "
-    "in 20 s (MetalLB's in 60 s)."
+    "A trial takes some 4 s of ours, 10 s of keepalived (which is there twice) and 12 s of MetalLB; a lab is made in "
+    "20 s, MetalLB's in 60 s. All 13 scenarios 100 times: three hours; --ours 6 --rivals 1 --busy 30: twelve minutes."
 )
 
 

@@ -36,7 +36,8 @@ def part(one: Contestant) -> Halves:
         waited = lab.outage(one.address, lambda: lab.part(node, other), interval=0.005, settle=0.4, limit=60)
         time.sleep(1.0)
         here = answerers(lab.client, one.address, 0.2)
-        there = answerers(lab.nodes[other], one.address, 0.2)
+        # Both are asked, for nobody answers himself: an address that has moved to who asks would seem to be nobody's.
+        there = set[str]().union(*(answerers(lab.nodes[each], one.address, 0.2) for each in (node, other)))
     finally:
         began = time.monotonic()
         lab.heal(node)

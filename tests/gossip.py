@@ -40,6 +40,7 @@ class GossipNode:
         self.endpoint = endpoint
         self.engine = world.make(self)
         self.views: list[tuple[float, frozenset[str]]] = []
+        self.seen = MembersSeen(frozenset())
         self.alive = False
         self.paused = False
         self.sent = 0
@@ -100,8 +101,9 @@ class GossipNode:
                     self.world.deliver(self, where, data)
                 case Dial():
                     self.world.connect(self, output)
-                case Report(MembersSeen(names)):
-                    self.views.append((self.world.now, names))
+                case Report(MembersSeen() as seen):
+                    self.views.append((self.world.now, seen.names))
+                    self.seen = seen
                 case Ask():
                     self.world.ask(self)
         self.world.at(self.engine.deadline, self.wake)

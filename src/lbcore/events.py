@@ -321,9 +321,16 @@ class ConfigGone:
 
 @frozen
 class MembersSeen:
-    """The nodes whose speakers live, this one included as long as it can be heard."""
+    """The nodes whose speakers live, this one included as long as it can be heard.
+
+    `waiting` live too, and were held for dead a moment ago: what another may announce is to be left to it.
+    `reunions` counts how often somebody has come back who was held for dead and had not left, since the process that
+    counts it began.
+    """
 
     names: frozenset[str]
+    waiting: frozenset[str] = frozenset()
+    reunions: int = 0
 
     @property
     def subject(self) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from lbcore.verdicts import Refusal
 __all__ = [
     "AdvertiseRoute",
     "Announce",
+    "AnnounceAnew",
     "EventType",
     "Intent",
     "LoseSession",
@@ -196,6 +197,21 @@ class StandBy:
     def subject(self) -> tuple[str, str]:
         """The address."""
         return ("address", str(self.address))
+
+
+@frozen
+class AnnounceAnew:
+    """Tell the segment of every address that is answered for, as after a take-over: somebody may have believed another.
+
+    `reunions` is the count of `MembersSeen` that it follows, so that the next one is another intent.
+    """
+
+    reunions: int
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """All addresses at once."""
+        return ("addresses", "anew")
 
 
 @frozen(kw_only=True)
@@ -381,6 +397,7 @@ Intent = (
     | SetPoolUsage
     | ReportConfig
     | Announce
+    | AnnounceAnew
     | Withdraw
     | StandBy
     | SetLinks

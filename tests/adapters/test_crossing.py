@@ -61,7 +61,7 @@ class Cluster:
         names = frozenset(name for name, node in self.nodes.items() if isinstance(node, New))
         for node in self.nodes.values():
             if isinstance(node, New):
-                node.carry_out(node.engine.gossiped(names, self.now))
+                node.carry_out(node.engine.gossiped(MembersSeen(names), self.now))
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / STEP)):
@@ -207,7 +207,7 @@ def test_what_people_see_is_written_soon_but_not_at_every_change() -> None:
     kept = []
     engine.observe({}, now)
     kept += engine.command(COME, now)
-    kept += engine.gossiped(frozenset({"a"}), now)
+    kept += engine.gossiped(MembersSeen(frozenset({"a"})), now)
     for step in range(200):
         now = step / 10
         kept += engine.tick(now, seen=min(step, 50))
@@ -218,9 +218,9 @@ def test_who_is_cut_off_or_leaves_takes_its_lease_away() -> None:
     engine = Crossing("a", 1, rng=Random(1))
     engine.observe({}, 0.0)
     engine.command(COME, 0.0)
-    assert [Keep(None), Report(MembersSeen(frozenset("ab")))] == engine.gossiped(frozenset("ab"), 0.0)
-    assert [Remove(), Report(MembersSeen(frozenset("b")))] == engine.gossiped(frozenset("b"), 1.0)
-    assert [Keep(None), Report(MembersSeen(frozenset("ab")))] == engine.gossiped(frozenset("ab"), 2.0)
+    assert [Keep(None), Report(MembersSeen(frozenset("ab")))] == engine.gossiped(MembersSeen(frozenset("ab")), 0.0)
+    assert [Remove(), Report(MembersSeen(frozenset("b")))] == engine.gossiped(MembersSeen(frozenset("b")), 1.0)
+    assert [Keep(None), Report(MembersSeen(frozenset("ab")))] == engine.gossiped(MembersSeen(frozenset("ab")), 2.0)
     assert [Remove()] == engine.command(GO, 3.0)
     assert [] == engine.command(GO, 3.0)
 
@@ -228,7 +228,7 @@ def test_who_is_cut_off_or_leaves_takes_its_lease_away() -> None:
 def test_a_lease_that_is_gone_though_it_was_kept_is_written_again() -> None:
     engine = Crossing("a", 1, rng=Random(1))
     engine.command(COME, 0.0)
-    engine.gossiped(frozenset("a"), 0.0)
+    engine.gossiped(MembersSeen(frozenset("a")), 0.0)
     assert [] == [each for each in engine.observe({}, 0.5, kept=False) if isinstance(each, Keep)]  # on its way
     assert [] == [each for each in engine.observe({}, 5.0, kept=True) if isinstance(each, Keep)]
     assert [Keep(None)] == engine.observe({}, 6.0, kept=False)
@@ -237,7 +237,7 @@ def test_a_lease_that_is_gone_though_it_was_kept_is_written_again() -> None:
 def test_nothing_is_told_before_the_leases_are_known() -> None:
     engine = Crossing("a", 1, rng=Random(1))
     engine.command(COME, 0.0)
-    assert not [each for each in engine.gossiped(frozenset("a"), 0.0) if isinstance(each, Report)]
+    assert not [each for each in engine.gossiped(MembersSeen(frozenset("a")), 0.0) if isinstance(each, Report)]
     assert not [each for each in engine.tick(20.0) if isinstance(each, Report)]
     assert [Report(MembersSeen(frozenset("a")))] == engine.observe({}, 30.0)
 

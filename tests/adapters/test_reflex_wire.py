@@ -32,7 +32,7 @@ from lbcore.addresses import Address
 from lbcore.bfd import BfdDiagnostic, BfdState, Watch, WatchStatus
 from lbcore.errors import AddressError, LocalProtocolError, RemoteProtocolError
 from lbcore.events import AddressHeard, LinksSeen, MembersSeen, WatchSeen
-from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
+from lbcore.intents import Announce, AnnounceAnew, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
 from lbcore.model import Link
 from strategies import addresses
 from views import some_views
@@ -87,12 +87,13 @@ intents = st.one_of(
     st.builds(Announce, address=vips, interfaces=names, yielding=st.booleans()),
     st.builds(StandBy, address=vips, member=st.text(max_size=9), interfaces=names),
     st.builds(Withdraw, address=vips),
+    st.builds(AnnounceAnew, counts),
     st.builds(SetPeers, st.lists(vips, max_size=3).map(tuple)),
     st.builds(SetWatches, st.lists(watches, max_size=3).map(tuple)),
     st.builds(SetPresence, present=st.booleans(), why=texts),
 )
 events = st.one_of(
-    st.builds(MembersSeen, st.frozensets(texts, max_size=4)),
+    st.builds(MembersSeen, st.frozensets(texts, max_size=4), st.frozensets(texts, max_size=2), counts),
     st.builds(AddressHeard, address=vips, mac=macs, link=texts),
     st.builds(WatchSeen, texts, st.none() | watch_statuses),
 )

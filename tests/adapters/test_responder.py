@@ -20,7 +20,7 @@ from lbcore.adapters.ndp import NeighborAdvertisement
 from lbcore.adapters.responder import SCHEDULE, SLICE, Responder
 from lbcore.addresses import Address
 from lbcore.events import AddressHeard
-from lbcore.intents import Announce, SetLinks, Withdraw
+from lbcore.intents import Announce, AnnounceAnew, SetLinks, Withdraw
 from lbcore.model import Link
 from segment import CLIENT4, CLIENT6, CLIENT_MAC, Node, Segment, announced, frames, heard, question
 
@@ -168,6 +168,27 @@ def test_the_counters_count() -> None:
 
 
 # Announcing
+
+
+@BOTH
+def test_what_is_announced_anew_is_told_by_the_schedule_but_for_its_first_moment(vip: Address) -> None:
+    responder = claiming(vip, links=(ETH0, ETH1))
+    told_until(responder, 100.0)
+    assert [] == responder.command(AnnounceAnew(1), 100.0)
+    told = told_until(responder, 110.0)
+    moments = [100.0 + after for after in SCHEDULE[1:]]
+    assert {(moment, vip, link) for moment in moments for link in (2, 3)} == set(told)
+
+
+@BOTH
+def test_what_is_given_up_is_not_announced_anew(vip: Address) -> None:
+    responder = claiming(vip)
+    responder.command(Announce(address=vip, yielding=True), 100.0)
+    responder.command(AnnounceAnew(1), 100.0)
+    assert [] == told_until(responder, 200.0)
+    responder.command(Withdraw(address=vip), 200.0)
+    responder.command(AnnounceAnew(2), 200.0)
+    assert responder.deadline is None
 
 
 @BOTH

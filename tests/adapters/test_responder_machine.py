@@ -14,7 +14,7 @@ from lbcore.adapters.arp import ArpPacket
 from lbcore.adapters.base import Output
 from lbcore.adapters.responder import Responder
 from lbcore.addresses import Address
-from lbcore.intents import Announce, SetLinks, Withdraw
+from lbcore.intents import Announce, AnnounceAnew, SetLinks, Withdraw
 from lbcore.model import Link
 from segment import announced, frames, question
 
@@ -97,6 +97,10 @@ class ResponderMachine(RuleBasedStateMachine):
     def withdraw(self, address: Address) -> None:
         self.claims.pop(address, None)
         assert [] == self.responder.command(Withdraw(address=address), self.now)
+
+    @rule()
+    def announce_anew(self) -> None:
+        assert [] == self.responder.command(AnnounceAnew(1), self.now)
 
     @rule(address=st.sampled_from(ADDRESSES), index=st.integers(2, 4), probe=st.booleans())
     def ask(self, address: Address, index: int, probe: bool) -> None:

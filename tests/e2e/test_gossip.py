@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet import BASE, Fleet
+from fleet import BASE, Fleet, deployment
 from lbcore.addresses import Address
 from lbcore.election import elect
 from lbcore.lab import Lab
@@ -49,6 +49,57 @@ def options(lab: Lab, name: str, secret: Path) -> list[str]:
     peers = [part for each in lab.nodes.values() for part in ("--peer", str(each.address(6)))]
     bind = ("--bind-address", str(lab.nodes[name].address(6)))
     return ["--membership", "gossip", "--secret", str(secret), *bind, *peers]
+
+
+def test_clients_that_believed_another_in_a_partition_are_told_when_it_is_healed(served: Served) -> None:
+    fleet, addresses = served
+    lab = fleet.lab
+    first = fleet.announcer(addresses, elect(lab.nodes, addresses[0]))
+    other, third = (name for name in lab.nodes if name != first)
+    lab.part(first, other)
+    for address in addresses:
+        lab.wait_until(partial(is_served, fleet, address, third), f"{third} to take over {address} at the client", 30)
+    for name in (first, other):
+        lab.heal(name)
+    # The client asks for nothing meanwhile, and so finds nothing out by itself. The first refresh is after 54 s.
+    for address in addresses:
+        lab.wait_until(partial(is_believed, fleet, address, first), f"{first} to be believed again", 20)
+    assert first == fleet.announcer(addresses, first)
+
+
+def is_served(fleet: Fleet, address: Address, node: str) -> bool:
+    """Whether the client gets a page, from a node."""
+    return fleet.lab.curl(address, timeout=0.5).ok and is_believed(fleet, address, node)
+
+
+def is_believed(fleet: Fleet, address: Address, node: str) -> bool:
+    """Whether the client's neighbour table has a node for an address."""
+    return fleet.lab.announcer(address) == node
+
+
+def test_what_only_one_node_may_announce_does_not_wait_for_its_penance(served: Served) -> None:
+    fleet, addresses = served
+    lab = fleet.lab
+    lab.apply(deployment("lone", replicas=1))
+    (address,) = fleet.serve("lone", app="lone", externalTrafficPolicy="Local", ipFamilies=["IPv6"])
+    lone, everybody = fleet.wait_for_one_answerer(address), ",".join(lab.nodes)
+    for _ in range(3):  # each time it is lost it waits for longer: 1, 2, and 4 s
+        for name in lab.nodes:  # a wait that lasts counts once
+            lab.wait_until(partial(sees, fleet, name, everybody), f"{name} to see all as candidates", 30)
+        before = len(fleet.log(f"speaker-{lone}"))
+        lab.cut_silently(lone)
+        fleet.wait_for_log(f"speaker-{lone}", "withdrawing", f"ip={address} ", since=before)
+        for name in set(lab.nodes) - {lone}:
+            lab.wait_until(partial(misses, fleet, name, everybody), f"{name} to miss {lone}", 30)
+        lab.heal(lone)
+        fleet.wait_for_page(address)
+    lines = fleet.log(f"speaker-{lone}", since=before).splitlines()
+    announced = next(index for index, line in enumerate(lines) if "announcing " in line and f"ip={address} " in line)
+    members = [line for line in lines[:announced] if " members " in line]
+    assert f" waiting={lone} " in members[-1]
+    for name in lab.nodes:
+        lab.wait_until(partial(sees, fleet, name, everybody), f"{name} to see all as candidates", 30)
+    assert elect(lab.nodes, addresses[0]) == fleet.announcer(addresses)
 
 
 def test_another_node_takes_over_from_one_that_is_lost_and_from_one_that_stops(served: Served) -> None:
@@ -101,3 +152,8 @@ def sees(fleet: Fleet, name: str, everybody: str) -> bool:
     """Whether a speaker's last word on members is that they are all there."""
     lines = ["", *(line for line in fleet.log(f"speaker-{name}").splitlines() if " members " in line)]
     return lines[-1].endswith(f"names={everybody}")
+
+
+def misses(fleet: Fleet, name: str, everybody: str) -> bool:
+    """Whether a speaker's last word on members is that they are not all there."""
+    return not sees(fleet, name, everybody)

@@ -61,7 +61,7 @@ class Crossing:
         )
         self._present = False
         self._sequence = 0
-        self._gossip: frozenset[str] | None = None
+        self._gossip: MembersSeen | None = None
         self._records: Mapping[str, bytes] | None = None
         self._changed = float("-inf")  # when a record of another last did
         self._seen: object = None  # what was to be seen in our record when it was renewed last
@@ -69,7 +69,7 @@ class Crossing:
         self._renewed = float("-inf")
         self._renew_at = float("-inf")
         self._look_at = float("-inf")
-        self._reported: frozenset[str] | None = None
+        self._reported: MembersSeen | None = None
 
     @property
     def deadline(self) -> float:
@@ -84,16 +84,16 @@ class Crossing:
     @property
     def is_member(self) -> bool:
         """Whether we want to be one, and gossip counts us in."""
-        return self._present and self._gossip is not None and self._node in self._gossip
+        return self._present and self._gossip is not None and self._node in self._gossip.names
 
     def command(self, intent: SetPresence, now: float) -> list[CrossingOutput]:
         """Come in, or leave; leaving is told at once."""
         self._present = intent.present
         return self._renew(now)
 
-    def gossiped(self, names: frozenset[str], now: float) -> list[CrossingOutput]:
+    def gossiped(self, seen: MembersSeen, now: float) -> list[CrossingOutput]:
         """What gossip says now."""
-        self._gossip = names
+        self._gossip = seen
         return [*self._renew(now), *self._report()]
 
     def observe(self, records: Mapping[str, bytes], now: float, *, kept: bool = True) -> list[CrossingOutput]:
@@ -137,14 +137,16 @@ class Crossing:
         return [Keep(encode_record(record) if self.crosses else None)]
 
     def _report(self) -> list[CrossingOutput]:
-        leased = self._heartbeat.members
-        if self._gossip is None or self._records is None or (leased is None and self._records):
+        leased, gossip = self._heartbeat.seen, self._gossip
+        if gossip is None or self._records is None or (leased is None and self._records):
             return []
-        names = self._gossip | (leased or frozenset())
-        if names == self._reported:
+        leased = MembersSeen(frozenset()) if leased is None else leased
+        names, reunions = gossip.names | leased.names, gossip.reunions + leased.reunions
+        seen = MembersSeen(names, gossip.waiting - names, reunions)
+        if seen == self._reported:
             return []
-        self._reported = names
-        return [Report(MembersSeen(names))]
+        self._reported = seen
+        return [Report(seen)]
 
 
 class Unheard:

@@ -20,6 +20,7 @@ from random import Random
 from attrs import frozen
 
 from lbcore.adapters.base import Report
+from lbcore.adapters.returning import Returning
 from lbcore.errors import RemoteProtocolError
 from lbcore.events import MembersSeen
 from lbcore.intents import SetPresence
@@ -137,7 +138,8 @@ class Heartbeat:
         self._looked: float | None = None
         self._looked_for = 0.0
         self._beat_at = float("-inf")
-        self._reported: frozenset[str] | None = None
+        self._returning = Returning()
+        self._reported: MembersSeen | None = None
         self.ignored = 0  # records at the last look that are none
 
     @property
@@ -153,6 +155,11 @@ class Heartbeat:
     @property
     def members(self) -> frozenset[str] | None:
         """The names last reported, or None before the first report."""
+        return None if self._reported is None else self._reported.names
+
+    @property
+    def seen(self) -> MembersSeen | None:
+        """What was last reported."""
         return self._reported
 
     def command(self, intent: SetPresence, now: float) -> list[HeartbeatOutput]:
@@ -223,10 +230,13 @@ class Heartbeat:
 
     def _report(self, now: float) -> list[HeartbeatOutput]:
         names = frozenset(name for name, sighting in self._sightings.items() if sighting.alive)
-        if names == self._reported or (self._reported is None and not self._settled(names, now)):
+        if names == self.members or (self._reported is None and not self._settled(names, now)):
             return []
-        self._reported = names
-        return [Report(MembersSeen(names))]
+        # A record that stays where it is and does not change is of one who did not leave.
+        self._returning.lose(name for name in sorted((self.members or names) - names) if name in self._sightings)
+        self._returning.see(names)
+        self._reported = MembersSeen(names, reunions=self._returning.reunions)
+        return [Report(self._reported)]
 
     def _settled(self, names: frozenset[str], now: float) -> bool:
         if self._started is not None and now - self._started >= self._settle:

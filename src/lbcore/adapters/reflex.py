@@ -23,7 +23,7 @@ from lbcore.addresses import Address
 from lbcore.bfd import BfdDiagnostic, BfdState, Watch, WatchStatus
 from lbcore.errors import AddressError, LocalProtocolError, RemoteProtocolError
 from lbcore.events import AddressHeard, MembersSeen, WatchSeen
-from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
+from lbcore.intents import Announce, AnnounceAnew, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
 from lbcore.model import Link
 
 __all__ = [
@@ -48,7 +48,7 @@ __all__ = [
 
 MAX_LINE = 16 << 20  # bytes; a Hello with 100,000 addresses takes about 6 MB
 
-ReflexIntent = SetLinks | Announce | StandBy | Withdraw | SetPresence | SetPeers | SetWatches
+ReflexIntent = SetLinks | Announce | AnnounceAnew | StandBy | Withdraw | SetPresence | SetPeers | SetWatches
 Answering = tuple[tuple[Address, tuple[str, ...]], ...]
 
 
@@ -234,6 +234,8 @@ def _intent_body(intent: ReflexIntent) -> dict[str, Any]:
                 "interfaces": intent.interfaces,
                 **yielding,
             }
+        case AnnounceAnew(reunions):
+            return {"intent": "anew", "reunions": reunions}
         case StandBy():
             return {
                 "intent": "standby",
@@ -256,8 +258,13 @@ def _intent_body(intent: ReflexIntent) -> dict[str, Any]:
 
 def _event_body(event: object) -> dict[str, Any]:
     match event:
-        case MembersSeen(names):
-            return {"event": "members", "names": sorted(names)}
+        case MembersSeen():
+            return {
+                "event": "members",
+                "names": sorted(event.names),
+                "waiting": sorted(event.waiting),
+                "reunions": event.reunions,
+            }
         case AddressHeard():
             return {"event": "heard", "address": str(event.address), "mac": event.mac.hex(), "link": event.link}
         case WatchSeen(peer, status):
@@ -406,7 +413,8 @@ def _command(body: dict[str, Any]) -> Command:
 
 
 def _members(body: dict[str, Any]) -> MembersSeen:
-    return MembersSeen(frozenset(_texts(body["names"])))
+    names, waiting = (frozenset(_texts(body[each])) for each in ("names", "waiting"))
+    return MembersSeen(names, waiting, _number(body["reunions"]))
 
 
 def _heard(body: dict[str, Any]) -> AddressHeard:
@@ -464,6 +472,7 @@ def _count(body: object) -> AddressCount:
 
 _INTENTS: dict[str, Callable[[dict[str, Any]], ReflexIntent]] = {
     "announce": _announce,
+    "anew": lambda body: AnnounceAnew(_number(body["reunions"])),
     "standby": _stand_by,
     "withdraw": _withdraw,
     "links": _set_links,

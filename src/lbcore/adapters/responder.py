@@ -1,6 +1,6 @@
 """The Layer 2 engine: which requests are answered on which link, and when the segment is told unasked.
 
-Commands are the intents `SetLinks`, `Announce` and `Withdraw`; frames come in with the index of
+Commands are the intents `SetLinks`, `Announce`, `AnnounceAnew` and `Withdraw`; frames come in with the index of
 their link; outputs are frames to send (`Send`, where = interface index) and reports of other
 stations that speak for an address of ours. RFC 826, 4861 and 5227; the timing of announcements is
 lbcore's own. No socket and no clock: `now` is an argument everywhere, in seconds.
@@ -22,7 +22,7 @@ from lbcore.adapters.ethernet import BROADCAST, ETHERTYPE_ARP, ETHERTYPE_IPV6, N
 from lbcore.addresses import Address
 from lbcore.errors import RemoteProtocolError
 from lbcore.events import AddressHeard
-from lbcore.intents import Announce, SetLinks, Withdraw
+from lbcore.intents import Announce, AnnounceAnew, SetLinks, Withdraw
 from lbcore.model import Link
 
 __all__ = ["SCHEDULE", "SLICE", "Responder", "Statistics"]
@@ -176,13 +176,16 @@ class Responder:
         port = self._ports.get(link)
         return frozenset() if port is None else frozenset(port.groups)
 
-    def command(self, intent: SetLinks | Announce | Withdraw, now: float) -> list[Output[int]]:
-        """Carry out an intent; one that changes nothing sends nothing."""
+    def command(self, intent: SetLinks | Announce | AnnounceAnew | Withdraw, now: float) -> list[Output[int]]:
+        """Carry out an intent; one that changes nothing sends nothing, but for `AnnounceAnew`, which is for that."""
         match intent:
             case SetLinks():
                 return self._set_links(intent.links, now)
             case Announce():
                 return self._announce(intent, now)
+            case AnnounceAnew():
+                self._announce_anew(now)
+                return []
             case Withdraw():
                 self._withdraw(intent.address)
                 return []
@@ -246,6 +249,14 @@ class Responder:
         claim.yields_until = now + YIELD if intent.yielding else float("-inf")
         outputs = self._reconcile(claim, now, set())
         return [*outputs, *self._ask(claim)] if intent.yielding else outputs
+
+    def _announce_anew(self, now: float) -> None:
+        """The schedule again, from its second entry on: whoever is to let go of an address has a moment to do so."""
+        for claim in self._claims.values():
+            for index in tuple(claim.rounds):
+                self._cancel(claim, index)
+                begun = claim.rounds[index] = _Round(claim, index, now)
+                self._plan(begun, now)
 
     def _ask(self, claim: _Claim) -> list[Output[int]]:
         """Who else has this address by now? Whoever took it over before we knew is heard by its answer."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from lbcore.announcement.answering import set_links, set_presence, withdraw
+from lbcore.announcement.answering import announce_anew, set_links, set_presence, withdraw
 from lbcore.announcement.explaining import bgp_announcers, explain, explain_bgp, explain_routes, routes
 from lbcore.announcement.knowing import end_waits, keep_config_in_force, note, set_peers
 from lbcore.announcement.routers import end_drain, set_sessions, tell_of_drain
@@ -46,9 +46,9 @@ __all__ = [
 def step(state: AnnouncementState, event: Event, now: float) -> Step[AnnouncementState]:
     """One event: what is known afterwards, and what this node has to do.
 
-    Intents: `Announce`, `StandBy`, `Withdraw`, `SetLinks`, `SetPeers`, `SetPresence`, `RecordEvent`, `ReportConfig`,
-    and for BGP `SetSessions`, `SetWatches`, `LoseSession`, `AdvertiseRoute`, `WithdrawRoute`, `ReportPeer`,
-    `ReportWithheld`; to who asks `ReportAnnounced` and `SettleAnnounced`. The same event twice yields no
+    Intents: `Announce`, `AnnounceAnew`, `StandBy`, `Withdraw`, `SetLinks`, `SetPeers`, `SetPresence`, `RecordEvent`,
+    `ReportConfig`, and for BGP `SetSessions`, `SetWatches`, `LoseSession`, `AdvertiseRoute`, `WithdrawRoute`,
+    `ReportPeer`, `ReportWithheld`; to who asks `ReportAnnounced` and `SettleAnnounced`. The same event twice yields no
     second intent. Never raises for anything a cluster can contain.
     """
     turn = Turn(evolve(state), now)
@@ -81,10 +81,11 @@ def _work_on(turn: Turn) -> None:
         end_waits(turn)
         look_at_some(turn)
         tell_of_drain(turn)
+        announce_anew(turn)
         if turn.state.peers_due and (turn.state.peers or not turn.state.unfinished):
             set_sessions(turn)
         if turn.state.settings.tells and not turn.state.unfinished and turn.state.stop_at is None:
-            say(turn, *turn.state.telling.settle(turn.state.members))
+            say(turn, *turn.state.telling.settle(turn.state.members | turn.state.waiting))
     for address in tuple(turn.state.handing_over.due(turn.now)):
         withdraw(turn, address)
     if turn.state.stop_at is not None and turn.now >= turn.state.stop_at:

@@ -8,10 +8,13 @@ from lbcore.addresses import Address
 from lbcore.announcement.state import number
 from lbcore.announcement.turn import Turn
 from lbcore.handover import HandOver
-from lbcore.intents import Announce, EventType, RecordEvent, SetLinks, SetPresence, StandBy, Withdraw
+from lbcore.intents import Announce, AnnounceAnew, EventType, RecordEvent, SetLinks, SetPresence, StandBy, Withdraw
 from lbcore.model import Service, ServiceKey
 
-__all__ = ["others_of", "see_answering", "set_links", "set_presence", "show", "want", "withdraw", "withdraw_orphans"]
+__all__ = [
+    "announce_anew", "be_next", "others_of", "see_answering", "set_links", "set_presence", "show", "want", "withdraw",
+    "withdraw_orphans",
+]  # fmt: skip
 
 
 def want(
@@ -57,8 +60,8 @@ def show(turn: Turn, address: Address, *, moved: bool = False) -> None:
 
 
 def others_of(turn: Turn) -> frozenset[str]:
-    """The members besides this node."""
-    return turn.state.members - {turn.state.settings.node}
+    """The members besides this node; who waits takes over as well, when there is nobody else."""
+    return (turn.state.members | turn.state.waiting) - {turn.state.settings.node}
 
 
 def _may_hand_over(turn: Turn) -> bool:
@@ -144,6 +147,19 @@ def _tell(turn: Turn, service: Service, address: Address, interfaces: tuple[str,
         return
     text = f"announcing {address} from node {node} with protocol layer2"
     turn.intents.append(RecordEvent(about=about, type=EventType.NORMAL, reason="nodeAssigned", message=text))
+
+
+def announce_anew(turn: Turn) -> None:
+    """Somebody who was held for dead is back: clients near it may believe what it announced meanwhile.
+
+    Once it is seen what of that stays ours; who has nothing to announce, or leaves, has nothing to say.
+    """
+    state = turn.state
+    if not state.anew or state.unfinished:
+        return
+    turn.change(anew=False)
+    if state.taken_up and state.stop_at is None and any(each in state.wanted for each in state.announced):
+        turn.intents.append(AnnounceAnew(state.reunions))
 
 
 def set_links(turn: Turn) -> None:

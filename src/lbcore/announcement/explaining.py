@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from lbcore.addresses import Address
 from lbcore.advertising import PeerVerdict, Speakers, bgp_verdicts, peer_verdicts
-from lbcore.announcement.judging import electorate_of, judge_service, owners_of, reach_to, told_reach_to
+from lbcore.announcement.judging import candidates_for, electorate_of, judge_service, owners_of, told_reach_to
 from lbcore.announcement.state import AnnouncementState, NotAnnounced, Part
-from lbcore.election import judge_node, rank, restrict_to_endpoints
+from lbcore.election import judge_node, rank
 from lbcore.exports import joined
 from lbcore.model import Service, ServiceKey
 from lbcore.routes import Offer, Path, Prefix
@@ -36,13 +36,15 @@ def explain(
 
 def _node_verdicts(state: AnnouncementState, service: Service, part: Part) -> Iterator[NodeVerdict]:
     ignore = state.settings.ignore_exclude_label
-    reach = reach_to(state, service.key)
     among = electorate_of(state, part.adverts)
-    local = restrict_to_endpoints(among, service, reach.nodes)
+    local = candidates_for(state, service, part.adverts, among)
     order = rank(local.candidates, part.ranked_by, local.scores)
     for place, name in enumerate(order):
         if place == 0:
-            detail = "announces it" if name not in state.drained else "announces it though drained: no other node can"
+            detail = "announces it"
+            if name in state.drained or name in state.waiting:
+                why = "drained" if name in state.drained else "it is to wait, having been lost a moment ago"
+                detail = f"announces it though {why}: no other node can"
             yield NodeVerdict(node=name, reason=Reason.OK, detail=detail)
         elif name in state.drained:
             yield NodeVerdict(node=name, reason=Reason.NODE_DRAINED, detail=NODE_TEXTS[Reason.NODE_DRAINED])

@@ -8,7 +8,7 @@ from lbcore.addresses import Address
 from lbcore.advertising import Speakers
 from lbcore.announcement.state import AnnouncementState, NotAnnounced, Part
 from lbcore.config import L2Advertisement, Pool
-from lbcore.election import Electorate, electorate
+from lbcore.election import Electorate, electorate, restrict_to_endpoints
 from lbcore.endpoints import Reach, reach_of
 from lbcore.exports import Contribution, contributions
 from lbcore.model import EndpointSlice, Node, Service, ServiceKey, SliceKey, matches_any
@@ -16,6 +16,7 @@ from lbcore.requests import annotation
 from lbcore.verdicts import Reason
 
 __all__ = [
+    "candidates_for",
     "contributions_of",
     "electorate_of",
     "interfaces_of",
@@ -40,10 +41,28 @@ def told_reach_to(state: AnnouncementState, key: ServiceKey) -> Reach:
     return Reach(reach.anywhere, reach.nodes, state.settling.waiting(key))
 
 
-def electorate_of(state: AnnouncementState, adverts: tuple[L2Advertisement, ...]) -> Electorate:
-    """Who may announce what these advertisements are for."""
+def electorate_of(
+    state: AnnouncementState, adverts: tuple[L2Advertisement, ...], *, members: frozenset[str] | None = None
+) -> Electorate:
+    """Who may announce what these advertisements are for, of the members or of some others."""
     ignore = state.settings.ignore_exclude_label
-    return electorate(adverts, state.nodes, state.members, drained=state.drained, ignore_exclude_label=ignore)
+    members = state.members if members is None else members
+    return electorate(adverts, state.nodes, members, drained=state.drained, ignore_exclude_label=ignore)
+
+
+def candidates_for(
+    state: AnnouncementState, service: Service, adverts: tuple[L2Advertisement, ...], among: Electorate
+) -> Electorate:
+    """Those of `among`, who may announce what the advertisements are for, that may announce this Service.
+
+    Where none of them may, those that wait since they were held for dead: what nobody else can announce moves nowhere,
+    and waiting would only keep it silent.
+    """
+    nodes = reach_to(state, service.key).nodes
+    ready = restrict_to_endpoints(among, service, nodes)
+    if ready.candidates or not state.waiting:
+        return ready
+    return restrict_to_endpoints(electorate_of(state, adverts, members=state.waiting), service, nodes)
 
 
 def parts_of(state: AnnouncementState, service: Service) -> tuple[Part, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from immutables import Map
 
 from lbcore.addresses import Address
-from lbcore.announcement.answering import see_answering, withdraw
+from lbcore.announcement.answering import others_of, see_answering, withdraw
 from lbcore.announcement.judging import reach_to, seconds_of_sharer
 from lbcore.announcement.routers import note_of_routers, note_own_drain
+from lbcore.announcement.state import NOBODY
 from lbcore.announcement.turn import Turn
 from lbcore.announcement.voting import drop
 from lbcore.config import Configuration
@@ -73,8 +74,8 @@ def note(turn: Turn, event: Event) -> None:
             _config_changed(turn, state.configuration.seen(document))
         case ConfigGone(origin):
             _config_changed(turn, state.configuration.gone(origin))
-        case MembersSeen(names):
-            _see_members(turn, names)
+        case MembersSeen():
+            _see_members(turn, event)
         case LinksSeen(links):
             turn.change(links=usable_links(links, state.settings.exclusions))
         case AnsweringSeen(answering):
@@ -90,7 +91,7 @@ def note(turn: Turn, event: Event) -> None:
                 turn.change(orphans=True)
         case Stopping() if state.stop_at is None:
             # Alone there is nobody to hand over to, and nothing to wait for.
-            others = state.members - {state.settings.node}
+            others = others_of(turn)
             sessions = [status for status in state.sessions.values() if status.advertised]
             lingers = bool(others) and state.settings.hand_over > 0 and any(not each.keeps_routes for each in sessions)
             turn.change(stop_at=turn.now + (state.settings.hand_over if others else 0.0), lingers=lingers)
@@ -187,17 +188,23 @@ def _see_nodes(turn: Turn, nodes: Map[str, Node]) -> None:
     turn.change(nodes=nodes, drained=drained, electorates=Map(), work=turn.state.work.sweep(), peers_due=True)
 
 
-def _see_members(turn: Turn, names: frozenset[str]) -> None:
+def _see_members(turn: Turn, seen: MembersSeen) -> None:
     """Those whose announcer is lost go first; newcomers can only take over, and that may take its turn."""
-    before = turn.state.members
-    if names == before:
+    state, names, waiting = turn.state, seen.names, seen.waiting - seen.names
+    # What was counted while no speaker listened counts, too; a process that is new counts from 0.
+    if seen.reunions != state.reunions:
+        turn.change(anew=state.anew or seen.reunions > state.reunions, reunions=seen.reunions)
+    if (names, waiting) == (state.members, state.waiting):
         return
-    lost = tuple(name for name in (*turn.state.lost, *sorted(before - names)) if name not in names)
-    turn.change(members=names, electorates=Map(), lost=lost)
-    config = turn.state.configuration.current
+    new = names - state.members
+    gone = (state.members - names) | (state.waiting - waiting - names)
+    awaited = {NOBODY} if waiting - state.waiting else set()  # who waits announces what nobody else does
+    lost = [state.won[name] for name in sorted(gone | awaited) if name in state.won]
+    turn.change(members=names, waiting=waiting, electorates=Map(), lost=(*state.lost, *lost))
+    config = state.configuration.current
     routed = config is not None and bool(config.bgp_advertisements)
     # A lost node's place among a Service's few is another's, and so is that of who was to take over next.
-    if names - before or ((routed or turn.state.settings.stands_by) and lost):
+    if new or ((routed or state.settings.stands_by) and gone):
         turn.change(work=turn.state.work.sweep())
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "ALL_BUT_MEMBERS",
     "LOOK",
     "NEEDS",
+    "NOBODY",
     "AnnouncementSettings",
     "AnnouncementState",
     "NotAnnounced",
@@ -37,6 +38,7 @@ __all__ = [
 
 NEEDS = frozenset({Kind.SERVICES, Kind.SLICES, Kind.NODES, Kind.CONFIG, Kind.LINKS, Kind.MEMBERS})
 ALL_BUT_MEMBERS = NEEDS - {Kind.MEMBERS}
+NOBODY = ""
 LOOK = 60  # what looking at one Service costs beside its election, in hashes: 30 us against 0.5
 
 
@@ -112,13 +114,16 @@ class AnnouncementState:
     marked: frozenset[str] = frozenset()  # nodes with a mark that they are drained
     drained: frozenset[str] = frozenset()  # by a mark or by their Node
     members: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()  # live, and are left out where another may announce
+    reunions: int = 0  # as they were counted last
+    anew: bool = False  # one has come, and the segment is to be told again of what is announced
     pods: tuple[Address, ...] = ()  # where speakers' Pods are
     links: tuple[Link, ...] = ()
     electorates: Map[tuple[str, ...], Electorate] = field(factory=Map)
     work: Worklist[ServiceKey] = field(factory=Worklist)
     parts: Map[ServiceKey, tuple[Part, ...]] = field(factory=Map)
-    won: Map[str, Fifo[ServiceKey]] = field(factory=Map)
-    lost: tuple[str, ...] = ()  # members that went, and whose addresses have no other announcer yet
+    won: Map[str, Fifo[ServiceKey]] = field(factory=Map)  # by who announces it, or `NOBODY`
+    lost: tuple[Fifo[ServiceKey], ...] = ()  # what members announced that went, and has no other announcer yet
     wanted: Map[Address, Map[ServiceKey, tuple[str, ...]]] = field(factory=Map)
     announced: Map[Address, tuple[str, ...]] = field(factory=Map)
     taken_up: bool = False

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from lbcore.addresses import Address
 from lbcore.announcement.answering import be_next, show, want, withdraw_orphans
-from lbcore.announcement.judging import contributions_of, electorate_of, interfaces_of, parts_of, reach_to
+from lbcore.announcement.judging import candidates_for, contributions_of, electorate_of, interfaces_of, parts_of
 from lbcore.announcement.routers import export, withhold
-from lbcore.announcement.state import LOOK, Part, number
+from lbcore.announcement.state import LOOK, NOBODY, Part, number
 from lbcore.announcement.turn import Turn
 from lbcore.config import L2Advertisement
-from lbcore.election import Electorate, is_next, re_elect, restrict_to_endpoints
+from lbcore.election import Electorate, is_next, re_elect
 from lbcore.intents import Intent, StandBy
 from lbcore.model import Service, ServiceKey
 from lbcore.requests import annotation
@@ -44,10 +44,9 @@ def _next(turn: Turn) -> ServiceKey | None:
         key, work = turn.state.work.take()
         turn.change(work=work)
         return key
-    # Looking at it elects another, or nobody, and so takes it out of this queue.
-    first = turn.state.won.get(turn.state.lost[0], Fifo[ServiceKey]()).first()
-    if first is None:
-        turn.change(lost=turn.state.lost[1:])
+    queue, *others = turn.state.lost
+    first = queue.first()
+    turn.change(lost=tuple(others) if first is None else (queue.remove(first), *others))
     return first
 
 
@@ -80,7 +79,9 @@ def _see_what_is_next(turn: Turn, service: Service, parts: Iterable[Part], befor
     if annotation(service, "allow-shared-ip") is None:
         name = turn.state.settings.node
         for part in parts:
-            if part.election is not None and is_next(name, part.election, part.ranked_by):
+            if part.election is None or part.election.winner not in turn.state.members:
+                continue  # who waits and announces is no member to whom answers it
+            if is_next(name, part.election, part.ranked_by):
                 interfaces = interfaces_of(part.adverts, turn.state.nodes.get(name))
                 member = part.election.winner
                 found[part.address] = StandBy(address=part.address, member=member, interfaces=interfaces)
@@ -89,8 +90,7 @@ def _see_what_is_next(turn: Turn, service: Service, parts: Iterable[Part], befor
 
 
 def _elect(turn: Turn, service: Service, part: Part, before: Part | None) -> Part:
-    among = _known_electorate(turn, part.adverts)
-    among = restrict_to_endpoints(among, service, reach_to(turn.state, service.key).nodes)
+    among = candidates_for(turn.state, service, part.adverts, _known_electorate(turn, part.adverts))
     # Ranks by another first address say nothing about this one.
     last = before.election if before is not None and before.ranked_by == part.ranked_by else None
     election = re_elect(last, among, part.ranked_by)
@@ -112,8 +112,7 @@ def _known_electorate(turn: Turn, adverts: tuple[L2Advertisement, ...]) -> Elect
 
 
 def _keep_parts(turn: Turn, key: ServiceKey, parts: tuple[Part, ...]) -> None:
-    before = {part.election.winner for part in turn.state.parts.get(key, ()) if part.election is not None}
-    after = {part.election.winner for part in parts if part.election is not None}
+    before, after = _winners(turn.state.parts.get(key, ())), _winners(parts)
     won = turn.state.won
     for winner in before - after:
         rest = won[winner].remove(key)
@@ -126,6 +125,10 @@ def _keep_parts(turn: Turn, key: ServiceKey, parts: tuple[Part, ...]) -> None:
     elif key in kept:
         kept = kept.delete(key)
     turn.change(won=won, parts=kept)
+
+
+def _winners(parts: Iterable[Part]) -> set[str]:
+    return {part.election.winner if part.election is not None else NOBODY for part in parts}
 
 
 def drop(turn: Turn, key: ServiceKey) -> None:

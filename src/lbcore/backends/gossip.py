@@ -23,7 +23,7 @@ from lbcore.addresses import Address
 from lbcore.backends.troubles import Troubles
 from lbcore.backends.witnesses import OpenWitnesses, nobody
 from lbcore.errors import RemoteProtocolError
-from lbcore.events import Event
+from lbcore.events import Event, MembersSeen
 from lbcore.intents import SetPresence
 
 __all__ = ["Gossip"]
@@ -110,9 +110,9 @@ class Gossip:
         return self._engine.present
 
     @property
-    def members(self) -> frozenset[str] | None:
-        """The names last reported, or None before the first report."""
-        return self._engine.members
+    def seen(self) -> MembersSeen | None:
+        """What was last reported, or None before the first report."""
+        return self._engine.seen
 
     @property
     def ignored(self) -> int:

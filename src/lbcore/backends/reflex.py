@@ -47,7 +47,17 @@ from lbcore.backends.gossip_settings import GossipSettings
 from lbcore.backends.link import CapabilityError
 from lbcore.errors import LbcoreError, RemoteProtocolError
 from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, Listed, MembersSeen
-from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
+from lbcore.intents import (
+    Announce,
+    AnnounceAnew,
+    Intent,
+    SetLinks,
+    SetPeers,
+    SetPresence,
+    SetWatches,
+    StandBy,
+    Withdraw,
+)
 
 __all__ = ["Reflex", "ReflexRefusedError", "ReflexReplacedError", "ReflexSettings"]
 
@@ -182,7 +192,8 @@ class _Channel:
 
 class Reflex:
     """The reflex process as a Source of `AnsweringSeen`, `MembersSeen`, `WatchSeen` and `AddressHeard`, and
-    as a Sink for `SetLinks`, `Announce`, `StandBy`, `Withdraw`, `SetPeers`, `SetPresence` and `SetWatches`.
+    as a Sink for `SetLinks`, `Announce`, `AnnounceAnew`, `StandBy`, `Withdraw`, `SetPeers`, `SetPresence` and
+    `SetWatches`.
 
     `view` is what a child that gossips sees of the others, `statistics` are the child's counters, and `counts` those of
     each address it answers for, as it told them last: a second ago, or longer where there are many. `say` takes a line
@@ -191,7 +202,9 @@ class Reflex:
     `ReflexReplacedError` when another speaker took it.
     """
 
-    handles: tuple[type[Intent], ...] = (SetLinks, Announce, StandBy, Withdraw, SetPeers, SetPresence, SetWatches)
+    handles: tuple[type[Intent], ...] = (
+        SetLinks, Announce, AnnounceAnew, StandBy, Withdraw, SetPeers, SetPresence, SetWatches,
+    )  # fmt: skip
 
     def __init__(self, settings: ReflexSettings, *, say: Callable[[str], None]) -> None:
         self._settings = settings
@@ -205,7 +218,7 @@ class Reflex:
         self._carrier: asyncio.Task[None] | None = None
         self._disconnected = asyncio.Event()
         self._disconnected.set()
-        self._diverted: Callable[[frozenset[str]], None] | None = None
+        self._diverted: Callable[[MembersSeen], None] | None = None
         self._members = frozenset[str]()  # as the child said last
         self.view: View | None = None
         self.statistics = Statistics()
@@ -216,7 +229,7 @@ class Reflex:
         """The process id of the child that is connected; None while there is none."""
         return None if self._channel is None else self._channel.pid
 
-    def divert_members(self, hear: Callable[[frozenset[str]], None]) -> None:
+    def divert_members(self, hear: Callable[[MembersSeen], None]) -> None:
         """Have somebody else hear who the members are, and not `events`."""
         self._diverted = hear
 
@@ -382,9 +395,9 @@ class Reflex:
                 channel.settle(message)
             case Report(MembersSeen()) if not self._settings.tells_members:
                 pass
-            case Report(MembersSeen(names)) if self._diverted is not None:
-                self._members = names
-                self._diverted(names)
+            case Report(MembersSeen() as seen) if self._diverted is not None:
+                self._members = seen.names
+                self._diverted(seen)
             case Seen(view):
                 self.view = view
             case Report(event):

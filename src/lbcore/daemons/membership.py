@@ -20,7 +20,7 @@ from lbcore.addresses import Address
 from lbcore.backends.gossip_settings import GossipSettings
 from lbcore.backends.members import Records
 from lbcore.backends.troubles import Troubles
-from lbcore.events import Event
+from lbcore.events import Event, MembersSeen
 from lbcore.intents import SetPresence
 
 __all__ = ["Membership", "OpenMembership", "RecordMembership", "by_gossip", "by_records"]
@@ -42,8 +42,8 @@ class Membership(Protocol):
         ...
 
     @property
-    def members(self) -> frozenset[str] | None:
-        """The names last reported, or None before the first report."""
+    def seen(self) -> MembersSeen | None:
+        """What was last reported, or None before the first report."""
         ...
 
     @property
@@ -111,9 +111,9 @@ class RecordMembership:
         return self._heartbeat.present
 
     @property
-    def members(self) -> frozenset[str] | None:
-        """The names last reported, or None before the first report."""
-        return self._heartbeat.members
+    def seen(self) -> MembersSeen | None:
+        """What was last reported, or None before the first report."""
+        return self._heartbeat.seen
 
     @property
     def ignored(self) -> int:

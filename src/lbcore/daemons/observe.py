@@ -34,6 +34,7 @@ from lbcore.events import (
 from lbcore.intents import (
     AdvertiseRoute,
     Announce,
+    AnnounceAnew,
     EventType,
     Intent,
     LoseSession,
@@ -176,8 +177,9 @@ class _Narrator:
                 log.debug("BFD session", peer=peer, state=seen.state.word, remote=seen.remote.word, downs=seen.downs)
             case ManifestRefused(problem):
                 log.warning("manifest refused", problem=str(problem))
-            case MembersSeen(names):
-                log.info("members", names=",".join(sorted(names)))
+            case MembersSeen(names, waiting):
+                waits = {"waiting": ",".join(sorted(waiting))} if waiting else {}
+                log.info("members", **waits, names=",".join(sorted(names)))
             case LinksSeen(links):
                 log.debug("links", names=",".join(link.name for link in links))
             case AnsweringSeen(answering):
@@ -246,6 +248,8 @@ class _Narrator:
                     log.error("there is no configuration in force yet: nothing is assigned or announced")
             case ReportConfig(config=config) if config is not None:
                 self._say_config(config)
+            case AnnounceAnew():
+                log.info("announcing anew what may have been another's while it was away", protocol="layer2")
             case SetPresence(present=present, why=why):
                 log.info("candidate" if present else "no candidate", why=why)
             case SetSessions(peers):

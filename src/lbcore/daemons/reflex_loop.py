@@ -24,7 +24,7 @@ from lbcore.backends.troubles import Troubles
 from lbcore.daemons.membership import OpenMembership
 from lbcore.errors import RemoteProtocolError
 from lbcore.events import Event, MembersSeen, WatchSeen
-from lbcore.intents import Announce, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
+from lbcore.intents import Announce, AnnounceAnew, SetLinks, SetPeers, SetPresence, SetWatches, StandBy, Withdraw
 from lbcore.model import Link
 
 __all__ = ["ReflexLoop"]
@@ -222,8 +222,8 @@ class ReflexLoop:
         )
         self._understudy.clear()  # this parent will say its own
         self._responder.recount()
-        if self._membership.members is not None:
-            connection.send(Report(MembersSeen(self._membership.members)))
+        if self._membership.seen is not None:
+            connection.send(Report(self._membership.seen))
         self._told = None
         self._bfd.recount()
 
@@ -309,6 +309,8 @@ class ReflexLoop:
                 self._bfd.set(watches)
             case SetLinks() as intent:
                 return self._set_links(command.seq, intent, now)
+            case AnnounceAnew() as intent:
+                self._carry_out(self._responder.command(intent, now))
             case Announce() | Withdraw() as intent:
                 self._understudy.settle(intent.address)
                 self._carry_out(self._responder.command(intent, now))

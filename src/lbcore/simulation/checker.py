@@ -116,6 +116,11 @@ class Checker:
         return self._now()
 
     @property
+    def lossy_at(self) -> float:
+        """When the wire last lost frames."""
+        return self._health.lossy_at
+
+    @property
     def addresses(self) -> list[Address]:
         """Every address that somebody may answer for."""
         return list(self._touched)

@@ -17,6 +17,7 @@ from lbcore.events import Applied, Event, Failed
 from lbcore.intents import (
     AdvertiseRoute,
     Announce,
+    AnnounceAnew,
     Intent,
     LoseSession,
     PublishIngress,
@@ -165,6 +166,8 @@ def line_of(intent: Intent) -> str:
             return f"config {intent.config is not None} {'; '.join(map(str, intent.problems))}"
         case Announce():
             return f"announce {intent.address} on {','.join(intent.interfaces) or 'all'}"
+        case AnnounceAnew():
+            return f"announce anew {intent.reunions}"
         case Withdraw():
             return f"withdraw {intent.address}"
         case StandBy():

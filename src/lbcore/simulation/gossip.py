@@ -286,6 +286,11 @@ class GossipMember:
         return self.engine.members
 
     @property
+    def seen(self) -> MembersSeen | None:
+        """What was last reported."""
+        return self.engine.seen
+
+    @property
     def present(self) -> bool:
         """Whether this process counts itself in, and runs."""
         return self.engine.present and not self.ended

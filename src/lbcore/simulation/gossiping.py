@@ -71,6 +71,7 @@ class Gossiping:
         self.splits = splits = Splits(fabric, network, faults, nodes, dice, settled=self.promises.settled)
         self.views = Views(checker, splits, self.promises, LINK)
         network.judges.append(self.views.reported)
+        fabric.segment.judges.append(self.views.heard)
         splits.deafening.append(self._look_at_the_deaf)
         faults.waiting = self.promises.waiting
 

@@ -20,6 +20,7 @@ from lbcore.events import AnsweringSeen, Applied, Event, Failed, Kind, LinksSeen
 from lbcore.intents import (
     AdvertiseRoute,
     Announce,
+    AnnounceAnew,
     Intent,
     LoseSession,
     RecordEvent,
@@ -30,6 +31,7 @@ from lbcore.intents import (
     SetPresence,
     SetSessions,
     SetWatches,
+    StandBy,
     Withdraw,
     WithdrawRoute,
 )
@@ -147,9 +149,11 @@ class Node:
         speaker: Daemon[AnnouncementState] = Daemon(
             self.name,
             announcement.step,
-            AnnouncementState(settings=AnnouncementSettings(node=self.name, config_quiet=self.config_quiet)),
+            AnnouncementState(
+                settings=AnnouncementSettings(node=self.name, config_quiet=self.config_quiet, stands_by=True)
+            ),
             [
-                Lane(name="reflex", handles=(*_REMEMBERED, Announce, Withdraw), concurrency=256),
+                Lane(name="reflex", handles=(*_REMEMBERED, Announce, AnnounceAnew, StandBy, Withdraw), concurrency=256),
                 Lane(name="spoken", handles=(RecordEvent, ReportConfig, ReportPeer), concurrency=256),
                 Lane(name="bgp", handles=(SetSessions, LoseSession, AdvertiseRoute, WithdrawRoute), concurrency=256),
             ],
@@ -264,11 +268,12 @@ class Node:
         assert self.reflex is not None
         self._alone_since = None
         self._connected = True
+        self.reflex.understudy.clear()  # this speaker will say its own
         for intent in self._remembered.values():
             self.fabric.clock.after(_LOCAL, self._say_again, self.reflex, intent)
         speaker.receive(AnsweringSeen(self.reflex.responder.answering))
-        if self.reflex.members is not None:
-            self._report(MembersSeen(self.reflex.members))
+        if self.reflex.seen is not None:
+            self._report(self.reflex.seen)
         if self.reflex.watching is not None:
             self.reflex.watching.recount()
 

@@ -429,12 +429,18 @@ class Cluster:
     def _winner(self, scores: dict[str, int], first: Address) -> str:
         return min(scores, key=lambda name: (-scores[name], sha256(f"{name}#{first}".encode()).digest()))
 
-    def announcers(self, address: Address, members: Iterable[str], interface: str) -> dict[str, None]:
-        """Who answers for an address on an interface, when these members live: one for each Service on it."""
+    def announcers(
+        self, address: Address, members: Iterable[str], interface: str, waiting: Iterable[str] = ()
+    ) -> dict[str, None]:
+        """Who answers for an address on an interface, when these members live: one for each Service on it. Those that
+        are `waiting` announce what no member may.
+        """
         found: dict[str, None] = {}
-        living = set(members)
+        living, last = set(members), set(waiting)
         for service in self.holders(address):
-            scores = {name: score for name, score in self._candidates(service, address).items() if name in living}
+            candidates = self._candidates(service, address)
+            scores = {name: score for name, score in candidates.items() if name in living}
+            scores = scores or {name: score for name, score in candidates.items() if name in last}
             if scores:
                 winner = self._winner(scores, self._ranked_by(service, address))
                 if self._answers_on(service, address, winner, interface):

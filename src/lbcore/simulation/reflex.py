@@ -15,8 +15,19 @@ from functools import partial
 from lbcore.adapters.base import Hangup, Report, Send
 from lbcore.adapters.heartbeat import Heartbeat, HeartbeatOutput, RemoveRecord, WriteRecord
 from lbcore.adapters.responder import Responder
-from lbcore.events import Event
-from lbcore.intents import Announce, Intent, SetLinks, SetPeers, SetPresence, SetWatches, Withdraw
+from lbcore.adapters.understudy import Understudy
+from lbcore.events import Event, MembersSeen
+from lbcore.intents import (
+    Announce,
+    AnnounceAnew,
+    Intent,
+    SetLinks,
+    SetPeers,
+    SetPresence,
+    SetWatches,
+    StandBy,
+    Withdraw,
+)
 from lbcore.simulation.clock import Clock, Trace
 from lbcore.simulation.gossip import GossipMember
 from lbcore.simulation.segment import MemberRecords
@@ -25,6 +36,7 @@ from lbcore.simulation.watching import Watching
 __all__ = ["EXPIRY", "INTERVAL", "Pulse", "Reflex", "ReflexWiring"]
 
 INTERVAL, EXPIRY, SETTLE = 0.1, 0.5, 2.0  # seconds: what `lbcore.daemons.reflex` is started with
+_PORTION, _PAUSE = 2, 0.0001  # addresses taken over at a time, as few as makes portions of it; seconds
 _UNREST = SETTLE + 2 * EXPIRY  # seconds after which whatever happened to a member is known to all
 
 
@@ -108,7 +120,7 @@ class Pulse:
     def _is_steady(self) -> bool:
         living = self.beating
         return all(
-            reflex.members == living
+            reflex.seen is not None and reflex.seen.names == living
             for reflex in self._reflexes
             if reflex.is_running and reflex.node not in self._records.cut
         )
@@ -131,6 +143,7 @@ class Reflex:
         self.ended = False
         self._in = wiring
         self.responder = Responder(rng=rng, refresh=refresh)
+        self.understudy = Understudy(node)
         self.heartbeat = Heartbeat(node, rng.getrandbits(62), rng=rng, interval=INTERVAL, expiry=EXPIRY, settle=SETTLE)
         self._gossip = None if wiring.gossip is None else wiring.gossip(self._report_soon, rng)
         self._tick_at: float | None = None
@@ -149,9 +162,9 @@ class Reflex:
         return self.is_running and self.heartbeat.present and self.node not in self._in.records.cut
 
     @property
-    def members(self) -> frozenset[str] | None:
-        """The names last reported, or None before the first report."""
-        return self.heartbeat.members if self._gossip is None else self._gossip.members
+    def seen(self) -> MembersSeen | None:
+        """What was last reported of members, or None before the first report."""
+        return self.heartbeat.seen if self._gossip is None else self._gossip.seen
 
     def end(self, *, politely: bool) -> None:
         """Be gone: with a word to the others, or without."""
@@ -181,7 +194,15 @@ class Reflex:
             case SetPresence():
                 self._in.pulse.rouse()
                 self._carry_out(self.heartbeat.command(intent, now))
-            case Announce() | Withdraw() | SetLinks():
+            case Announce() | Withdraw():
+                self.understudy.settle(intent.address)
+                self._carry_out(self.responder.command(intent, now))
+                self._plan_tick()
+            case StandBy():
+                self._carry_out(self.responder.command(Withdraw(address=intent.address), now))
+                self.understudy.command(intent)
+                self._take_over()
+            case AnnounceAnew() | SetLinks():
                 self._carry_out(self.responder.command(intent, now))
                 self._plan_tick()
             case SetWatches(watches) if self.watching is not None:
@@ -233,6 +254,7 @@ class Reflex:
             if isinstance(output, WriteRecord):
                 self._in.records.write_now(self.node, output.data)
             elif isinstance(output, Report):
+                self._see(output.event)
                 self._in.report(output.event)
 
     def catch_up_reading(self) -> None:
@@ -248,6 +270,7 @@ class Reflex:
         self._tick_at = None
         if self._gossip is not None:
             self._gossip.wake()
+        self._take_over()
         self.plan_beat()
         self._plan_tick()
 
@@ -280,7 +303,25 @@ class Reflex:
                 case Hangup(reason):
                     self._in.trace.add(self.node, f"reflex: {reason}")
 
+    def _see(self, event: Event) -> None:
+        if isinstance(event, MembersSeen):
+            self.understudy.see(event.names)
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """What was told beforehand, in portions between which others have their turn."""
+        for intent in self.understudy.due(_PORTION):
+            self._carry_out(self.responder.command(intent, self._in.clock.now))
+        self._plan_tick()
+        if self.understudy.waiting:
+            self._in.clock.after(_PAUSE, self._take_over_more)
+
+    def _take_over_more(self) -> None:
+        if self.is_running:
+            self._take_over()
+
     def _report_soon(self, event: Event) -> None:
+        self._see(event)
         self._in.clock.after(0.0002, partial(self._report, event))
 
     def _report(self, event: Event) -> None:

@@ -13,8 +13,9 @@ from typing import Protocol
 
 from attrs import frozen
 
-from lbcore.simulation.checker import REACTION, Checker
+from lbcore.simulation.checker import LAST_WORD, REACTION, Checker
 from lbcore.simulation.oracle import Address
+from lbcore.simulation.questions import announced
 
 __all__ = ["Ground", "Promises", "Views"]
 
@@ -91,8 +92,19 @@ class Views:
         self._ground = ground
         self._interface = interface
         self._members: dict[str, frozenset[str]] = {}
+        self._believed: dict[Address, str] = {}  # by clients, as they were told last
 
     # What a node tells
+
+    def heard(self, sender: str, frame: bytes) -> None:
+        """A node has put a frame on the wire."""
+        told = announced(frame)
+        if told is None:
+            return
+        if self._ground.reaches_clients(sender):
+            self._believed[told[0]] = sender
+        else:  # what moves where no client is, none need believe
+            self._believed.pop(told[0], None)
 
     def reported(self, node: str, members: frozenset[str]) -> None:
         """A node's process has told its speaker who lives."""
@@ -164,7 +176,9 @@ class Views:
         return set(view).intersection(*(self._members.get(node, frozenset()) for node in view))
 
     def _judge(self, view: tuple[str, ...], fit: set[str], address: Address) -> None:
-        wanted = self._checker.cluster.announcers(address, self._candidates(view), self._interface)
+        candidates = self._candidates(view)
+        waiting = set(view) - candidates
+        wanted = self._checker.cluster.announcers(address, candidates, self._interface, waiting)
         answering = [node for node in self._checker.answers(address) if node in fit]
         names = ", ".join(view)
         if len(answering) > max(1, len(wanted)):
@@ -173,3 +187,12 @@ class Views:
             right = list(wanted) or "nobody"
             text = f"{answering or 'nobody'} answers for {address} among {names}; {right} would be right"
             self._checker.complain("one announcer in each view", text)
+        elif len(fit) == len(view) and len(answering) == 1 and all(map(self._ground.reaches_clients, view)):
+            self._judge_belief(address, answering[0])
+
+    def _judge_belief(self, address: Address, node: str) -> None:
+        """Clients were told of who announces, also those who heard another while the network was parted."""
+        believed, now = self._believed.get(address, node), self._checker.now
+        calm = now - max(self._ground.disturbed_at, self._checker.lossy_at)
+        if believed != node and calm > self.promises.waiting + LAST_WORD:
+            self._checker.complain("clients believe who announces", f"{address} is {node}'s, {believed} spoke last")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -239,10 +240,42 @@ def test_a_node_that_comes_and_goes_is_a_candidate_ever_more_seldom() -> None:
         world.run(0.4)
         victim.resume()
         world.run(1.2)
-    changes = [moment for moment, _ in observer.views if moment > began]
+    views = [view for view in observer.views if view[0] > began]
+    changes = [after[0] for before, after in pairwise(views) if before[1] != after[1]]
     first = [moment for moment in changes if moment - began < 120.0]
     assert len(first) <= 14
     assert len(changes) - len(first) <= 2 * 180 / 60 + 2
+    # When it was a candidate, was lost and came back, and when it waits no longer; not each time that it came and went.
+    assert 1 <= observer.seen.reunions <= len(changes) + 1
+
+
+def test_who_comes_back_waits_and_all_know_of_both() -> None:
+    world = DetectorWorld(3).settle()
+    victim, *others = world.nodes
+    before = [node.seen.reunions for node in others]
+    victim.pause()
+    world.run(0.6)
+    victim.resume()
+    world.run(0.4)
+    everybody = frozenset(node.name for node in world.nodes)
+    for node in world.nodes:
+        assert (everybody - {victim.name}, frozenset({victim.name})) == (node.seen.names, node.seen.waiting)
+    world.run(2.0)
+    assert [(everybody, frozenset())] * 3 == [(node.seen.names, node.seen.waiting) for node in world.nodes]
+    assert [each + 1 for each in before] == [node.seen.reunions for node in others]
+
+
+def test_who_leaves_and_joins_again_is_no_reunion() -> None:
+    world = DetectorWorld(3).settle()
+    victim, *others = world.nodes
+    before = [node.seen.reunions for node in others]
+    victim.leave()
+    world.run(2.0)
+    assert all(victim.name not in node.seen.names for node in others)
+    victim.kill()
+    victim.start()
+    world.until(lambda: world.agreed, 5.0)
+    assert before == [node.seen.reunions for node in others]
 
 
 def test_a_beat_that_was_recorded_and_is_sent_again_is_no_sign_of_life() -> None:

@@ -31,6 +31,7 @@ from lbcore.adapters.memberlist.messages import encode as encode_message
 from lbcore.adapters.memberlist.outputs import GossipOutput
 from lbcore.adapters.memberlist.settings import LAN, Settings
 from lbcore.adapters.memberlist.table import Record, Table
+from lbcore.adapters.returning import Returning
 from lbcore.adapters.views import View
 from lbcore.errors import RemoteProtocolError
 from lbcore.events import MembersSeen
@@ -103,7 +104,8 @@ class Detector:
         self._accused: dict[str, float] = {}  # when we last did
         self._deaths = 0
         self._stale = True  # whether who is to be reported must be worked out again
-        self._reported: frozenset[str] | None = None
+        self._returning = Returning()
+        self._reported: MembersSeen | None = None
 
     # What one may ask
 
@@ -135,6 +137,11 @@ class Detector:
     @property
     def members(self) -> frozenset[str] | None:
         """The names last reported, or None before the first report."""
+        return None if self._reported is None else self._reported.names
+
+    @property
+    def seen(self) -> MembersSeen | None:
+        """What was last reported."""
         return self._reported
 
     @property
@@ -465,17 +472,27 @@ class Detector:
         if not self._stale or self._inner.members is None:
             return kept
         self._stale = False
-        names = self._candidates()
-        if names == self._reported:
+        names, waiting = self._candidates()
+        if self._reported is not None:
+            lost, waited = (self._dead_of(each) for each in (self._reported.names, self._reported.waiting))
+            self._returning.lose(lost, waited)
+        self._returning.see(names, waiting)
+        seen = MembersSeen(names, waiting, self._returning.reunions)
+        if seen == self._reported:
             return kept
-        self._reported = names
-        return [*kept, Report(MembersSeen(names))]
+        self._reported = seen
+        return [*kept, Report(seen)]
 
-    def _candidates(self) -> frozenset[str]:
-        """The members without those that are to wait, unless all of them are; and without us when we are cut off."""
+    def _dead_of(self, names: frozenset[str]) -> list[str]:
+        """Those that are held for dead, sorted."""
+        return sorted(each.name for each in self.table.others(Status.DEAD) if each.name in names)
+
+    def _candidates(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The members, but for those that are to wait, and these; all when all are. Without us when we are cut off."""
         table = self.table
-        names = table.names
+        names, waiting = table.names, frozenset[str]()
         if self._active or (self._fast and len(names) == 1):
             ready = frozenset(name for name in names if table.records[name].meta != _STANDBY)
-            names = ready or names
-        return names - {self._name} if self._contact.cut_off else names
+            waiting = names - ready if ready else waiting
+        out = frozenset({self._name} if self._contact.cut_off else ())
+        return names - waiting - out, waiting - out

@@ -42,7 +42,7 @@ class Gossips(Protocol):
         """What it sees, once it does."""
         ...
 
-    def divert_members(self, hear: Callable[[frozenset[str]], None]) -> None:
+    def divert_members(self, hear: Callable[[MembersSeen], None]) -> None:
         """Have somebody else hear who the members are."""
         ...
 
@@ -108,9 +108,9 @@ class GossipMembers:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _hear(self, names: frozenset[str]) -> None:
-        self._gossiping = names
-        self._carry_out(self._crossing.gossiped(names, self._now()))
+    def _hear(self, seen: MembersSeen) -> None:
+        self._gossiping = seen.names | seen.waiting
+        self._carry_out(self._crossing.gossiped(seen, self._now()))
 
     async def _look(self) -> None:
         while True:
