@@ -82,7 +82,7 @@ def test_what_only_one_node_may_announce_does_not_wait_for_its_penance(served: S
     lab = fleet.lab
     lab.apply(deployment("lone", replicas=1))
     (address,) = fleet.serve("lone", app="lone", externalTrafficPolicy="Local", ipFamilies=["IPv6"])
-    lone, everybody = fleet.wait_for_one_answerer(address), ",".join(lab.nodes)
+    lone, everybody, before = fleet.wait_for_one_answerer(address), ",".join(lab.nodes), 0
     for _ in range(3):  # each time it is lost it waits for longer: 1, 2, and 4 s
         for name in lab.nodes:  # a wait that lasts counts once
             lab.wait_until(partial(sees, fleet, name, everybody), f"{name} to see all as candidates", 30)

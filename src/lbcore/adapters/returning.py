@@ -35,7 +35,7 @@ class Returning:
 
     def see(self, candidates: Collection[str], waiting: Collection[str] = ()) -> None:
         """These are members now; however many of them are back, they are one reunion."""
-        back = [name for name in (*candidates, *waiting) if name in self._lost]
+        back = [name for name in dict.fromkeys((*candidates, *waiting)) if name in self._lost]
         over = [name for name in candidates if name in self._waited]
         for name in back:
             del self._lost[name]
