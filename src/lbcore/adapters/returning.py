@@ -24,6 +24,10 @@ class Returning:
         self._lost: dict[str, None] = {}  # the one that was lost longest ago first
         self._waited: dict[str, None] = {}  # of those that waited
 
+    def come_back(self) -> None:
+        """It is ourselves, who stood still and missed nobody."""
+        self.reunions += 1
+
     def lose(self, candidates: Iterable[str], waiting: Iterable[str] = ()) -> None:
         """These are held for dead."""
         for names, lost in ((candidates, self._lost), (waiting, self._waited)):
@@ -38,7 +42,7 @@ class Returning:
         back = [name for name in dict.fromkeys((*candidates, *waiting)) if name in self._lost]
         over = [name for name in candidates if name in self._waited]
         for name in back:
-            del self._lost[name]
+            self._lost.pop(name, None)
         for name in over:
-            del self._waited[name]
+            self._waited.pop(name, None)
         self.reunions += bool(back or over)

@@ -265,6 +265,18 @@ def test_who_comes_back_waits_and_all_know_of_both() -> None:
     assert [each + 1 for each in before] == [node.seen.reunions for node in others]
 
 
+def test_one_who_stood_still_and_missed_nobody_knows_that_it_was_away() -> None:
+    world = DetectorWorld(3).settle()
+    victim = world.nodes[0]
+    world.run(1.0)
+    before = victim.seen
+    victim.pause()
+    world.run(0.6)
+    victim.resume()
+    world.run(0.4)
+    assert before.reunions < victim.seen.reunions
+
+
 def test_who_leaves_and_joins_again_is_no_reunion() -> None:
     world = DetectorWorld(3).settle()
     victim, *others = world.nodes

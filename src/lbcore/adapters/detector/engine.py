@@ -392,6 +392,7 @@ class Detector:
                 continue
             if ours:
                 self._jury.close(subject)
+                self._was_away()
                 self._do_penance(now)
             elif self._may_judge(now):
                 self._sightings.blame(subject, self._jury.accusers(subject, now))
@@ -436,6 +437,11 @@ class Detector:
                 outputs += self._inner.seek(now)
         return outputs
 
+    def _was_away(self) -> None:
+        """We were held for dead: what we announce was announced by others meanwhile, and clients may believe them."""
+        self._returning.come_back()
+        self._stale = True
+
     def _do_penance(self, now: float) -> None:
         """We were held for dead, or held ourselves for cut off: stay in, and be no candidate for a while."""
         self._penance.begin(now)
@@ -461,6 +467,7 @@ class Detector:
             self._parting.see(table, now)
         if table.deaths > self._deaths:
             self._deaths = table.deaths
+            self._was_away()
             if not self._parting.prevails(table.names, self._name, now):
                 self._do_penance(now)
         if table.changed:
