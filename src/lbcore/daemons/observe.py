@@ -133,6 +133,7 @@ class _Narrator:
     failing: dict[type[Intent], dict[tuple[str, str], int]] = field(factory=dict)  # how often in a row, by subject
     troubled: dict[type[Intent], None] = field(factory=dict)  # of which it has been said
     yielding: set[Address] = field(factory=set)  # what is handed over
+    next_in: set[Address] = field(factory=set)  # what another announces, and this node is next for
     stopping: bool = False
 
     def observe(self, event: Event | None, intents: Sequence[Intent]) -> None:
@@ -151,19 +152,29 @@ class _Narrator:
                     self.log.info("handing over", service=holder, ip=str(address), protocol="layer2")
                 case Announce(address=address):
                     self.yielding.discard(address)
+                    self.next_in.discard(address)
                     holder = about.get(str(address)) or self.holders.get(address, "")
                     self.holders[address] = holder
                     where = ",".join(intent.interfaces) or "all"
                     self.log.info("announcing", service=holder, ip=str(address), interfaces=where, protocol="layer2")
-                case StandBy(address=address) if address not in self.holders:
+                case StandBy(address=address):
+                    self.next_in.add(address)
+                    if address in self.holders:
+                        self._say_withdrawn(address)
                     self.log.debug("standing by", ip=str(address), node=intent.member, protocol="layer2")
-                case StandBy(address=address) | Withdraw(address=address):
-                    holder = self.holders.pop(address, "")
-                    self.yielding.discard(address)
-                    self.log.info("withdrawing", service=holder, ip=str(address), protocol="layer2")
-                    self.heard = {pair: times for pair, times in self.heard.items() if pair[0] != address}
+                case Withdraw(address=address) if address in self.next_in:
+                    self.next_in.discard(address)
+                    self.log.debug("standing by no longer", ip=str(address), protocol="layer2")
+                case Withdraw(address=address):
+                    self._say_withdrawn(address)
                 case _:
                     self._say_intent(intent)
+
+    def _say_withdrawn(self, address: Address) -> None:
+        holder = self.holders.pop(address, "")
+        self.yielding.discard(address)
+        self.log.info("withdrawing", service=holder, ip=str(address), protocol="layer2")
+        self.heard = {pair: times for pair, times in self.heard.items() if pair[0] != address}
 
     def _say_event(self, event: Event | None) -> None:
         log = self.log
