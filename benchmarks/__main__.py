@@ -24,8 +24,8 @@ from benchmarks.report import Row, progress
 
 HERE = Path(__file__).parent
 HELPERS = {
-    "__main__", "apiload", "bgpmetallb", "bgpsender", "clusters", "contestants", "faults", "halves", "listening",
-    "report", "wire",
+    "__main__", "apiload", "bgpmetallb", "bgpsender", "clusters", "contestants", "faults", "halves", "ingressrequests",
+    "listening", "report", "wire",
 }  # fmt: skip
 
 

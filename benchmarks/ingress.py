@@ -2,8 +2,7 @@
 
 Hosts have three paths each, to a Service with three endpoints. Beside it the same hosts in the style of ingress-nginx:
 everything said anew in each location, some 55 directives, as its users have it. `LBCORE_INGRESS_HOSTS` are the sizes
-(1000,10000). Throughput (wrk, two connections' worth of threads) is measured in turns with an nginx.conf that one would
-write by hand for one host.
+(1000,10000). What a request costs is measured beside an nginx.conf that one would write by hand (`ingressrequests`).
 """
 
 from __future__ import annotations
@@ -18,17 +17,19 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 
 from attrs import evolve
 
+from benchmarks.ingressrequests import BACKEND_PORT, Contestant, by_hand
+from benchmarks.ingressrequests import rows as compared
 from benchmarks.report import Row, progress
 from lbcore.adapters.certificates import make_fake
+from lbcore.adapters.nginx.capabilities import Capabilities
+from lbcore.adapters.nginx.lua import PEERS, peers_line
 from lbcore.adapters.nginx.render import Places, Rendered, Renderer
 from lbcore.backends.nginx import find_capabilities
 from lbcore.events import Event, IngressSeen, Listed, ServiceSeen, SliceSeen, Tick
 from lbcore.ingress import Backend, Ingress, IngressPath, IngressRule, ObjectKey, PathType
-from lbcore.lab.namespaces import Namespace
 from lbcore.model import Endpoint, EndpointPort, EndpointSlice, Service, ServiceKey, ServicePort, SliceKey
 from lbcore.routing import NEEDS, RoutingSettings, RoutingState, step
 
@@ -37,7 +38,6 @@ __all__ = ["NAME", "run"]
 NAME = "ingress: objects to nginx.conf, 3 paths a host, beside ingress-nginx's style"
 SIZES = [int(each) for each in os.environ.get("LBCORE_INGRESS_HOSTS", "1000,10000").split(",")]
 PATHS = ("/", "/api", "/static")
-_SECONDS, _ROUNDS = 4, 5
 
 
 def run() -> list[Row]:
@@ -124,11 +124,11 @@ def _world(hosts: int) -> Iterator[Event]:
     yield from map(Listed, sorted(NEEDS, key=str))
 
 
-def _objects(number: int, addresses: tuple[str, ...] = (), host: str = "") -> Iterator[Event]:
+def _objects(number: int, addresses: tuple[str, ...] = (), *, port: int = 8080) -> Iterator[Event]:
     name, namespace = f"app{number}", f"team{number % 50}"
     backend = Backend(name, "80")
     paths = tuple(IngressPath(path=path, type=PathType.PREFIX, backend=backend) for path in PATHS)
-    rule = IngressRule(host=host or f"app{number}.example.org", paths=paths)
+    rule = IngressRule(host=f"app{number}.example.org", paths=paths)
     yield IngressSeen(Ingress(key=ObjectKey(namespace, name), rules=(rule,), created="2026-01-01T00:00:00Z"))
     yield ServiceSeen(Service(key=ServiceKey(namespace, name), named_ports=(ServicePort("http", 80),)))
     octets = f"10.{number >> 14 & 63}.{number >> 6 & 255}"
@@ -138,7 +138,7 @@ def _objects(number: int, addresses: tuple[str, ...] = (), host: str = "") -> It
             key=SliceKey(namespace, f"{name}-1"),
             service=name,
             endpoints=tuple(Endpoint(addresses=(each,), ready=True) for each in addresses),
-            ports=(EndpointPort("http", 8080),),
+            ports=(EndpointPort("http", port),),
         )
     )
 
@@ -222,90 +222,33 @@ def _in_the_other_style(hosts: int, folder: str) -> str:
     return "".join([*parts, "}\n"])
 
 
-_BY_HAND = """
-worker_processes 1; daemon off; pid {folder}/hand.pid; error_log stderr;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off;
-  upstream app {{ server 127.0.0.1:18090; keepalive 32; }}
-  server {{
-    listen 18081;
-    server_name app0.example.org;
-    location / {{
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $http_host;
-      proxy_pass http://app;
-    }}
-  }}
-}}
-"""
-_BACKEND = """
-worker_processes 1; daemon off; pid {folder}/backend.pid; error_log stderr;
-events {{ worker_connections 4096; }}
-http {{ access_log off; server {{ listen 127.0.0.1:18090; keepalive_requests 1000000;
-  location / {{ return 200 "{body}"; }} }} }}
-"""
-
-
-def _throughput() -> list[Row]:
-    """Requests a second through what we render, and through what one would write by hand, in turns."""
-    progress("throughput")
+def _throughput() -> Iterator[Row]:
+    """What a request costs with what we render, and with what one would write by hand, in turns."""
+    progress("requests")
+    capabilities = find_capabilities("nginx")
     with tempfile.TemporaryDirectory(prefix="lbcore-ingress-") as name:
-        folder, space = Path(name), Namespace("bench")
-        folder.chmod(0o755)
-        space.run(["ip", "link", "set", "lo", "up"], check=True)
-        state = _settled(
-            RoutingState(settings=RoutingSettings(without_class=True)),
-            [*_objects(0, ("127.0.0.1",)), *map(Listed, sorted(NEEDS, key=str))],
-        )
-        rendered = _renderer(name).render(state.table)
-        _lay_out(folder, rendered)
-        ours = re.sub(r"worker_processes [^;]+;", "worker_processes 1;", rendered.text).replace(":8080", ":18090")
-        texts = {
-            "ours": ours,
-            "hand": _BY_HAND.format(folder=name),
-            "backend": _BACKEND.format(folder=name, body="x" * 1024),
-        }
-        programs = []
-        for what, text in texts.items():
-            (folder / f"{what}.conf").write_text(text)
-            foreground = [] if "daemon off" in text else ["-g", "daemon off;"]
-            programs.append(space.spawn(["nginx", "-p", name, "-c", str(folder / f"{what}.conf"), *foreground]))
-        time.sleep(1.0)
-        figures: dict[str, list[tuple[float, float]]] = {"ours": [], "hand": []}
-        for round_ in range(_ROUNDS):
-            for what, port in (("ours", 18080), ("hand", 18081)) if round_ % 2 else (("hand", 18081), ("ours", 18080)):
-                figures[what].append(_wrk(space, port))
-        for program in programs:
-            program.terminate()
-            program.wait()
-    rate = {what: median(each for each, _ in found) for what, found in figures.items()}
-    wait = {what: median(each for _, each in found) for what, found in figures.items()}
-    return [
-        Row(what="requests a second: by hand, beside ours", figure=rate["hand"] / rate["ours"], unit="times",
-            at_most=1 / 0.95, note=f"wall clock; {rate['ours']:,.0f} and {rate['hand']:,.0f}; 1 KB, 32 connections"),
-        Row(what="time of a request, 99th percentile: ours, beside by hand", figure=wait["ours"] / wait["hand"],
-            unit="times", note=f"{wait['ours']:.2f} ms, {wait['hand']:.2f} ms"),
-    ]  # fmt: skip
+        Path(name).chmod(0o755)
+
+        def folder(own: str) -> Path:
+            made = Path(name) / own
+            made.mkdir()
+            return made
+
+        others = [_ours("without Lua", folder("plain"), evolve(capabilities, lua=()))]
+        if capabilities.lua:
+            others.append(_ours("with Lua", folder("lua"), capabilities))
+            others.append(_ours("with Lua and metrics", folder("counted"), capabilities, metrics=True))
+        others.append(by_hand("by hand without log and request id", folder("bare"), bare=True))
+        yield from compared(by_hand("by hand", folder("hand")), others)
 
 
-def _wrk(space: Namespace, port: int) -> tuple[float, float]:
-    """Requests a second, and the 99th percentile in milliseconds."""
-    argv = [
-        "wrk",
-        "-t1",
-        "-c32",
-        f"-d{_SECONDS}s",
-        "--latency",
-        "-H",
-        "Host: app0.example.org",
-        f"http://127.0.0.1:{port}/",
-    ]
-    said = space.run(argv, timeout=_SECONDS + 20, check=True).stdout
-    if "Non-2xx" in said:
-        raise RuntimeError(f"not all answers were good: {said}")
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    wait = re.search(r"99%\s+([\d.]+)(us|ms|s)", said)
-    assert rate is not None and wait is not None, said
-    return float(rate[1]), float(wait[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[wait[2]]
+def _ours(name: str, folder: Path, capabilities: Capabilities, *, metrics: bool = False) -> Contestant:
+    state = _settled(
+        RoutingState(settings=RoutingSettings(without_class=True)),
+        [*_objects(0, ("127.0.0.1",), port=BACKEND_PORT), *map(Listed, sorted(NEEDS, key=str))],
+    )
+    places = Places(folder=str(folder), access_log=f"{folder}/access.log", listen=("",), metrics=metrics)
+    rendered = Renderer(places=places, capabilities=capabilities, fake=make_fake(datetime.now(UTC))).render(state.table)
+    _lay_out(folder, rendered)
+    (folder / PEERS).write_text("".join(peers_line(each, 1) for _, each in sorted(rendered.dynamic.items())))
+    return Contestant(name, folder, re.sub(r"worker_processes [^;]+;", "worker_processes 1;", rendered.text))
