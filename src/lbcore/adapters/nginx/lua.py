@@ -4,6 +4,9 @@ Nothing of a manifest is in these texts, and nothing of a manifest is ever code:
 `peers_line` makes, and what is hashed comes in a variable. Each value carries the number of the change that it
 came with, so that what a reload reads from the file never takes the place of something newer.
 
+Within one turn of a worker's loop (nginx's time stands still for it, or for a millisecond at most) peers are not read
+again: of what Lua costs a request, half was looking twice for the same.
+
 Peers are chosen by turns; by the lower of two moving averages of response times (peak EWMA, 10 s); or by rendezvous:
 of a key and each peer the highest MD5 wins, so that a peer that goes moves only those that it had. A client that is
 pinned has a cookie that is the MD5 of its peer. With `+` after the way, one whose peer failed is given another cookie.
@@ -28,15 +31,22 @@ local balancer = require "ngx.balancer"
 local dict = ngx.shared.lbcore_peers
 local M, cache, scores = {}, {}, {}
 local DECAY = 10
+local get_request, time = require("resty.core.base").get_request, ngx.now
+local checked, checked_at, answer -- the request that was checked last, when, and the upstream found for it
 
 local function upstream(id)
+  local known, now = cache[id], time()
+  if known and known.at == now then return known end
   local text = dict:get(id)
   if not text then return nil end
-  local known = cache[id]
-  if known and known.text == text then return known end
+  if known and known.text == text then
+    known.at = now
+    return known
+  end
   local how, rest = text:match("^%d+ (%S+) ?(.*)$")
   local way, changes = how:match("^(%l+)(%+?)$")
-  local made = { text = text, how = way, changes = changes ~= "", turn = known and known.turn or math.random(0, 65535) }
+  local made = { text = text, how = way, changes = changes ~= "", at = now }
+  made.turn = known and known.turn or math.random(0, 65535)
   for host, port in rest:gmatch("(%S+) (%d+)") do
     local name = host .. ":" .. port
     made[#made + 1] = { host = host, port = tonumber(port), name = name, token = ngx.md5(id .. " " .. name) }
@@ -115,10 +125,12 @@ end
 function M.check()
   local found = upstream(ngx.var.lbcore_upstream)
   if not found or #found == 0 then return ngx.exit(503) end
+  checked, checked_at, answer = get_request(), time(), found
 end
 
 function M.balance()
-  local found = upstream(ngx.var.lbcore_upstream)
+  local found = answer
+  if get_request() ~= checked or time() ~= checked_at then found = upstream(ngx.var.lbcore_upstream) end
   if not found or #found == 0 then return ngx.exit(ngx.ERROR) end
   if #found == 1 then -- nobody else to try: nothing is to be remembered
     local only = found.how == "pin" and choose.pin(found, {}) or found[1]
@@ -154,7 +166,8 @@ end
 function M.load(text)
   for line in text:gmatch("[^\\n]+") do
     local id, number, rest = line:match("^(%S+) (%d+) ?(.*)$")
-    local known = dict:get(id)
+    local known, kept = dict:get(id), cache[id]
+    if kept then kept.at = nil end
     if not known or tonumber(known:match("^%d+")) < tonumber(number) then
       if rest == "" then
         dict:delete(id)
@@ -187,12 +200,14 @@ return M
 
 SCRIPTS: dict[str, bytes] = {
     "lbcore.lua": _MODULE.encode(),
-    "check.lua": b'return require("lbcore").check()\n',
-    "balance.lua": b'return require("lbcore").balance()\n',
-    "control.lua": b'return require("lbcore").control()\n',
-    "log.lua": b'return require("lbcore").log()\n',
+    "check.lua": b'return package.loaded.lbcore.check()\n',
+    "balance.lua": b'return package.loaded.lbcore.balance()\n',
+    "control.lua": b'return package.loaded.lbcore.control()\n',
+    "log.lua": b'return package.loaded.lbcore.log()\n',
+    # Loaded once, for all: `require` is a function of C that is called, and stops the compiler, for each request.
     "init.lua": b'local file = io.open(debug.getinfo(1, "S").source:match("^@(.*)init.lua$") .. "peers.txt", "rb")\n'
-    b'if file then require("lbcore").load(file:read("*a")) file:close() end\n',
+    b'local lbcore = require("lbcore")\n'
+    b'if file then lbcore.load(file:read("*a")) file:close() end\n',
 }
 
 
