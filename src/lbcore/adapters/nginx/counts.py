@@ -66,6 +66,7 @@ local METHODS = { GET = true, HEAD = true, POST = true, PUT = true, DELETE = tru
 local BOUNDS = @BOUNDS@
 local MOST, ALIVE, WIDTH = @MOST@, 10, @WIDTH@
 local series, number, turn = {}, 0, 0
+local known = {} -- the same by route, host, status, method and canary: no name is put together for what is known
 local own = ngx.worker.pid() .. ".0"
 
 local function fresh()
@@ -84,6 +85,24 @@ local function find(name)
   number = number + 1
   found = { cells = fresh() }
   series[name] = found
+  return found
+end
+
+local function inside(place, key)
+  local inner = place[key]
+  if not inner then
+    inner = {}
+    place[key] = inner
+  end
+  return inner
+end
+
+local function learn(route, host, status, method, canary)
+  local name = status .. "\\31" .. method .. "\\31" .. host .. "\\31" .. route .. "\\31" .. canary
+  local found = find(name)
+  if series[name] == found then -- not the one for all the rest, or `known` would grow with it
+    inside(inside(inside(inside(known, route), host), status), method)[canary] = found
+  end
   return found
 end
 
@@ -118,7 +137,7 @@ end
 local function let_go()
   flush()
   turn = turn + 1
-  series, number, own = {}, 0, ngx.worker.pid() .. "." .. turn
+  series, known, number, own = {}, {}, 0, ngx.worker.pid() .. "." .. turn
 end
 
 function M.start()
@@ -131,15 +150,20 @@ function M.count()
   local var = ngx.var
   local route = var.lbcore_route
   if not route or route == "" or route == "-" then return end
-  local method = var.request_method
-  local name = ngx.status .. "\\31" .. (METHODS[method] and method or "OTHER") .. "\\31" .. (var.server_name or "") ..
-               "\\31" .. route .. "\\31" .. (var.lbcore_alternative or "")
-  local found = find(name)
+  local method, host, canary = ngx.req.get_method(), var.server_name or "", var.lbcore_alternative or ""
+  if not METHODS[method] then method = "OTHER" end
+  local found = known[route]
+  found = found and found[host]
+  found = found and found[ngx.status]
+  found = found and found[method]
+  found = found and found[canary] or learn(route, host, ngx.status, method, canary)
   local cells = found.cells
   found.changed = true
   cells[1] = cells[1] + 1
   local length, sent = tonumber(var.request_length), tonumber(var.bytes_sent)
-  local values = { tonumber(var.request_time), seconds(var.upstream_connect_time), seconds(var.upstream_header_time),
+  -- What $request_time says, without a text in between.
+  local took = math.max(math.floor((ngx.now() - ngx.req.start_time()) * 1000 + 0.5) / 1000, 0)
+  local values = { took, seconds(var.upstream_connect_time), seconds(var.upstream_header_time),
                    seconds(var.upstream_response_time), length, sent, sent }
   local from = 1
   for index = 1, #BOUNDS do
