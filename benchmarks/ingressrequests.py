@@ -28,7 +28,7 @@ __all__ = ["BACKEND_PORT", "Contestant", "by_hand", "rows"]
 
 BACKEND_PORT = 18090
 LOG = "access.log"
-_ROUNDS = 25
+_ROUNDS = 15
 _AIM = 1 / 0.95
 _FORM = (
     '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" '

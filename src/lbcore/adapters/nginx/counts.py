@@ -213,8 +213,8 @@ return M
 
 COUNT_SCRIPTS: dict[str, bytes] = {
     "start.lua": b'return require("lbcore_counts").start()\n',
-    "count.lua": b'return package.loaded.lbcore_counts.count()\n',
-    "both.lua": b'package.loaded.lbcore.log()\nreturn package.loaded.lbcore_counts.count()\n',
+    "count.lua": b"return package.loaded.lbcore_counts.count()\n",
+    "both.lua": b"package.loaded.lbcore.log()\nreturn package.loaded.lbcore_counts.count()\n",
     "counts.lua": b'return require("lbcore_counts").tell()\n',
 }
 _WIDTH = 1 + sum(len(bounds) + 2 for _, _, bounds in HISTOGRAMS)

@@ -200,10 +200,10 @@ return M
 
 SCRIPTS: dict[str, bytes] = {
     "lbcore.lua": _MODULE.encode(),
-    "check.lua": b'return package.loaded.lbcore.check()\n',
-    "balance.lua": b'return package.loaded.lbcore.balance()\n',
-    "control.lua": b'return package.loaded.lbcore.control()\n',
-    "log.lua": b'return package.loaded.lbcore.log()\n',
+    "check.lua": b"return package.loaded.lbcore.check()\n",
+    "balance.lua": b"return package.loaded.lbcore.balance()\n",
+    "control.lua": b"return package.loaded.lbcore.control()\n",
+    "log.lua": b"return package.loaded.lbcore.log()\n",
     # Loaded once, for all: `require` is a function of C that is called, and stops the compiler, for each request.
     "init.lua": b'local file = io.open(debug.getinfo(1, "S").source:match("^@(.*)init.lua$") .. "peers.txt", "rb")\n'
     b'local lbcore = require("lbcore")\n'
