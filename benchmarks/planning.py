@@ -1,7 +1,7 @@
 """`lbcore plan` of two states, the second with an edited pool: does ten times the Services cost ten times the time?
 
 Measured is all that the command does but printing: reading both folders, and both brains until all
-is settled, in processor time.
+is settled, in processor time. With routers there is a route for each Service, node and router to be planned.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
@@ -21,8 +22,10 @@ from lbcore.daemons.snapshot import list_folder
 
 __all__ = ["NAME", "run"]
 
-NAME = "plan of an edit: two states, every Service with an EndpointSlice, 10 nodes"
+NAME = "plan of an edit: two states, every Service with an EndpointSlice"
 SIZES = {2_000: 5, 20_000: 2}  # and how often each is measured
+ROUTED = {200: 3, 2_000: 1}
+_NODES, _ROUTED_NODES, _ROUTERS = 10, 20, 4
 _MOVED = 64  # the edit takes so many IPv4 addresses out of the pool
 
 
@@ -39,31 +42,65 @@ class _Cost:
 
 
 def run() -> list[Row]:
-    """Both sizes, and what one is to the other."""
-    costs = {size: _median([_measure(size) for _ in range(rounds)]) for size, rounds in SIZES.items()}
+    """Both sizes, and what one is to the other; without routers and with some."""
+    plain = _rows(f" on {_NODES} nodes", SIZES, clusters.ADVERTISEMENT, _NODES)
+    routed = f" told to {_ROUTERS} routers by {_ROUTED_NODES} nodes"
+    return plain + _rows(routed, ROUTED, _BGP + "".join(map(_router_text, range(_ROUTERS))), _ROUTED_NODES)
+
+
+def _rows(about: str, sizes: Mapping[int, int], advertised: str, nodes: int) -> list[Row]:
+    costs = {
+        size: _median([_measure(size, advertised, nodes) for _ in range(rounds)]) for size, rounds in sizes.items()
+    }
     small, large = costs.values()
     rows = [
-        Row(what=f"{size:,} Services", figure=cost.total, unit="s",
+        Row(what=f"{size:,} Services{about}", figure=cost.total, unit="s",
             note=f"reading {cost.reading:.2f} s, planning {cost.planning:.2f} s")
         for size, cost in costs.items()
     ]  # fmt: skip
     ratio = large.total / small.total
     note = f"planning alone {large.planning / small.planning:.1f} times"
-    return [*rows, Row(what="ten times the Services", figure=ratio, unit="times", at_most=12, note=note)]
+    return [*rows, Row(what=f"ten times the Services{about}", figure=ratio, unit="times", at_most=12, note=note)]
+
+
+_BGP = """\
+---
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata:
+  name: everything
+  namespace: metallb-system
+"""
+
+
+def _router_text(number: int) -> str:
+    return f"""\
+---
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata:
+  name: router-{number}
+  namespace: metallb-system
+spec:
+  myASN: 64513
+  peerASN: 64512
+  peerAddress: 192.0.2.{number + 1}
+  dualStackAddressFamily: true
+"""
 
 
 def _median(costs: list[_Cost]) -> _Cost:
     return _Cost(median(each.reading for each in costs), median(each.planning for each in costs))
 
 
-def _measure(size: int) -> _Cost:
+def _measure(size: int, advertised: str, nodes: int) -> _Cost:
     progress(f"{size:,} Services")
     with tempfile.TemporaryDirectory() as place:
         before, after = Path(place, "before"), Path(place, "after")
         first = clusters.address_of(2 * _MOVED)
         config = clusters.CONFIG.replace("10.0.0.0/8", f"{first}-10.255.255.255")
-        _write(before, size, clusters.CONFIG)
-        _write(after, size, config)
+        _write(before, size, clusters.CONFIG + advertised, nodes)
+        _write(after, size, config + advertised, nodes)
         begin = time.process_time()
         worlds = [World.of(asyncio.run(list_folder(folder))) for folder in (before, after)]
         read = time.process_time()
@@ -75,10 +112,10 @@ def _measure(size: int) -> _Cost:
     return cost
 
 
-def _write(folder: Path, size: int, config: str) -> None:
+def _write(folder: Path, size: int, config: str, count: int) -> None:
     folder.mkdir()
-    (folder / "config.yaml").write_text(config + clusters.ADVERTISEMENT, encoding="utf-8")
-    nodes = [f"node-{number}" for number in range(10)]
+    (folder / "config.yaml").write_text(config, encoding="utf-8")
+    nodes = [f"node-{number}" for number in range(count)]
     clusters.write_documents(folder, "nodes", (clusters.node_text(node) for node in nodes))
     clusters.write_documents(folder, "services", clusters.service_texts(range(size)))
     clusters.write_documents(folder, "slices", clusters.slice_texts(range(size), nodes[0]))

@@ -30,6 +30,7 @@ __all__ = [
     "Speakers",
     "bgp_verdict",
     "bgp_verdicts",
+    "every_peer_verdict",
     "peer_verdicts",
     "wanted_nodes",
 ]
@@ -173,24 +174,58 @@ def peer_verdicts(
 
     Of a node that announces it to nobody, whoever that were, one verdict without a peer.
     """
-    adverts, peers, family = tuple(adverts), tuple(peers), address.family
-    whole = bgp_verdict(name, service, family, pool, adverts, peers, speakers, reach)
-    plain = Prefix.of(address)
+    adverts, peers = tuple(adverts), tuple(peers)
+    whole = bgp_verdict(name, service, address.family, pool, adverts, peers, speakers, reach)
+    yield from _told(whole, service, address, pool, adverts, peers, speakers)
+
+
+def every_peer_verdict(
+    service: Service,
+    address: Address,
+    pool: Pool,
+    adverts: Iterable[BGPAdvertisement],
+    peers: Iterable[BGPPeer],
+    speakers: Speakers,
+    reach: Reach,
+) -> Iterator[PeerVerdict]:
+    """The same for every node, sorted by name. Which of them are chosen is worked out once, and not for each node."""
+    adverts, peers = tuple(adverts), tuple(peers)
+    for whole in bgp_verdicts(service, address.family, pool, adverts, peers, speakers, reach):
+        yield from _told(whole, service, address, pool, adverts, peers, speakers)
+
+
+def _told(
+    whole: NodeVerdict,
+    service: Service,
+    address: Address,
+    pool: Pool,
+    adverts: Sequence[BGPAdvertisement],
+    peers: Sequence[BGPPeer],
+    speakers: Speakers,
+) -> Iterator[PeerVerdict]:
+    """What a node tells each peer, where `whole` is what it does at all."""
+    name, family, plain = whole.node, address.family, Prefix.of(address)
     if whole.reason not in (Reason.OK, Reason.NO_PEER) or not peers:
         yield PeerVerdict(node=name, prefix=plain, reason=whole.reason, detail=whole.detail)
         return
     node = speakers.nodes.get(name)
     here = [ad for ad in adverts if ad.selects_pool(pool) and ad.selects_service(service) and ad.selects_node(node)]
+    ways = [
+        (
+            advert,
+            Prefix.of(address, advert.length(family)),
+            Path(local_pref=advert.local_pref, communities=advert.communities),
+        )
+        for advert in here
+    ]
     for peer in peers:
         refusal = _judge_peer(peer, node, here, family)
         if refusal is not None:
             reason, detail = refusal
             yield PeerVerdict(node=name, prefix=plain, reason=reason, detail=detail, peer=peer)
             continue
-        for advert in here:
+        for advert, prefix, path in ways:
             if advert.reaches(peer):
-                path = Path(local_pref=advert.local_pref, communities=advert.communities)
-                prefix = Prefix.of(address, advert.length(family))
                 detail = f"by BGPAdvertisement {advert.name}"
                 yield PeerVerdict(node=name, prefix=prefix, reason=Reason.OK, detail=detail, peer=peer, path=path)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lbcore import announcement
 from lbcore.addresses import Address, Family
-from lbcore.advertising import Speakers, bgp_verdicts
+from lbcore.advertising import Speakers, bgp_verdicts, every_peer_verdict, peer_verdicts
 from lbcore.announcement import (
     AnnouncementSettings,
     AnnouncementState,
@@ -280,6 +280,35 @@ def test_each_router_is_told_which_prefix_by_which_node_or_why_not() -> None:
     told = {(str(prefix), offer.peer) for prefix, offers in state.exports.told.items() for offer in offers}
     ours = [each for each in found if each.node == "node-a" and each.reason is Reason.OK]
     assert told == {(str(each.prefix), each.peer.name) for each in ours if each.peer is not None}
+
+
+class Asked(dict[str, Node]):
+    """Nodes, and how often one was asked for."""
+
+    times = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.times += 1
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("drained", [0, 5])
+def test_what_routers_are_told_of_a_service_with_few_nodes_costs_no_more_for_each_node_where_there_are_many(
+    drained: int,
+) -> None:
+    few = evolve(WEB, annotations={"lbcore.io/announcing-nodes": "2"})
+    times = []
+    for count in (10, 100):
+        nodes = Asked({f"n{number:03}": Node(name=f"n{number:03}") for number in range(count)})
+        out = frozenset(list(nodes)[:drained])
+        who = Speakers(nodes=nodes, members=frozenset(nodes), drained=out)
+        args = few, few.held[0], POOL, (ADVERT,), (SPINE,)
+        found = list(every_peer_verdict(*args, who, Reach(True, frozenset(nodes))))
+        times.append(nodes.times)
+        one_by_one = [each for name in nodes for each in peer_verdicts(name, *args, who, Reach(True, frozenset(nodes)))]
+        assert one_by_one == found
+        assert 2 == sum(each.reason is Reason.OK for each in found)
+    assert times[1] <= 11 * times[0]
 
 
 def test_a_node_that_tells_nobody_is_one_line() -> None:

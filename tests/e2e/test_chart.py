@@ -112,6 +112,12 @@ def test_routers_may_connect_where_a_port_is_given_and_a_low_one_needs_a_capabil
     assert ["NET_RAW", *more] == speaker["securityContext"]["capabilities"]["add"]
 
 
+@pytest.mark.parametrize("seconds", ["0", "2", "3600"])
+def test_how_long_routers_are_not_told_of_a_new_endpoint_is_a_value(seconds: str) -> None:
+    (speaker,) = one(template(f"speaker.bgp.readyFor={seconds}"), "DaemonSet")["spec"]["template"]["spec"]["containers"]
+    assert [f"--ready-for={seconds}"] == [each for each in speaker["args"] if "ready-for" in each]
+
+
 def test_with_gossip_the_controller_may_make_one_secret_and_read_no_other() -> None:
     found, without = template(), template("speaker.memberlist.enabled=false")
     rules = one(found, "Role", "-controller")["rules"]
@@ -152,6 +158,7 @@ def test_with_gossip_the_controller_may_make_one_secret_and_read_no_other() -> N
         ("webhook.failurePolicy=Maybe", "failurePolicy"),
         ("webhook.timeoutSeconds=31", "timeoutSeconds"),
         ("speaker.bgp.listenPort=70000", "listenPort"),
+        ("speaker.bgp.readyFor=-1", "readyFor"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(value: str, phrase: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lbcore.addresses import Address
-from lbcore.advertising import PeerVerdict, Speakers, bgp_verdicts, peer_verdicts
+from lbcore.advertising import PeerVerdict, Speakers, bgp_verdicts, every_peer_verdict
 from lbcore.announcement.judging import candidates_for, electorate_of, judge_service, owners_of, told_reach_to
 from lbcore.announcement.state import AnnouncementState, NotAnnounced, Part
 from lbcore.election import judge_node, rank
@@ -110,9 +110,8 @@ def explain_routes(state: AnnouncementState, key: ServiceKey) -> tuple[PeerVerdi
     return tuple(
         verdict
         for address, pool in owned
-        for name in speakers.names
-        for verdict in peer_verdicts(
-            name, service, address, pool, config.bgp_advertisements, config.bgp_peers, speakers, reach
+        for verdict in every_peer_verdict(
+            service, address, pool, config.bgp_advertisements, config.bgp_peers, speakers, reach
         )
     )
 
@@ -128,7 +127,12 @@ def routes(state: AnnouncementState) -> dict[tuple[str, str, Prefix], Path]:
     told = {
         (node, offer.peer, prefix): offer.path for (node, prefix), offers in given.items() for offer in joined(offers)
     }
-    return {each: told[each] for each in sorted(told)}
+    return {each: told[each] for each in sorted(told, key=_route_order)}
+
+
+def _route_order(route: tuple[str, str, Prefix]) -> tuple[str, str, tuple[int, int, int]]:
+    node, peer, prefix = route
+    return node, peer, prefix.order
 
 
 def bgp_announcers(state: AnnouncementState, key: ServiceKey) -> tuple[tuple[Address, tuple[str, ...]], ...]:

@@ -293,7 +293,7 @@ class _Run:
 
     def _planned_routes(self) -> Iterator[PlannedRoute]:
         before, after = self._routes, announcement.routes(self._speaker)
-        for each in sorted({*before, *after}):
+        for each in sorted({*before, *after}, key=lambda each: (each[0], each[1], each[2].order)):
             node, peer, prefix = each
             yield PlannedRoute(node=node, peer=peer, prefix=prefix, before=before.get(each), after=after.get(each))
 

@@ -1,0 +1,153 @@
+"""Graceful restart beside BFD: what a router makes of a speaker that is replaced or dies, and of a node that dies.
+
+BFD ends with the speaker's Pod, and its packets say that they share that fate (C bit 0, RFC 5882 section 4.3).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import field, frozen
+
+from connections import Connections
+from fleet import PATIENCE, Fleet, service, wait_for
+from lbcore.addresses import Address
+from lbcore.lab import Lab
+from routers import Router, bird, frr
+from watched import BASE, BIRD_BFD, nodes, peer, profile, sessions, wait_until_up
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("netns", "nft", "nginx")]
+
+Make = Callable[[Lab, Path, int], Router]
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab(nodes=2) as lab:
+        yield lab
+
+
+def a_bird(lab: Lab, folder: Path, version: int, bfd: str = "graceful") -> Router:
+    extra = f"graceful restart on; bfd {bfd};"
+    return bird(lab.client.namespace, folder, nodes(lab, version), extra=extra, more=BIRD_BFD)
+
+
+def a_frr(lab: Lab, _folder: Path, version: int) -> Router:
+    extra = ["timers 30 90", "bfd 3 100 100"]
+    return frr(lab.client.namespace, nodes(lab, version), extra=extra, daemons=["bfdd"])
+
+
+@frozen
+class Site:
+    """Two nodes and a router that keeps the routes of one that restarts, watched by BFD."""
+
+    lab: Lab
+    router: Router
+    fleet: Fleet
+    address: Address
+    seen: set[int] = field(factory=set)
+
+    @classmethod
+    def build(cls, lab: Lab, router: Router, version: int) -> Site:
+        lab.client.namespace.run(["sysctl", "-qw", f"net.ipv{version}.fib_multipath_hash_policy=1"], check=True)
+        router.start()
+        lab.apply(BASE + profile() + peer("tor", lab.client.address(version), enableGracefulRestart=True))
+        fleet = Fleet(lab).start()
+        lab.apply(service("web", ipFamilies=[f"IPv{version}"]))
+        (address,) = lab.wait_for_address("web", timeout=PATIENCE)
+        lab.wait_for_pods(PATIENCE)
+        site = cls(lab, router, fleet, address)
+        site.settle()
+        return site
+
+    def hops(self) -> int:
+        """Over how many nodes the router's kernel sends."""
+        return len(self.router.routes().get(f"{self.address}/{self.address.family.bits}", ()))
+
+    def settle(self) -> None:
+        """Until both nodes are watched and next hops."""
+        wait_until_up(self.fleet, 2)
+        wait_for(lambda: self.hops() == 2, "routes by both", PATIENCE)
+        self.fleet.wait_for_page(self.address)
+
+    def kill_all(self) -> None:
+        """What becomes of a Pod whose memory runs out: no process of it says a last word."""
+        answering = self.fleet.reflex("n1")
+        self.fleet.speakers["n1"].kill()
+        for pid in answering:
+            os.kill(pid, signal.SIGKILL)
+
+    def watch(self) -> None:
+        """Take note of what the router does for a second: more than three times the detection time."""
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            self.seen.add(self.hops())
+            time.sleep(0.02)
+
+    def own(self) -> list[dict[str, Any]]:
+        """The session of the node that things happen to."""
+        return [each for each in sessions(self.fleet) if each["node"] == "n1"]
+
+    def is_back(self) -> bool:
+        """Whether the node is as it was, taking note of what the router did meanwhile."""
+        self.seen.add(self.hops())
+        return [("Established", "Up", 1)] == [
+            (each["state"], each["bfd"], each["prefixesAdvertised"]) for each in self.own()
+        ]
+
+
+@pytest.mark.parametrize(
+    ("make", "version", "notices"),
+    [
+        pytest.param(a_frr, 4, True, marks=pytest.mark.needs("frr")),
+        pytest.param(a_bird, 6, False, marks=pytest.mark.needs("bird")),
+    ],
+)
+def test_a_speaker_that_is_replaced_or_dies_moves_nothing_where_the_router_counts_that_as_a_restart(
+    lab: Lab, tmp_path: Path, make: Make, version: int, notices: bool
+) -> None:
+    site = Site.build(lab, make(lab, tmp_path, version), version)
+    running = Connections(lab.client.namespace, site.address, neighbour=False)
+    for end in (site.fleet.speakers["n1"].stop, site.kill_all):
+        end()
+        site.watch()
+        site.fleet.start_speaker("n1")
+        wait_for(site.is_back, "the new speaker's session")
+    found = running.end()
+    print("replaced", found)
+    assert {2} == site.seen
+    assert (0, 0, 0) == (found["failed"], found["cut"], found["broken"])
+    # A node that is gone closes no connection. FRR takes that for no restart, and has it no longer.
+    lab.cut_silently("n1")
+    if notices:
+        wait_for(lambda: site.hops() == 1, "a route by the other alone", 15)
+        return
+    # `bfd graceful` of BIRD is for any end of BFD, so that it keeps what leads nowhere for as long as the node asked.
+    wait_for(lambda: 1 == site.router.ask("show", "bfd", "sessions").count(" Up "), "the end of BFD", 15)
+    site.watch()
+    assert {2} == site.seen
+
+
+@pytest.mark.needs("bird")
+def test_where_the_router_counts_bfd_first_the_routes_of_a_speaker_that_ends_with_its_pod_go_by_it(
+    lab: Lab, tmp_path: Path
+) -> None:
+    site = Site.build(lab, a_bird(lab, tmp_path, 6, "on"), 6)
+    # Killed alone, it leaves BFD to the process that answers for it, and nothing moves.
+    site.fleet.speakers["n1"].kill()
+    site.watch()
+    site.fleet.start_speaker("n1")
+    wait_for(site.is_back, "the new speaker's session")
+    assert {2} == site.seen
+    for end in (site.fleet.speakers["n1"].stop, site.kill_all):
+        end()
+        wait_for(lambda: site.hops() == 1, "a route by the other alone", 15)
+        site.fleet.start_speaker("n1")
+        wait_for(site.is_back, "the new speaker's session")
+        wait_for(lambda: site.hops() == 2, "routes by both")
