@@ -5,9 +5,13 @@ FRR is the router; where a session fails, what is said of it.
 
 from __future__ import annotations
 
+import socket
+import struct
+import zlib
 from collections.abc import Iterator
 
 import pytest
+from scapy.contrib import bgp as scapy_bgp
 
 from bgp_link import NODE, ROUTER, Cable, prefixes, session, texts
 from lbcore.addresses import Address
@@ -112,6 +116,29 @@ def test_the_as_number_may_be_any_other_and_a_wrong_kind_is_told(cable: Cable) -
             speaking.wait_error("internal", "AS 64512, and internal to AS 64513 is configured")
     finally:
         router.stop()
+
+
+@pytest.mark.parametrize(
+    ("version", "stated", "has_ipv4", "expected"),
+    [
+        (4, None, True, NODE[4]),
+        (6, None, True, NODE[4]),
+        (6, "10.0.0.9", True, "10.0.0.9"),
+        (6, None, False, socket.inet_ntoa(struct.pack("<I", zlib.crc32(b"node")))),  # as MetalLB's speaker has it
+    ],
+)
+def test_the_router_id_is_the_stated_one_or_an_ipv4_address_of_that_interface_or_made_of_the_nodes_name(
+    cable: Cable, version: int, stated: str | None, has_ipv4: bool, expected: str
+) -> None:
+    if not has_ipv4:
+        cable.node.run(["ip", "-4", "addr", "flush", "dev", "eth0"], check=True)
+    peer = session("tor", ROUTER[version], router_id=Address.parse(stated) if stated is not None else None)
+    with cable.listener(ROUTER[version]) as listener, cable.speaking(peer):
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(10.0)
+            opened = scapy_bgp.BGP(connection.recv(4096))[scapy_bgp.BGPOpen]
+    assert expected == opened.bgp_id
 
 
 def test_each_thing_that_keeps_a_session_down_is_told_in_one_line_and_touches_no_other(cable: Cable) -> None:

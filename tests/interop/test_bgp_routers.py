@@ -87,9 +87,10 @@ def shown(kind: str, router: Router) -> str:
 def test_both_families_arrive_with_their_attributes_and_change_alone(
     cable: Cable, tmp_path: Folder, kind: str, internal: bool
 ) -> None:
-    asn = 64513 if internal else 64512
-    router = KINDS[kind](cable.router, tmp_path, neighbours(64513), asn=asn)
-    peers = [session(f"tor{n}", ROUTER[n], peer_asn=asn) for n in (4, 6)]
+    own = 4_200_000_001  # no number of two octets
+    asn = own if internal else 64512
+    router = KINDS[kind](cable.router, tmp_path, neighbours(own), asn=asn)
+    peers = [session(f"tor{n}", ROUTER[n], my_asn=own, peer_asn=asn) for n in (4, 6)]
     path = Path(local_pref=333, communities=COMMUNITIES)
     with routing(router), cable.speaking(*peers) as speaking:
         speaking.advertise(FOUR, "tor4", path=path)
@@ -99,6 +100,7 @@ def test_both_families_arrive_with_their_attributes_and_change_alone(
         assert "64513:7" in text.replace("(64513,7)", "64513:7").replace("(64513, 7)", "64513:7")
         assert "64513:1:2" in text.replace("(64513, 1, 2)", "64513:1:2")
         assert internal == ("333" in text)  # LOCAL_PREF is for our own AS
+        assert internal or str(own) in text
         speaking.withdraw([FOUR[0], SIX[1]])
         wait_routes(speaking, router, via(FOUR[1:], NODE[4]) | via(SIX[:1], NODE[6]))
         assert [0, 0] == [each.flaps for each in speaking.sessions.values()]
@@ -144,9 +146,12 @@ def test_both_families_over_one_signed_session(cable: Cable, tmp_path: Folder, k
         speaking.withdraw(FOUR + SIX)
         wait_routes(speaking, router, {})
         # The other way round, each with its own family's next hop.
+        before = speaking.sessions["tor6"].since
         speaking.set_peers(six, session("tor4", ROUTER[4], dual_stack=True, password="s3cret"))
         speaking.advertise(FOUR + SIX, "tor4")
         wait_routes(speaking, router, via(FOUR, NODE[4]) | via(SIX, NODE[6]))
+        # Another session than that which was changed goes on.
+        assert (before, 0) == (speaking.sessions["tor6"].since, speaking.sessions["tor6"].flaps)
 
 
 @pytest.mark.parametrize("kind", [BIRD, FRR])
