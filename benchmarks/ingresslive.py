@@ -101,7 +101,8 @@ class _Gate:
         )
         self._programs = [subprocess.Popen(["nginx", "-c", str(above / "backends.conf")], stderr=subprocess.DEVNULL)]
         self._write("around", *_around())
-        self._write("hosts", *(_ingress(f"app{number}") for number in range(hosts)))
+        self._write("hosts", *(_ingress(f"app{number}") for number in range(1, hosts)), _ingress("app0", "moving"))
+        self._write("slice", _slice("web", self._backends[0]))
         self._move(0)
 
     def start(self) -> None:
@@ -164,11 +165,7 @@ class _Gate:
         self._log.close()
 
     def _move(self, to: int) -> None:
-        self._write("slice", {
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": "web-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
-            "endpoints": [{"addresses": ["127.0.0.1"]}], "ports": [{"name": "http", "port": self._backends[to]}],
-        })  # fmt: skip
+        self._write("moving", _slice("moving", self._backends[to]))
 
     def _write(self, name: str, *documents: dict[str, Any]) -> None:
         aside = self._cluster / f".{name}"
@@ -185,17 +182,24 @@ def _free_ports(number: int) -> list[int]:
 
 
 def _around() -> list[dict[str, Any]]:
-    """What every Ingress needs: the class, and the Service."""
+    """What every Ingress needs: the class, and the Services. One host has a Service to itself, whose endpoint moves."""
     kind = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "nginx"}}
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"}}
-    return [
-        {**kind, "spec": {"controller": "k8s.io/ingress-nginx"}},
-        {**service, "spec": {"ports": [{"name": "http", "port": 80}]}},
-    ]
+    service = {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"name": "http", "port": 80}]}}
+    named = ({**service, "metadata": {"name": name, "namespace": "default"}} for name in ("web", "moving"))
+    return [{**kind, "spec": {"controller": "k8s.io/ingress-nginx"}}, *named]
 
 
-def _ingress(name: str) -> dict[str, Any]:
-    backend = {"service": {"name": "web", "port": {"number": 80}}}
+def _slice(service: str, port: int) -> dict[str, Any]:
+    labels = {"kubernetes.io/service-name": service}
+    return {
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": f"{service}-1", "namespace": "default", "labels": labels},
+        "endpoints": [{"addresses": ["127.0.0.1"]}], "ports": [{"name": "http", "port": port}],
+    }  # fmt: skip
+
+
+def _ingress(name: str, service: str = "web") -> dict[str, Any]:
+    backend = {"service": {"name": service, "port": {"number": 80}}}
     paths = [{"path": path, "pathType": "Prefix", "backend": backend} for path in ("/", "/api", "/static")]
     return {
         "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name, "namespace": "default"},
