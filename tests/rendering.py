@@ -68,10 +68,15 @@ def config_map(name: str, **data: str) -> dict[str, Any]:
 
 
 PARAMS = config_map("params", SCRIPT_FILENAME="/app$fastcgi_script_name", ENV="production")
+MAPS = [config_map("asks", **{"X-A": "${host}"}), config_map("answers", **{"X-A": "a"})]
 SHARED = "neighbour.example"  # a rule for this host would rightly change it; an alias may not
 NEIGHBOUR = ingress(SHARED, "/n", "neighbour", "other")
 OPTIONS = ObjectKey("lb", "options")  # the ConfigMap of the controller
-BASE = [*service("shop"), *service("other"), USERS, PARAMS, NEIGHBOUR]
+ALLOWED = {
+    "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": OPTIONS.name, "namespace": OPTIONS.namespace},
+    "data": {"global-allowed-response-headers": "X-A"},
+}  # fmt: skip
+BASE = [*service("shop"), *service("other"), USERS, PARAMS, *MAPS, ALLOWED, NEIGHBOUR]
 
 
 def render(

@@ -20,6 +20,7 @@ __all__ = [
     "Affinity",
     "Balance",
     "BasicAuth",
+    "Blocked",
     "Canary",
     "CanaryRule",
     "ClientCertificates",
@@ -193,7 +194,11 @@ class BasicAuth:
 
 @frozen(kw_only=True)
 class ExternalAuth:
-    """`auth-url` and its companions: who is asked whether a request may pass."""
+    """`auth-url` and its companions: who is asked whether a request may pass.
+
+    `headers` are sent besides, once the ConfigMap is known. With a `cache_key` an answer holds for all requests with
+    the same key, for as long as `cache_times` say: codes, and a time.
+    """
 
     url: Url
     method: str | None = None
@@ -203,7 +208,10 @@ class ExternalAuth:
     response_headers: tuple[str, ...] = ()
     request_redirect: Template | None = None
     always_set_cookie: bool = False
-    headers: tuple[tuple[str, str], ...] = ()
+    headers_from: ObjectKey | None = None
+    headers: tuple[tuple[str, Template], ...] = ()
+    cache_key: Template | None = None
+    cache_times: tuple[tuple[str, ...], ...] = ()
 
 
 class Verify(Enum):
@@ -420,6 +428,7 @@ class Policies:
     ciphers: str | None = None
     prefer_server_ciphers: bool | None = None
     response_headers: ObjectKey | None = None
+    answered: tuple[tuple[str, str], ...] = ()  # what that ConfigMap holds, once it is known
 
 
 @frozen(kw_only=True)
@@ -440,8 +449,23 @@ class AccessLog:
 
 
 @frozen(kw_only=True)
+class Blocked:
+    """Whose requests are answered 403, whatever they ask for: CIDRs, and what clients say of themselves and of where
+    they come from. An agent or a referer that begins with `~` or `~*` is a pattern. `everybody`: a list cannot be read.
+    """
+
+    cidrs: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+    referers: tuple[str, ...] = ()
+    everybody: bool = False
+
+
+@frozen(kw_only=True)
 class Options:
-    """What the controller's own ConfigMap says for all: the defaults of ingress-nginx."""
+    """What the controller's own ConfigMap says for all: the defaults of ingress-nginx.
+
+    `sent` and `added` are headers of requests and of answers, `dh_param` is PEM, once what they are named by is known.
+    """
 
     tuning: Tuning = Tuning(
         body_size=Size(1, "m"),
@@ -509,6 +533,15 @@ class Options:
     connections: int = 16384
     shutdown_timeout: int = 240
     allowed_response_headers: frozenset[str] = frozenset()
+    sent_from: ObjectKey | None = None
+    added_from: ObjectKey | None = None
+    dh_param_from: ObjectKey | None = None
+    sent: tuple[tuple[str, Template], ...] = ()
+    added: tuple[tuple[str, str], ...] = ()
+    hidden: tuple[str, ...] = ()
+    dh_param: bytes = b""
+    ticket_key: bytes = field(default=b"", repr=False)
+    blocked: Blocked = Blocked()
     cross_namespace: bool = False
     retry_non_idempotent: bool = False
     snippets: bool = False  # of a closed list
@@ -573,7 +606,7 @@ class Location:
     """What happens to requests whose path matches.
 
     `upstream` is an `Upstream.id`; None is the default backend. `fallback` answers while `upstream` has no peer.
-    `headers` are added to every answer (`custom-headers`). `to_https` is what redirects come to for this host.
+    `to_https` is what redirects come to for this host.
     """
 
     path: str
@@ -585,7 +618,6 @@ class Location:
     errors_to: str | None = None
     canary: Canary | None = None
     to_https: bool = False
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 @frozen(kw_only=True)

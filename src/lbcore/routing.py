@@ -12,6 +12,7 @@ from typing import Any
 from attrs import Factory, evolve, field, frozen
 from immutables import Map
 
+from lbcore.annotations.named import named_by, resolve
 from lbcore.annotations.options import read_options
 from lbcore.annotations.rules import Finding, State
 from lbcore.annotations.table import PREFIX, read
@@ -90,7 +91,8 @@ class RoutingState:
     """Everything that was told, what was made of it, and what is still to be looked at."""
 
     settings: RoutingSettings = RoutingSettings()
-    options: Options = field(factory=Options)
+    options: Options = field(factory=Options)  # with what it names
+    written: Options = field(factory=Options)  # as its ConfigMap has it
     missing: frozenset[Kind] = field(default=Factory(lambda self: needs(self.settings), takes_self=True))
     publishing: PublishState = field(
         default=Factory(lambda self: PublishState(settings=self.settings.publish), takes_self=True)
@@ -113,6 +115,7 @@ class RoutingState:
     used_by: Map[str, int] = field(factory=Map)  # upstream's id -> hosts
     dirty: Map[str, None] = field(factory=Map)
     said: Map[ObjectKey, frozenset[str]] = field(factory=Map)
+    said_of_options: tuple[str, ...] = ()
     table: RoutingTable = field(factory=RoutingTable)
     sent: RoutingTable | None = None
 
@@ -194,14 +197,18 @@ def _take(state: RoutingState, event: Event) -> tuple[RoutingState, list[Intent]
         case SliceGone(key):
             return _forget_slice(state, key), []
         case SecretSeen(secret):
-            return _secrets(state, secret.key, state.secrets.set(secret.key, secret)), []
+            return _secrets(state, secret.key, state.secrets.set(secret.key, secret))
         case SecretGone(key) if key in state.secrets:
-            return _secrets(state, key, state.secrets.delete(key)), []
+            return _secrets(state, key, state.secrets.delete(key))
         case ConfigMapSeen(found):
             return _see_map(state, found)
         case ConfigMapGone(key):
-            state = _with_options(state, Options()) if key == state.settings.config_map else state
-            return (_maps(state, key, state.config_maps.delete(key)) if key in state.config_maps else state), []
+            if key == state.settings.config_map:
+                state = evolve(state, written=Options())
+            elif key not in state.config_maps:
+                return state, []
+            maps = state.config_maps
+            return _maps(state, key, maps.delete(key) if key in maps else maps)
         case NamespaceSeen(found):
             return _all_again(evolve(state, namespaces=state.namespaces.set(found.name, found))), []
         case NamespaceGone(name) if name in state.namespaces:
@@ -211,7 +218,7 @@ def _take(state: RoutingState, event: Event) -> tuple[RoutingState, list[Intent]
             state = evolve(state, said=Map(), sent=None)
             return _soil(state, state.hosts) if leading else state, []
         case Listed(kind):
-            return evolve(state, missing=state.missing - {kind}), []
+            return _with_options(evolve(state, missing=state.missing - {kind}))
         case RoutesRefused(hosts, message):
             return state, [
                 _warn(f"Ingress {key}", "ProxyRefused", f"{host or '*'}: {message}")
@@ -345,7 +352,18 @@ def _touch(state: RoutingState, kind: str, key: ObjectKey) -> RoutingState:
     return _soil(state, state.users.get((kind, key), _NOBODY))
 
 
-def _with_options(state: RoutingState, options: Options) -> RoutingState:
+def _with_options(state: RoutingState) -> tuple[RoutingState, list[Intent]]:
+    """The options with what they name; what of that is not there is said once all has been listed."""
+    options, problems = resolve(state.written, state.config_maps, state.secrets)
+    state = _put_options(state, options)
+    about = state.settings.config_map
+    if state.missing or about is None:
+        return state, []
+    new = [text for text in problems if text not in state.said_of_options]
+    return evolve(state, said_of_options=problems), [_warn(f"ConfigMap {about}", "BadOption", text) for text in new]
+
+
+def _put_options(state: RoutingState, options: Options) -> RoutingState:
     if options == state.options:
         return state
     anew = options.snippets != state.options.snippets
@@ -356,13 +374,14 @@ def _with_options(state: RoutingState, options: Options) -> RoutingState:
     return _soil(state, state.hosts)
 
 
-def _secrets(state: RoutingState, key: ObjectKey, secrets: Map[ObjectKey, Secret]) -> RoutingState:
+def _secrets(state: RoutingState, key: ObjectKey, secrets: Map[ObjectKey, Secret]) -> tuple[RoutingState, list[Intent]]:
     state = evolve(state, secrets=secrets)
     if key == state.settings.default_certificate:
         found = secrets.get(key)
         pair = found.certificate if found is not None and isinstance(found.certificate, Certificate) else None
         state = evolve(state, table=evolve(state.table, default_certificate=pair))
-    return _touch(state, "secret", key)
+    state = _touch(state, "secret", key)
+    return _with_options(state) if key in named_by(state.written) else (state, [])
 
 
 def _see_map(state: RoutingState, found: ConfigMap) -> tuple[RoutingState, list[Intent]]:
@@ -370,17 +389,22 @@ def _see_map(state: RoutingState, found: ConfigMap) -> tuple[RoutingState, list[
     if found.key == state.settings.config_map:
         options, problems = read_options(found.data)
         said = [_warn(f"ConfigMap {found.key}", "BadOption", text) for text in problems]
-        state = _with_options(state, options)
+        state = evolve(state, written=options)
     before, maps = state.config_maps.get(found.key), state.config_maps
     if sum(len(name) + len(text) for name, text in found.data.items()) <= MOST_OF_A_MAP:
         maps = maps.set(found.key, found)
     elif before is not None:
         maps = maps.delete(found.key)
-    return (_maps(state, found.key, maps) if maps.get(found.key) != before else state), said
+    state, more = _maps(state, found.key, maps)
+    return state, [*said, *more]
 
 
-def _maps(state: RoutingState, key: ObjectKey, maps: Map[ObjectKey, ConfigMap]) -> RoutingState:
-    return _touch(evolve(state, config_maps=maps), "config map", key)
+def _maps(state: RoutingState, key: ObjectKey, maps: Map[ObjectKey, ConfigMap]) -> tuple[RoutingState, list[Intent]]:
+    if maps.get(key) != state.config_maps.get(key):
+        state = _touch(evolve(state, config_maps=maps), "config map", key)
+    if key == state.settings.config_map or key in named_by(state.written):
+        return _with_options(state)
+    return state, []
 
 
 def _see_slice(state: RoutingState, found: EndpointSlice) -> RoutingState:

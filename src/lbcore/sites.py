@@ -13,7 +13,7 @@ from typing import Protocol as Contract
 
 from attrs import define, evolve, field, frozen
 
-from lbcore.annotations.maps import fastcgi_params
+from lbcore.annotations.maps import answered, fastcgi_params, sent
 from lbcore.ingress import Backend, Certificate, ConfigMap, Ingress, ObjectKey, PathType, Secret
 from lbcore.model import EndpointSlice, Service
 from lbcore.patterns import check
@@ -326,8 +326,17 @@ class _Builder:
 
     def _with_maps(self, entry: Entry, policies: Policies) -> Policies:
         """The policies with what their ConfigMaps hold; one that is missing, or holds what it may not, denies."""
-        fastcgi, name = policies.fastcgi, "fastcgi-params-configmap"
+        fastcgi, auth, name = policies.fastcgi, policies.external_auth, ""
         try:
+            name = "auth-proxy-set-headers"
+            if auth is not None and auth.headers_from is not None:
+                found = sent(self._config_map(entry, auth.headers_from).data)
+                policies = evolve(policies, external_auth=evolve(auth, headers=found))
+            name = "custom-headers"
+            if policies.response_headers is not None:
+                data = self._config_map(entry, policies.response_headers).data
+                policies = evolve(policies, answered=answered(data, self.view.options.allowed_response_headers))
+            name = "fastcgi-params-configmap"
             if policies.protocol is Protocol.FCGI and fastcgi.config_map is not None:
                 params = fastcgi_params(self._config_map(entry, fastcgi.config_map).data)
                 policies = evolve(policies, fastcgi=evolve(fastcgi, params=params))

@@ -52,7 +52,8 @@ GOOD = {
     "limit-rate-after": "3", "enable-access-log": "false", "proxy-busy-buffers-size": "16k", "proxy-http-version": "1.0",
     "client-body-buffer-size": "8k", "proxy-max-temp-file-size": "0", "proxy-next-upstream": "error",
     "proxy-next-upstream-timeout": "3", "proxy-next-upstream-tries": "3", "upstream-vhost": "inner.example",
-    "fastcgi-index": "index.php", "fastcgi-params-configmap": "params",
+    "fastcgi-index": "index.php", "fastcgi-params-configmap": "params", "custom-headers": "answers",
+    "auth-proxy-set-headers": "asks", "auth-cache-key": "$host", "auth-cache-duration": "200 10m",
 }  # fmt: skip
 
 
@@ -156,7 +157,7 @@ def _harmless() -> tuple[set[str], set[str]]:
     """The directives and variables of Ingresses that mean no harm: each annotation alone, and what needs company."""
     together = (
         {"auth-type", "auth-secret"}, {"enable-cors", "cors-allow-origin", "cors-allow-credentials", "cors-expose-headers"},
-        {"auth-url", "auth-signin", "auth-method"}, {"limit-rps", "limit-allowlist"}, {"custom-http-errors", "default-backend"},
+        {"auth-url", "auth-signin", "auth-method"}, {"auth-url", "auth-proxy-set-headers", "auth-cache-key"}, {"limit-rps", "limit-allowlist"}, {"custom-http-errors", "default-backend"},
         {"proxy-ssl-secret", "proxy-ssl-verify", "proxy-ssl-name", "proxy-ssl-server-name", "proxy-ssl-protocols"},
         {"rewrite-target", "x-forwarded-prefix"}, {"auth-tls-secret"},
     )  # fmt: skip
@@ -236,6 +237,11 @@ def everywhere(text: str) -> list[dict[str, Any]]:
     for index, each in enumerate(maps):
         named = {"backend-protocol": "FCGI", "fastcgi-params-configmap": each["metadata"]["name"]}
         made += [each, ingress(f"d{index}.example", name=f"d{index}", annotations=named)]
+    made.append(config_map("header", **{"X-A": text}))
+    for index, named in enumerate(
+        ({"custom-headers": "header"}, {"auth-url": "http://x.example/", "auth-proxy-set-headers": "header"})
+    ):
+        made.append(ingress(f"e{index}.example", name=f"e{index}", annotations=named))
     made += [ingress("c4.example", name="c4", secret=text), ingress("c5.example", name="c5", service=text)]
     # Of all places a third for each text, for time's sake; the next test draws from all.
     some = PLACES[HOSTILE.index(text) % 3 :: 3]
@@ -286,6 +292,9 @@ def test_nginx_takes_what_comes_of_a_hostile_option(tmp_path: Path) -> None:
     for text in (*HOSTILE, *HARMLESS):
         rendered = render(options(dict.fromkeys(names, text)), str(tmp_path))
         assert "" == refusal(rendered, tmp_path), text
+        named = options(dict.fromkeys(("proxy-set-headers", "add-headers"), "shop/header"))
+        header = config_map("header", **{"X-A": text, text: "x"})
+        assert "" == refusal(render([*named, header], str(tmp_path)), tmp_path), text
 
 
 def refusal(rendered: Rendered, folder: Path) -> str:

@@ -16,10 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from asking import access, conformance, fastcgi, passing, paths, redirects, sessions
+from asking import access, conformance, fastcgi, headers, passing, paths, redirects, sessions
 from asking.case import Case
 from certificates import make_client_pair, make_pair
-from gateway import Backend, free_port, ingress, secret
+from gateway import Backend, config_map, free_port, ingress, secret
 from lbcore.adapters.certificates import make_fake
 from lbcore.ingress import Certificate
 from scripts import Script
@@ -28,7 +28,7 @@ __all__ = ["CASES", "World"]
 
 CASES: tuple[Case, ...] = (
     *conformance.CASES, *paths.CASES, *redirects.CASES, *passing.CASES, *access.CASES, *sessions.CASES,
-    *fastcgi.CASES,
+    *fastcgi.CASES, *headers.CASES,
 )  # fmt: skip
 
 
@@ -128,7 +128,14 @@ class World:
         }  # fmt: skip
         made = [_with_words(each, words) for case in CASES for each in case.ingresses]
         made.append(ingress("wild", "*.wild.test", tls="wild"))
-        return [*self._services(gone), *self._secrets(), *_maps(), OTHERS, *made]
+        return [
+            *self._services(gone),
+            *self._secrets(),
+            *_maps(),
+            config_map(global_allowed_response_headers=headers.ALLOWED),
+            OTHERS,
+            *made,
+        ]
 
     def _services(self, gone: int) -> list[dict[str, Any]]:
         of = self.backends
@@ -190,7 +197,7 @@ def _maps() -> list[dict[str, Any]]:
     """The ConfigMaps that Ingresses name."""
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}, "data": data}
-        for name, data in fastcgi.MAPS.items()
+        for name, data in {**fastcgi.MAPS, **headers.MAPS}.items()
     ]
 
 

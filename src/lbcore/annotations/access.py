@@ -39,6 +39,7 @@ from lbcore.proxy import (
     RateLimit,
     Template,
     Url,
+    Variable,
     Verify,
 )
 
@@ -75,6 +76,27 @@ def _origins(text: str) -> tuple[str, ...] | None:
     return None if "*" in found else found
 
 
+def _cache_key(text: str) -> Template:
+    found = template(REFLECTED_VARIABLES, r" !#-~", of_request=True)(text)
+    if not any(isinstance(part, Variable) for part in found):
+        raise ValueError("write what tells clients apart, such as $remote_addr$http_authorization")
+    return found
+
+
+def _cache_times(text: str) -> tuple[tuple[str, ...], ...]:
+    """Codes and a time each, with commas: `200 202 10m, 401 1m`."""
+
+    def one(part: str) -> tuple[str, ...]:
+        *codes, time = part.split()
+        if not all(re.fullmatch(r"[1-5][0-9]{2}|any", code) for code in codes) or not re.fullmatch(
+            r"\d{1,6}[smhdw]?", time
+        ):
+            raise ValueError(f"{part[:60]!r} is no codes and a time, such as 200 202 10m")
+        return (*codes, time)
+
+    return listed(one, 20)(text)
+
+
 def _deny(name: str, parse: object, tier: str, *aliases: str) -> Rule:
     return Rule(name=name, parse=parse, tier=tier, bad=Bad.DENIED, aliases=aliases)  # type: ignore[arg-type]
 
@@ -91,6 +113,9 @@ RULES = (
     _deny("auth-response-headers", listed(header_name), "1A"),
     _deny("auth-request-redirect", template(REFLECTED_VARIABLES, URL_CHARACTERS, of_request=True), "2"),
     _deny("auth-always-set-cookie", flag, "2"),
+    _deny("auth-proxy-set-headers", object_key(""), "2"),
+    _deny("auth-cache-key", _cache_key, "2"),
+    _deny("auth-cache-duration", _cache_times, "2"),
     _deny("enable-global-auth", flag, "2"),
     _deny("auth-tls-secret", object_key(None), "1A"),
     _deny("auth-tls-verify-client", choice(*(each.value for each in Verify)), "1B"),
@@ -156,10 +181,17 @@ def external_auth(values: Values) -> ExternalAuth | None:
         response_headers="auth-response-headers",
         request_redirect="auth-request-redirect",
         always_set_cookie="auth-always-set-cookie",
+        cache_key="auth-cache-key",
+        cache_times="auth-cache-duration",
     )
+    headers = cast("ObjectKey | None", values.get("auth-proxy-set-headers"))
+    if headers is not None:
+        headers = ObjectKey(headers.namespace or values.namespace, headers.name)
     signin = cast("Template | None", values.get("auth-signin")) or ()
     return evolve(
-        cast(ExternalAuth, auth), signin_has_query=any(isinstance(each, str) and "?" in each for each in signin)
+        cast(ExternalAuth, auth),
+        signin_has_query=any(isinstance(each, str) and "?" in each for each in signin),
+        headers_from=headers,
     )
 
 

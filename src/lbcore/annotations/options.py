@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,11 +24,13 @@ from lbcore.annotations.scalars import (
     header_name,
     integer,
     listed,
+    object_key,
+    pattern,
     size,
     template,
     words,
 )
-from lbcore.proxy import AccessLog, Balance, ExternalAuth, Options, Template
+from lbcore.proxy import AccessLog, Balance, Blocked, ExternalAuth, Options, Template
 
 __all__ = ["NAMES", "OPTIONS", "read_options"]
 
@@ -127,6 +131,27 @@ def _ciphers(text: str) -> str:
 _CURVE = "X25519|X448|P-256|P-384|P-521|prime256v1|secp384r1|secp521r1"
 
 
+def _ticket_key(text: str) -> bytes:
+    """What is wrong with it is said without it: it is a secret."""
+    try:
+        found = base64.b64decode("".join(text.split()), validate=True)
+    except (ValueError, binascii.Error):
+        found = b""
+    if len(found) not in {48, 80}:
+        raise ValueError("write 48 or 80 bytes in base64")
+    return found
+
+
+def _client_text(text: str) -> str:
+    """What a client says of itself, or a pattern of it after `~` (letters' case counts) or `~*`."""
+    if len(text) > 500 or not re.fullmatch(r"[ -~]+", text):
+        raise ValueError(f"{text[:60]!r} is no text; write printable ASCII, up to 500 characters")
+    if text.startswith("~"):
+        mark = "~*" if text.startswith("~*") else "~"
+        return mark + pattern(text.removeprefix(mark)).text
+    return text
+
+
 OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "ssl-redirect": ("ssl_redirect", flag),
     "force-ssl-redirect": ("force_ssl_redirect", flag),
@@ -165,6 +190,11 @@ OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "worker-processes": ("workers", lambda text: 0 if text == "auto" else integer(1, 1024)(text)),
     "max-worker-connections": ("connections", integer(64, 1 << 20)),
     "worker-shutdown-timeout": ("shutdown_timeout", lambda text: integer(0, 86400)(text.removesuffix("s"))),
+    "proxy-set-headers": ("sent_from", object_key(None)),
+    "add-headers": ("added_from", object_key(None)),
+    "hide-headers": ("hidden", listed(header_name)),
+    "ssl-dh-param": ("dh_param_from", object_key(None)),
+    "ssl-session-ticket-key": ("ticket_key", _ticket_key),
     "allow-cross-namespace-resources": ("cross_namespace", flag),
     "allow-snippet-annotations": ("snippets", flag),
     "lbcore-exact-in-regex-hosts": ("exact_in_regex_hosts", flag),
@@ -202,6 +232,11 @@ _SWITCHES: Mapping[str, Callable[[str], tuple[str, ...]]] = {
     "gzip-min-length": lambda text: (str(integer(0, 1 << 30)(text)),),
     "gzip-types": lambda text: tuple(dict.fromkeys(map(_media_type, text.split()))),
 }
+_BLOCKED: Mapping[str, tuple[str, Callable[[str], tuple[str, ...]]]] = {
+    "block-cidrs": ("cidrs", cidrs),
+    "block-user-agents": ("agents", listed(_client_text, 1000)),
+    "block-referers": ("referers", listed(_client_text, 1000)),
+}
 _LISTS = ("whitelist-source-range", "denylist-source-range")
 _NO: tuple[str, None] = ("", None)
 _TUNING_OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
@@ -209,11 +244,11 @@ _TUNING_OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
 }
 _GLOBAL = {f"global-{rule.name}": rule for rule in ACCESS.rules if rule.name in {
     "auth-url", "auth-method", "auth-signin", "auth-signin-redirect-param", "auth-response-headers",
-    "auth-request-redirect", "auth-always-set-cookie",
+    "auth-request-redirect", "auth-always-set-cookie", "auth-cache-key", "auth-cache-duration",
 }}  # fmt: skip
 
 # Every key that means something.
-NAMES = frozenset({*OPTIONS, *_LOG, *_SWITCHES, *_LISTS, *_TUNING_OPTIONS, *_GLOBAL})
+NAMES = frozenset({*OPTIONS, *_LOG, *_SWITCHES, *_LISTS, *_BLOCKED, *_TUNING_OPTIONS, *_GLOBAL})
 
 
 def _global_auth(data: Mapping[str, str]) -> tuple[ExternalAuth | None, str]:
@@ -229,6 +264,21 @@ def _global_auth(data: Mapping[str, str]) -> tuple[ExternalAuth | None, str]:
     return external_auth(Values("", parsed)), ""
 
 
+def _blocked(data: Mapping[str, str]) -> tuple[Blocked, list[str]]:
+    """Whom nobody serves: everybody, if that cannot be read."""
+    found: dict[str, Any] = {}
+    problems = []
+    for name, (field, read) in _BLOCKED.items():
+        if not data.get(name, "").strip():
+            continue
+        try:
+            found[field] = read(data[name])
+        except ValueError as error:
+            found["everybody"] = True
+            problems.append(f"{name}: {error}; everybody is kept out")
+    return Blocked(**found), problems
+
+
 def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
     """The options, and a sentence for each value that is not understood or has no effect; sorted."""
     options, problems = Options(), []
@@ -240,6 +290,8 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
     if denied:
         problems.append(f"{denied}; nobody is let in")
     switches: dict[str, tuple[str, ...]] = {}
+    blocked, bad = _blocked(data)
+    problems += bad
     for name, text in sorted(data.items()):
         if name in _SWITCHES:
             try:
@@ -247,7 +299,7 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
             except ValueError as error:
                 problems.append(f"{name}: {error}")
             continue
-        if name in _GLOBAL:
+        if name in _GLOBAL or name in _BLOCKED:
             continue
         target, (field, parse) = (found, OPTIONS[name]) if name in OPTIONS else (tuning, _TUNING_OPTIONS.get(name, _NO))
         if name in _LOG:
@@ -274,5 +326,12 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
         found["switches"] = tuple(switches.items())
     if log:
         found["log"] = _access_log(log, options.log)
-    made = evolve(options, **found, tuning=evolve(options.tuning, **tuning), global_auth=service, global_denied=denied)
+    made = evolve(
+        options,
+        **found,
+        tuning=evolve(options.tuning, **tuning),
+        blocked=blocked,
+        global_auth=service,
+        global_denied=denied,
+    )
     return made, tuple(dict.fromkeys(problems))

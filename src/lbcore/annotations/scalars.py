@@ -44,6 +44,9 @@ REQUEST_VARIABLES = frozenset(
 # Those of them that hold no line end, whatever the client sends: `$uri` is decoded, and would end a header.
 REFLECTED_VARIABLES = REQUEST_VARIABLES - {"uri", "binary_remote_addr", "remote_user"}
 CAPTURES = frozenset("123456789")
+# Headers that say where a message ends, and those of answers that are nginx's own.
+FRAMING = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive", "te", "trailer", "upgrade"})
+UNANSWERED = FRAMING | {"content-type", "date", "location", "server"}
 
 
 def flag(text: str) -> bool:

@@ -19,9 +19,11 @@ from lbcore.annotations.scalars import (
     host_name,
     integer,
     listed,
+    object_key,
     pattern,
     token,
 )
+from lbcore.ingress import ObjectKey
 from lbcore.patterns import Pattern
 from lbcore.proxy import Affinity, CanaryRule, CustomErrors, Policies
 
@@ -66,6 +68,7 @@ RULES = (
     Rule(name="canary-by-cookie", parse=token, tier="1B"),
     Rule(name="custom-http-errors", parse=codes(400, 599), tier="1A"),
     Rule(name="default-backend", parse=_service, tier="1A"),
+    Rule(name="custom-headers", parse=object_key(""), tier="2", bad=Bad.DENIED),
     Rule(name="server-alias", parse=listed(_alias, 100), tier="1A"),
     Rule(name="ssl-ciphers", parse=ciphers, tier="2"),
     Rule(name="ssl-prefer-server-ciphers", parse=flag, tier="2"),
@@ -73,6 +76,7 @@ RULES = (
 
 
 def _apply(values: Values, policies: Policies) -> Policies:
+    headers = cast("ObjectKey | None", values.get("custom-headers"))
     errors = values.into(CustomErrors(), codes="custom-http-errors", service="default-backend")
     return evolve(
         policies,
@@ -80,6 +84,7 @@ def _apply(values: Values, policies: Policies) -> Policies:
         canary=_canary(values),
         errors=cast(CustomErrors, errors),
         aliases=cast("tuple[str, ...]", values.get("server-alias") or ()),
+        response_headers=ObjectKey(headers.namespace or values.namespace, headers.name) if headers else None,
         ciphers=cast("str | None", values.get("ssl-ciphers")),
         prefer_server_ciphers=cast("bool | None", values.get("ssl-prefer-server-ciphers")),
     )

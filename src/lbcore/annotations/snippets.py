@@ -14,7 +14,9 @@ from attrs import evolve, field, frozen
 
 from lbcore.annotations.scalars import (
     CAPTURES,
+    FRAMING,
     REFLECTED_VARIABLES,
+    UNANSWERED,
     header_name,
     header_value,
     on_off,
@@ -41,8 +43,6 @@ _PROTECTING = re.compile(
     r"allow|deny|satisfy|if|internal|return|rewrite|break|valid_referers|auth_.*|limit_.*|ssl_.*|proxy_ssl_.*|"
     r"secure_link.*|modsecurity.*|.*_by_lua.*"
 )
-_FRAMING = {"connection", "content-length", "transfer-encoding", "keep-alive", "te", "trailer", "upgrade"}
-_NOT_ANSWERED = _FRAMING | {"content-type", "date", "location", "server"}
 _ANYWAY = {("upgrade", "$http_upgrade"), ("connection", "upgrade"), ("connection", "$connection_upgrade")}
 _COMPARED = {"host", "http_host", "request_uri", "uri", "request_method", "scheme", "remote_addr", "args",
              "query_string", "ssl_client_verify"}  # fmt: skip
@@ -185,7 +185,7 @@ def _count(directive: _Directive, *allowed: int) -> tuple[str, ...]:
 
 
 def _answered(name: str, value: str, *, always: bool) -> tuple[str, Template, bool]:
-    if header_name(name).lower() in _NOT_ANSWERED:
+    if header_name(name).lower() in UNANSWERED:
         raise ValueError(f"{name} is nginx's own to send")
     return (name, _text(value), always)
 
@@ -210,7 +210,7 @@ def _more_set_headers(snippet: Snippet, directive: _Directive) -> Snippet:
 
 def _hide(snippet: Snippet, directive: _Directive) -> Snippet:
     for name in directive.words:
-        if header_name(name).lower() in _NOT_ANSWERED:
+        if header_name(name).lower() in UNANSWERED:
             raise ValueError(f"{name} is nginx's own to send")
         snippet = evolve(snippet, hidden=(*snippet.hidden, name))
     return snippet
@@ -220,7 +220,7 @@ def _proxy_set_header(snippet: Snippet, directive: _Directive) -> Snippet:
     name, value = _count(directive, 2)
     if (header_name(name).lower(), value) in _ANYWAY:
         return snippet
-    if name.lower() in _FRAMING:
+    if name.lower() in FRAMING:
         raise ValueError(f"{name} is nginx's own to send")
     return evolve(snippet, sent=(*snippet.sent, (name, _text(value))))
 

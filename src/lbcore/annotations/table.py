@@ -34,14 +34,13 @@ REFUSED = {
     **dict.fromkeys(("server-snippet", "stream-snippet", "auth-snippet", "modsecurity-snippet"), _SNIPPET),
 }
 # What protects and is not there may not be passed over: these deny, as a bad value does.
-PROTECTING = dict.fromkeys(("enable-modsecurity", "enable-owasp-core-rules", "auth-proxy-set-headers"), _CLOSED)
+PROTECTING = dict.fromkeys(("enable-modsecurity", "enable-owasp-core-rules"), _CLOSED)
 NOT_SUPPORTED: Mapping[str, str] = {
     **REFUSED,
     **PROTECTING,
     **dict.fromkeys(
-        ("auth-cache-key", "auth-cache-duration", "auth-keepalive", "auth-keepalive-requests", "auth-keepalive-timeout",
-         "auth-keepalive-share-vars"),
-        "the authentication service is asked for every request",
+        ("auth-keepalive", "auth-keepalive-requests", "auth-keepalive-timeout", "auth-keepalive-share-vars"),
+        "each question to the authentication service has a connection of its own",
     ),
     **dict.fromkeys(("mirror-target", "mirror-host", "mirror-request-body"), "requests are not mirrored"),
     **dict.fromkeys(
@@ -51,7 +50,7 @@ NOT_SUPPORTED: Mapping[str, str] = {
     ),
     **dict.fromkeys(("upstream-hash-by-subset", "upstream-hash-by-subset-size"), "all peers are used"),
     **dict.fromkeys(
-        ("custom-headers", "ssl-passthrough", "use-port-in-redirects", "enable-rewrite-log",
+        ("ssl-passthrough", "use-port-in-redirects", "enable-rewrite-log",
          "disable-proxy-intercept-errors"),
         "not yet",
     ),

@@ -340,7 +340,7 @@ class Nginx:
         """Take away the files that no configuration names any more. Workers of the last one still read certificates."""
         keep = wanted | self._wanted | {"nginx.conf", "nginx.pid", "nginx.conf.new", "tmp"}
         for path in self._folder.iterdir():
-            if path.name not in keep and path.suffix in {".pem", ".users", ".ca", ".crl"}:
+            if path.name not in keep and path.suffix in {".pem", ".users", ".ca", ".crl", ".dh", ".ticket"}:
                 path.unlink(missing_ok=True)
         self._wanted = wanted
 

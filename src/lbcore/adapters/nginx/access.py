@@ -74,7 +74,7 @@ def _external(auth: ExternalAuth, name: str) -> Iterator[Directive]:
         yield directive("error_page", 401, "=", f"@lbcore_signin_{name}")
 
 
-def _auth_location(auth: ExternalAuth, name: str) -> Directive:
+def _auth_location(auth: ExternalAuth, name: str, shared: Shared) -> Directive:
     url = auth.url
     port = f":{url.port}" if url.port else ""
     target = f"{url.scheme}://{url.host}{port}"
@@ -93,6 +93,8 @@ def _auth_location(auth: ExternalAuth, name: str) -> Directive:
         ("X-Forwarded-Proto", ()),
         ("Content-Length", ()),
     ]
+    given = {name.lower() for name, _ in auth.headers}
+    headers = [each for each in headers if each[0].lower() not in given] + [*auth.headers]
     block = [
         directive("internal"),
         directive("access_log", "off"),
@@ -101,11 +103,28 @@ def _auth_location(auth: ExternalAuth, name: str) -> Directive:
         *([directive("proxy_method", auth.method)] if auth.method else []),
         *(directive("proxy_set_header", Plain(name), Value(value)) for name, value in headers),
         *([directive("proxy_ssl_server_name", "on")] if url.scheme == "https" else []),
+        *_remembered(auth, name, shared),
         # By a variable: a name that cannot be resolved costs this request, not everybody's configuration.
         directive("set", Name("lbcore_to"), Value((target,))),
         directive("proxy_pass", Value((Variable("lbcore_to"), *path))),
     ]
     return directive("location", "=", f"/_lbcore_auth_{name}", block=block)
+
+
+def _remembered(auth: ExternalAuth, name: str, shared: Shared) -> Iterator[Directive]:
+    """What the service said holds for the same key, of this location alone: another asks something else."""
+    if auth.cache_key is None:
+        return
+    path = Word(f"{shared.folder}/tmp/auth")  # noqa: S108 - below our own folder
+    shared.http["auth_cache"] = directive(
+        "proxy_cache_path", path, "levels=1:2", "keys_zone=lbcore_auth:10m", "max_size=128m", "inactive=30m",
+        "use_temp_path=off",
+    )  # fmt: skip
+    yield directive("proxy_buffering", "on")  # what is not is not kept, either
+    yield directive("proxy_cache", "lbcore_auth")
+    yield directive("proxy_cache_key", Value((f"{name}{digest(auth.url)} ", *auth.cache_key)))
+    for words in auth.cache_times or (("200", "202", "401", "5m"),):
+        yield directive("proxy_cache_valid", *words)
 
 
 def _signin(auth: ExternalAuth, name: str) -> Directive:
@@ -122,12 +141,12 @@ def _has_parameter(url: Template, name: str) -> bool:
     return any(isinstance(each, str) and (f"?{name}=" in each or f"&{name}=" in each) for each in url)
 
 
-def asking_locations(location: Location, name: str) -> list[Directive]:
+def asking_locations(location: Location, name: str, shared: Shared) -> list[Directive]:
     """The internal locations by which the authentication service is asked, and clients are sent to sign in."""
     auth = location.policies.external_auth
     if auth is None or location.policies.denied:
         return []
-    made = [_auth_location(auth, name)]
+    made = [_auth_location(auth, name, shared)]
     if auth.signin is not None:
         made.append(_signin(auth, name))
     return made

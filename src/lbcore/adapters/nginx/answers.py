@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.passing import kind_of
@@ -12,7 +12,7 @@ from lbcore.adapters.nginx.targets import Targets
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Plain, Value, directive
 from lbcore.proxy import Cors, Location, Options, Template, Variable
 
-__all__ = ["answer_headers", "error_locations", "errors", "preflight"]
+__all__ = ["answer_headers", "error_locations", "errors", "for_all", "hidden", "preflight"]
 
 
 def answer_headers(location: Location, options: Options, targets: Targets) -> Iterator[Directive]:
@@ -29,15 +29,28 @@ def answer_headers(location: Location, options: Options, targets: Targets) -> It
     made += answered(policies.snippet)
     if policies.snippet.gzip is not None:
         yield directive("gzip", policies.snippet.gzip)
-    for name in dict.fromkeys(policies.snippet.hidden):
-        yield directive(f"{kind_of(policies.protocol)}_hide_header", Plain(name))
+    made += [directive("add_header", Plain(name), Value((text,)), "always") for name, text in policies.answered]
+    replaced = (*policies.snippet.hidden, *(name for name, _ in policies.answered))
+    if replaced:
+        yield from hidden(kind_of(policies.protocol), options, replaced)
     if made:
-        yield from (*made, *_hsts(options))
+        given = {name.lower() for name, _ in policies.answered}
+        yield from (*made, *for_all(options, given))
 
 
-def _hsts(options: Options) -> Iterator[Directive]:
-    if options.hsts:
+def hidden(kind: str, options: Options, more: Iterable[str] = ()) -> Iterator[Directive]:
+    """Headers of backends that clients do not see: one of ours takes the place of theirs."""
+    for name in dict.fromkeys((*options.hidden, *(name for name, _ in options.added), *more)):
+        yield directive(f"{kind}_hide_header", Plain(name))
+
+
+def for_all(options: Options, but: Collection[str] = ()) -> Iterator[Directive]:
+    """The headers that every answer gets, but for those that are given here (lower case)."""
+    if options.hsts and "strict-transport-security" not in but:
         yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
+    for name, text in options.added:
+        if name.lower() not in but:
+            yield directive("add_header", Plain(name), Value((text,)), "always")
 
 
 def _cors_origin(cors: Cors, shared: Shared) -> Template:
@@ -67,7 +80,7 @@ def _cors_headers(cors: Cors, shared: Shared) -> list[Directive]:
 
 def preflight(cors: Cors, options: Options, shared: Shared) -> Iterator[Directive]:
     """The answer to a browser that asks whether it may ask; neither a password nor the backend is asked for it."""
-    block = (*_cors_headers(cors, shared), *_hsts(options), directive("return", 204))
+    block = (*_cors_headers(cors, shared), *for_all(options), directive("return", 204))
     yield directive("if", Condition("lbcore_preflight"), block=block)
 
 

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
+from lbcore.adapters.nginx.answers import for_all, hidden
+from lbcore.adapters.nginx.blocked import blocked_maps
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.logs import access_log, log_variables, named_by
 from lbcore.adapters.nginx.lua import CONTROL
+from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.passing import sent_to_all, tuning
 from lbcore.adapters.nginx.switches import switches
 from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, directive
 from lbcore.proxy import Balance, Options, RoutingTable, Variable
 
-__all__ = ["Places", "http_level", "main_level", "said_by_locations"]
+__all__ = ["Places", "files_of", "http_level", "main_level", "said_by_locations"]
 
 
 @frozen(kw_only=True)
@@ -75,11 +78,13 @@ def http_level(table: RoutingTable, places: Places, capabilities: Capabilities) 
     yield from tuning(options.tuning, None, "proxy")
     common = sent_to_all(options, places.https_port)
     yield from (directive("proxy_set_header", Plain(name), Value(value)) for name, value in common)
+    for kind in ("proxy", "grpc", "fastcgi"):
+        yield from hidden(kind, options)
     if options.tuning.cookie_domain is None:
         yield directive("proxy_cookie_domain", "off")
     yield directive("proxy_redirect", "off")
-    if options.hsts:
-        yield directive("add_header", "Strict-Transport-Security", Value((Variable("lbcore_hsts"),)), "always")
+    yield from for_all(options)
+    yield from blocked_maps(options.blocked)
     yield from _variables(options, places)
     yield from log_variables(said_by_locations(options, places, capabilities))
 
@@ -171,6 +176,15 @@ def _tls(options: Options, folder: str) -> Iterator[Directive]:
     name = Value((f"{folder}/", Variable("lbcore_certificate"), ".pem"))
     yield directive("ssl_certificate", name)
     yield directive("ssl_certificate_key", name)
+    for what in files_of(options):
+        suffix = what.rpartition(".")[2]
+        yield directive("ssl_dhparam" if suffix == "dh" else "ssl_session_ticket_key", f"{folder}/{what}")
+
+
+def files_of(options: Options) -> dict[str, bytes]:
+    """What the options hold that nginx reads from a file."""
+    given = {"dh": options.dh_param, "ticket": options.ticket_key}
+    return {f"{digest(repr(data))}.{suffix}": data for suffix, data in given.items() if data}
 
 
 def _power(number: int, least: int) -> int:

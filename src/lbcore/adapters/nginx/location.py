@@ -51,7 +51,7 @@ class LocationWriter:
         name = digest(self.host, location.path, location.match.value)
         return [
             directive("location", *_path(location), block=list(self._body(location, name))),
-            *asking_locations(location, name),
+            *asking_locations(location, name, self.shared),
             *error_locations(location, self._targets, name),
         ]
 

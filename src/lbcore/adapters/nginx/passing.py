@@ -146,12 +146,15 @@ def sent_to_all(options: Options, https_port: int) -> Headers:
     def leaner(part: str | Variable) -> str | Variable:
         return part if isinstance(part, str) else Variable(same.get(part.name, part.name))
 
-    return tuple((name, tuple(map(leaner, value))) for name, value in _HEADERS)
+    given = {name.lower(): value for name, value in options.sent}
+    usual = tuple((name, given.pop(name.lower(), tuple(map(leaner, value)))) for name, value in _HEADERS)
+    return (*usual, *(each for each in options.sent if each[0].lower() in given))
 
 
 def headers(kind: str, common: Headers, changed: dict[str, Template], more: Headers) -> Iterator[Directive]:
     """All headers, some with another value, and more: those of the http level hold no more where one is given."""
-    sent = [(name, changed.get(name, value)) for name, value in common]
+    own = {name.lower() for name, _ in more}
+    sent = [(name, changed.get(name, value)) for name, value in common if name.lower() not in own]
     if kind != "proxy":
         sent = [(name, value) for name, value in sent if name not in {"Upgrade", "Connection"}]
     for name, value in (*sent, *more):

@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.counts import COUNT_SCRIPTS
-from lbcore.adapters.nginx.general import Places, http_level, main_level, said_by_locations
+from lbcore.adapters.nginx.general import Places, files_of, http_level, main_level, said_by_locations
 from lbcore.adapters.nginx.location import LocationWriter
 from lbcore.adapters.nginx.lua import SCRIPTS
 from lbcore.adapters.nginx.names import DYNAMIC, DYNAMIC_GRPC
@@ -95,6 +95,7 @@ class Renderer:
         files: dict[str, bytes] = dict(SCRIPTS) if self.capabilities.lua else {}
         if self.capabilities.lua and self.places.metrics:
             files |= COUNT_SCRIPTS
+        files |= files_of(table.options)
         self._static = self._named(table) if self.capabilities.lua else None
         blocks, dynamic = self._upstreams(table, http)
         hosts = sorted(table.sites)

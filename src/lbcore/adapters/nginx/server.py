@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
+from lbcore.adapters.nginx.blocked import refusal
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.general import Places
 from lbcore.adapters.nginx.names import digest
@@ -30,7 +31,8 @@ class Servers:
     def write(self, site: Site, body: list[Directive], aliases: tuple[str, ...] = ()) -> Directive:
         """The server of a host with this in it."""
         names: list[Plain | Word] = [_server_name(name) for name in (site.host, *aliases)] if site.host else [Word("_")]
-        return directive("server", block=(*self._listen(bool(not site.host)), directive("server_name", *names), *body))
+        block = (*refusal(self.options.blocked), *body)
+        return directive("server", block=(*self._listen(bool(not site.host)), directive("server_name", *names), *block))
 
     def _listen(self, default: bool) -> Iterator[Directive]:
         """Only the default server says how; the others are there, too, by naming the ports."""
