@@ -61,6 +61,7 @@ WORDS += [
     "asks",
     "answers",
     "200 10m",
+    "legacy",
     "any 5s, 401 202 0s",
     "params",
     "1.0",

@@ -152,6 +152,12 @@ def _client_text(text: str) -> str:
     return text
 
 
+def _client_texts(text: str) -> tuple[str, ...]:
+    """Each once: nginx compares them without letters' case, but for patterns."""
+    found = listed(_client_text, 1000)(text)
+    return tuple({each if each.startswith("~") else each.lower(): each for each in found}.values())
+
+
 OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "ssl-redirect": ("ssl_redirect", flag),
     "force-ssl-redirect": ("force_ssl_redirect", flag),
@@ -234,8 +240,8 @@ _SWITCHES: Mapping[str, Callable[[str], tuple[str, ...]]] = {
 }
 _BLOCKED: Mapping[str, tuple[str, Callable[[str], tuple[str, ...]]]] = {
     "block-cidrs": ("cidrs", cidrs),
-    "block-user-agents": ("agents", listed(_client_text, 1000)),
-    "block-referers": ("referers", listed(_client_text, 1000)),
+    "block-user-agents": ("agents", _client_texts),
+    "block-referers": ("referers", _client_texts),
 }
 _LISTS = ("whitelist-source-range", "denylist-source-range")
 _NO: tuple[str, None] = ("", None)

@@ -7,12 +7,13 @@ these. Where a canary is sticky, the cookie ends in `.c` or `.m`: with the canar
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.shared import Shared, literal
 from lbcore.adapters.nginx.tree import Argument, Directive, Entry, Name, Plain, Value, Word, directive
-from lbcore.proxy import Affinity, Canary, Location, Template, Upstream, Variable
+from lbcore.addresses import Address
+from lbcore.proxy import Affinity, Canary, Location, Peer, Template, Upstream, Variable
 
 __all__ = ["CHANGED", "MOST_PINNED", "Sticky", "affinity_key", "kept", "pinned_servers", "pins"]
 
@@ -67,12 +68,12 @@ def pinned_servers(upstream: Upstream, affinity: Affinity, shared: Shared) -> di
     """
     key = affinity_key(affinity, shared)
     peers = upstream.peers if len(upstream.peers) <= MOST_PINNED else ()
-    tokens = {peer: digest(upstream.id, str(peer)) for peer in peers}
+    tokens = {peer: digest(upstream.id, _shown(peer)) for peer in {_shown(each): each for each in peers}.values()}
     back = tuple(Entry(Plain(token), Word(f"{upstream.id}x{token}")) for token in tokens.values())
     shared.http[f"lbcore_p{upstream.id}"] = _map(f"lbcore_p{upstream.id}", key, Word(upstream.id), back)
-    first = tuple(Entry(Plain(str(peer)), Word(token)) for peer, token in tokens.items())
+    first = tuple(Entry(Plain(_shown(peer)), Word(token)) for peer, token in tokens.items())
     later = tuple(  # after others that failed
-        Entry(Plain("~ " + "".join(map(literal, str(peer))) + "$"), Word(token)) for peer, token in tokens.items()
+        Entry(Plain("~ " + "".join(map(literal, _shown(peer))) + "$"), Word(token)) for peer, token in tokens.items()
     )
     answered, unknown = Value((Variable("upstream_addr"),)), Value(()) if peers else key
     shared.http[f"lbcore_t{upstream.id}"] = _map(f"lbcore_t{upstream.id}", answered, unknown, (*first, *later))
@@ -83,6 +84,11 @@ def pinned_servers(upstream: Upstream, affinity: Affinity, shared: Shared) -> di
         ]
         for peer, token in tokens.items()
     }
+
+
+def _shown(peer: Peer) -> str:
+    """As nginx has it in $upstream_addr: the usual one of an IPv6 address's texts."""
+    return str(evolve(peer, host=str(Address.parse(peer.host))))
 
 
 def _map(name: str, key: Value, default: Argument, lines: tuple[Entry, ...]) -> Directive:
