@@ -370,7 +370,7 @@ class Gateway:
         while time.monotonic() < deadline:
             try:
                 # Of a host that is not there yet: 404. What the ConfigMap says may come before the redirect.
-                if self.get(marker).status in {301, 308, 403, 503} and not any(map(_accepts, before)):
+                if self.get(marker).status in {301, 308, 503} and not any(map(_accepts, before)):
                     return
             except OSError:
                 pass
