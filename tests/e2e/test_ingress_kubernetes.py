@@ -233,6 +233,22 @@ def test_the_server_takes_every_layout_of_the_chart(fleet: KubeFleet, values: di
                       text="\n---\n".join(texts))  # fmt: skip
 
 
+def test_headers_of_the_values_become_config_maps_that_the_options_name(tmp_path: Path) -> None:
+    headers = {"proxySetHeaders": {"X-A": "$host: a"}, "addHeaders": {"X-B": "1"}, "config": {"hsts": "false"}}
+    found = chart(tmp_path, {"controller": headers, "dhParam": "eA=="})
+    maps = {each["metadata"]["name"]: each["data"] for each in found if each["kind"] == "ConfigMap"}
+    assert {
+        f"{NAME}-controller": {
+            "hsts": "false", "proxy-set-headers": f"{SYSTEM}/{NAME}-proxy-set-headers",
+            "add-headers": f"{SYSTEM}/{NAME}-add-headers", "ssl-dh-param": f"{SYSTEM}/{NAME}-dh-param",
+        },
+        f"{NAME}-proxy-set-headers": {"X-A": "$host: a"},
+        f"{NAME}-add-headers": {"X-B": "1"},
+    } == maps  # fmt: skip
+    [secret_] = [each for each in found if each["kind"] == "Secret"]
+    assert (f"{NAME}-dh-param", {"dhparam.pem": "eA=="}) == (secret_["metadata"]["name"], secret_["data"])
+
+
 def test_values_that_would_be_missed_are_refused_and_those_without_effect_are_named(tmp_path: Path) -> None:
     helm = [str(assets("helm") / "helm"), "template", "x", str(CHART)]
     done = subprocess.run([*helm, "--set", "tcp.5432=a/b:5432"], capture_output=True, encoding="utf-8", check=False)
