@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dh, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, ParameterFormat, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from asking.case import HTTPS, Ask, ask, judge
@@ -111,8 +112,9 @@ def group() -> str:
         number += 1
         term //= number
     prime = 2**2048 - 2**1984 + ((digits >> 64) + 560316) * 2**64 - 1
-    made = dh.DHParameterNumbers(prime, 2).parameters()
-    return made.parameter_bytes(Encoding.PEM, ParameterFormat.PKCS3).decode()
+    numbers = b"\x02\x82\x01\x01" + prime.to_bytes(257) + b"\x02\x01\x02"  # PKCS #3, section 9: prime and base
+    data = base64.encodebytes(b"\x30\x82" + len(numbers).to_bytes(2) + numbers).decode()
+    return f"-----BEGIN DH PARAMETERS-----\n{data}-----END DH PARAMETERS-----\n"
 
 
 def named_map(name: str, data: dict[str, str]) -> dict[str, Any]:
