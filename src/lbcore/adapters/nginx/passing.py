@@ -146,9 +146,9 @@ def sent_to_all(options: Options, https_port: int) -> Headers:
     def leaner(part: str | Variable) -> str | Variable:
         return part if isinstance(part, str) else Variable(same.get(part.name, part.name))
 
-    given = {name.lower(): value for name, value in options.sent}
-    usual = tuple((name, given.pop(name.lower(), tuple(map(leaner, value)))) for name, value in _HEADERS)
-    return (*usual, *(each for each in options.sent if each[0].lower() in given))
+    given = {name.lower(): (name, value) for name, value in options.sent}
+    usual = tuple(given.pop(name.lower(), (name, tuple(map(leaner, value)))) for name, value in _HEADERS)
+    return (*usual, *given.values())
 
 
 def headers(kind: str, common: Headers, changed: dict[str, Template], more: Headers) -> Iterator[Directive]:
