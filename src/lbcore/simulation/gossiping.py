@@ -8,7 +8,7 @@ from lbcore.adapters.detector.times import FAST, SLOW, Times
 from lbcore.adapters.memberlist.envelope import Envelope
 from lbcore.adapters.memberlist.settings import LAN, Settings
 from lbcore.announcement import AnnouncementSettings
-from lbcore.simulation.checker import Checker
+from lbcore.simulation.checker import LAST_WORD, Checker
 from lbcore.simulation.fabric import Fabric
 from lbcore.simulation.faults import Faults
 from lbcore.simulation.gossip import GossipNetwork
@@ -93,6 +93,7 @@ class Gossiping:
         self._lose_all_but_one()
         if len(self._nodes) > 2:
             self._break_a_path()
+            self._part_most()
         self._flap()
 
     def _pass(self, seconds: float) -> None:
@@ -104,6 +105,16 @@ class Gossiping:
         self._pass(2 * self.promises.steady)
         self.splits.mend()
         self.settle()
+
+    def _part_most(self) -> None:
+        """The greater part is away from all clients, who hear of those that stand in; healed, they are told again."""
+        names = [node.name for node in self._nodes]
+        self.splits.part(*names[: len(names) // 2 + 1])
+        self.settle()
+        self.splits.mend()
+        self.settle()
+        self._pass(self.promises.waiting + LAST_WORD + 0.01)
+        self.views.look()
 
     def _flap(self) -> None:
         """A node goes and comes again and again, until it has to wait for longer than others take to settle."""

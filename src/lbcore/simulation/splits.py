@@ -124,6 +124,10 @@ class Splits:
         one, other = self._rng.sample(list(self._nodes), 2)
         self._shut(self._name("path broken"), [(one, other), (other, one)], _LONG)
 
+    def part(self, *nodes: str) -> None:
+        """These reach each other, and neither the others nor clients, until all is mended."""
+        self._shut(self._name("parted"), self._paths.between(nodes, self._others(*nodes)), _LONG)
+
     def flap(self, node: str, duration: float) -> None:
         """A node is cut off for a moment."""
         self._shut(self._name("flap"), self._paths.between([node], self._others(node)), duration)
