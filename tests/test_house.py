@@ -33,7 +33,7 @@ THIRD_PARTY_OF_THE_CORE = {"attr", "attrs", "immutables", "netaddr"}
 
 # Tools for data. Anything else (time, random, os, logging, asyncio, ...) is a shell's business.
 STANDARD_LIBRARY_OF_THE_CORE = {
-    "__future__", "abc", "bisect", "collections", "enum", "functools", "difflib", "hashlib", "heapq",
+    "__future__", "abc", "base64", "bisect", "collections", "enum", "functools", "difflib", "hashlib", "heapq",
     "itertools", "math", "operator", "re", "string", "struct", "types", "typing",
 }  # fmt: skip
 

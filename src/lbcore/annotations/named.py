@@ -6,7 +6,6 @@ None of them is an access control: what is missing or bad is left out, and said.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 
@@ -69,7 +68,7 @@ def _dh_param(data: bytes) -> bytes:
         raise ValueError(f"no DH PARAMETERS in its key {_DH_KEY}")
     try:
         prime, generator = _integers(base64.b64decode(b"".join(found[1].split()), validate=True))[:2]
-    except (ValueError, IndexError, binascii.Error):
+    except (ValueError, IndexError):
         raise ValueError(f"the parameters in its key {_DH_KEY} cannot be read") from None
     if not _LEAST_BITS <= prime.bit_length() <= _MOST_BITS or prime % 2 == 0 or not 1 < generator < prime - 1:
         raise ValueError(f"the parameters in its key {_DH_KEY} are none of {_LEAST_BITS} to {_MOST_BITS} bits")
