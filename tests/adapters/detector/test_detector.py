@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -275,6 +276,21 @@ def test_one_who_stood_still_and_missed_nobody_knows_that_it_was_away() -> None:
     victim.resume()
     world.run(0.4)
     assert before.reunions < victim.seen.reunions
+
+
+@pytest.mark.parametrize("seed", [0, 5, 6, 7])
+def test_who_was_away_for_a_moment_is_told_what_was_said_meanwhile(seed: int) -> None:
+    world, rng = DetectorWorld(3, seed=seed).settle(), Random(seed)
+    for _ in range(8):  # who waits, and who waits no longer, changes all the time
+        world.cut(rng.choice(world.nodes))
+        world.run(0.6)
+        world.heal()
+        world.run(0.3)
+        differing = 0
+        for _ in range(30):
+            world.run(0.05)
+            differing = differing + 1 if len({node.view for node in world.nodes}) > 1 else 0
+            assert differing <= 4
 
 
 def test_who_leaves_and_joins_again_is_no_reunion() -> None:

@@ -465,9 +465,11 @@ class Detector:
         table = self.table
         if table.changed:
             self._parting.see(table, now)
+        missed: list[DetectorOutput] = []
         if table.deaths > self._deaths:
             self._deaths = table.deaths
             self._was_away()
+            missed += self._inner.seek(now)
             if not self._parting.prevails(table.names, self._name, now):
                 self._do_penance(now)
         if table.changed:
@@ -475,7 +477,7 @@ class Detector:
             others = list(table.others(Status.ALIVE, Status.SUSPECT))
             ours = bool(others) and all(record.meta.startswith(_RELEASE) for record in others)
             self._be(active=self._fast and self.present and ours, now=now)
-        kept: list[DetectorOutput] = [output for output in outputs if not isinstance(output, Report)]
+        kept: list[DetectorOutput] = [output for output in (*outputs, *missed) if not isinstance(output, Report)]
         if not self._stale or self._inner.members is None:
             return kept
         self._stale = False

@@ -44,6 +44,7 @@ __all__ = ["Counts", "Memberlist"]
 
 _NEVER = float("inf")
 _FIRST_DIALS = 8  # peers asked at once at the start; each of them knows all others
+_ASKED = 2  # one of them may have been away as well
 _LATER_DIALS = 3
 _HASTE = 0.005  # seconds between two rounds of gossip when there is news of ours
 _FEW = 32  # members up to which the exchange of everything keeps its pace, as in Go
@@ -293,8 +294,15 @@ class Memberlist:
         return [*outputs, *self._settled(now)]
 
     def seek(self, now: float) -> list[GossipOutput]:
-        """Ask for those who are missing, now: there is reason to believe that they can be reached again."""
-        return self._rejoin(now, _FIRST_DIALS, first=False) if self.table.present else []
+        """We were away: ask for those who are missing, as they may be reached again, and two of those who are here for
+        what was said meanwhile. Gossip says it a few times only, and the next exchange may be 30 s away.
+        """
+        if not self.table.present:
+            return []
+        here = list(self.table.others(Status.ALIVE))
+        asked = self._rng.sample(here, min(len(here), _ASKED))
+        missing = self._rejoin(now, _FIRST_DIALS, first=False)
+        return [*missing, *(self._dial_exchange(each.endpoint, join=False) for each in asked)]
 
     def _exchange(self, now: float) -> list[GossipOutput]:
         count = self.table.count
