@@ -39,6 +39,7 @@ __all__ = ["Nginx", "NginxSettings", "Told", "find_capabilities", "most_files", 
 
 _TEST_TIME = 120.0  # seconds that `nginx -t` may take: 10,000 hosts took 1.8
 _START_TIME = 10.0
+_KEPT = 60.0  # seconds in which files that are named no more may still be read
 _LOOK = 0.5  # seconds between two looks for an nginx to take care of, or two starts
 _MOST_TESTS = 40  # of one table: finds 3 bad hosts among 1,000
 
@@ -121,7 +122,7 @@ class Nginx:
         self._good: RoutingTable | None = None  # what nginx took last
         self._refused: frozenset[str] = frozenset()
         self._text = ""
-        self._wanted: frozenset[str] = frozenset()  # files of the configuration that is in force
+        self._unnamed: dict[str, float] = {}  # files that the configuration in force does not name, and since when
         self._last_reload = 0.0
         self._peers = Peers(self._folder)
         self._busy = asyncio.Lock()
@@ -337,12 +338,20 @@ class Nginx:
         return pwd.getpwnam(self._user).pw_uid if self._user and os.geteuid() == 0 else None
 
     def _tidy(self, wanted: frozenset[str]) -> None:
-        """Take away the files that no configuration names any more. Workers of the last one still read certificates."""
-        keep = wanted | self._wanted | {"nginx.conf", "nginx.pid", "nginx.conf.new", "tmp"}
+        """Take away the files that no configuration has named for a while.
+
+        Workers of earlier ones read certificates by their names at each handshake, and on a busy machine there may be
+        several such generations at once: reloads follow each other faster than nginx is done with one.
+        """
+        now = time.monotonic()
         for path in self._folder.iterdir():
-            if path.name not in keep and path.suffix in {".pem", ".users", ".ca", ".crl", ".dh", ".ticket"}:
+            if path.suffix not in {".pem", ".users", ".ca", ".crl", ".dh", ".ticket"}:
+                continue
+            if path.name in wanted:
+                self._unnamed.pop(path.name, None)
+            elif now - self._unnamed.setdefault(path.name, now) >= _KEPT:
                 path.unlink(missing_ok=True)
-        self._wanted = wanted
+                del self._unnamed[path.name]
 
 
 def _environment() -> dict[str, str]:
