@@ -42,7 +42,7 @@ class Returning:
         back = [name for name in dict.fromkeys((*candidates, *waiting)) if name in self._lost]
         over = [name for name in candidates if name in self._waited]
         for name in back:
-            self._lost.pop(name, None)
+            del self._lost[name]
         for name in over:
-            self._waited.pop(name, None)
+            del self._waited[name]
         self.reunions += bool(back or over)

@@ -16,6 +16,7 @@ from typing import Any
 
 from attrs import define, field
 
+from lbcore.lab.errors import LabError
 from lbcore.lab.namespaces import Namespace
 
 __all__ = ["HOLD_TIME", "ROUTER_ASN", "Router", "Routes", "bird", "kernel_routes"]
@@ -76,7 +77,8 @@ class Router:
 def _wait_for_socket(path: Path) -> None:
     end = time.monotonic() + _PATIENCE
     while not path.is_socket():
-        assert time.monotonic() < end, f"waited {_PATIENCE:g} s in vain for {path}"
+        if time.monotonic() > end:
+            raise LabError(f"no {path.name} within {_PATIENCE:g} s; see the logs in {path.parent}")
         time.sleep(0.01)
 
 
