@@ -21,9 +21,11 @@ CLEAN, CRASH = 1.5, 3.0  # seconds; on an idle machine 0.3, memberlist alone wou
 Served = tuple[Fleet, tuple[Address, ...]]
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    secret = tmp_path_factory.mktemp("secret")
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """Each test has nodes of its own: who was lost a few times in another test waits for half a minute and more."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
     (secret / "secretkey").write_text("c2VjcmV0IG9mIHRoZSBzcGVha2Vycw\n", encoding="utf-8")
     with Lab(grace=0.3) as lab:
         lab.apply(BASE)
@@ -98,7 +100,7 @@ def test_what_only_one_node_may_announce_does_not_wait_for_its_penance(served: S
     members = [line for line in lines[:announced] if " members " in line]
     assert f" waiting={lone} " in members[-1]
     for name in lab.nodes:
-        lab.wait_until(partial(sees, fleet, name, everybody), f"{name} to see all as candidates", 30)
+        lab.wait_until(partial(sees, fleet, name, everybody), f"{name} to see all as candidates", 60)
     assert elect(lab.nodes, addresses[0]) == fleet.announcer(addresses)
 
 
