@@ -38,17 +38,22 @@ __all__ = [
 
 @frozen(kw_only=True)
 class Speakers:
-    """The nodes that are known, and those with a living speaker. A cluster that lists no Nodes has its members."""
+    """The nodes that are known, and those with a living speaker. A cluster that lists no Nodes has its members.
+
+    `waiting` live, too, and as they were held for dead a short time ago nobody counts them in but they themselves:
+    a router that sees one takes its routes, and whoever stands in for it goes on.
+    """
 
     nodes: Mapping[str, Node]
     members: frozenset[str]
+    waiting: frozenset[str] = frozenset()
     ignore_exclude_label: bool = False
     drained: frozenset[str] = frozenset()
 
     @property
     def names(self) -> list[str]:
         """Every node that there is anything to say about, sorted."""
-        return sorted({*self.nodes, *self.members})
+        return sorted({*self.nodes, *self.members, *self.waiting})
 
 
 def bgp_verdicts(
@@ -69,7 +74,9 @@ def bgp_verdicts(
     able = [_able(name, service, family, pool, adverts, peers, speakers, reach) for name in speakers.names]
     chosen = _chosen(service, able, speakers)
     for verdict in able:
-        yield _narrowed(verdict, service, chosen, speakers)
+        alone = verdict.node in speakers.waiting
+        by_itself = _chosen(service, able, speakers, verdict.node) if alone else chosen
+        yield _narrowed(verdict, service, by_itself, speakers)
 
 
 def bgp_verdict(
@@ -88,7 +95,7 @@ def bgp_verdict(
     if verdict.reason is not Reason.OK or not (name in speakers.drained or ANNOUNCING_NODES in service.annotations):
         return verdict  # what other nodes do does not matter
     able = [_able(each, service, family, pool, adverts, peers, speakers, reach) for each in speakers.names]
-    return _narrowed(verdict, service, _chosen(service, able, speakers), speakers)
+    return _narrowed(verdict, service, _chosen(service, able, speakers, name), speakers)
 
 
 def wanted_nodes(service: Service) -> int | None:
@@ -97,13 +104,15 @@ def wanted_nodes(service: Service) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 and int(text) else None
 
 
-def _chosen(service: Service, able: Iterable[NodeVerdict], speakers: Speakers) -> frozenset[str]:
+def _chosen(service: Service, able: Iterable[NodeVerdict], speakers: Speakers, by: str = "") -> frozenset[str]:
     """Of the nodes that are able the ones that announce: those not drained, if there are any, and the first so many.
+    Of those that wait none but the one `by` whose reckoning it is.
 
     The order is that of the Layer 2 election (rendezvous hashing): a node that goes is replaced by the next one, and
     all others stay; one that comes back has its place again.
     """
     names = frozenset(verdict.node for verdict in able if verdict.reason is Reason.OK)
+    names -= speakers.waiting - {by}
     fresh = names - speakers.drained or names
     most = wanted_nodes(service)
     return fresh if most is None or len(fresh) <= most else frozenset(rank(fresh, service.held[0])[:most])
@@ -257,7 +266,7 @@ def _plainly(reason: Reason) -> _Why:
 def _judge_node(name: str, node: Node | None, speakers: Speakers) -> _Why | None:
     if node is None and speakers.nodes:
         return _plainly(Reason.NODE_UNKNOWN)
-    if name not in speakers.members:
+    if name not in speakers.members and name not in speakers.waiting:
         return _plainly(Reason.NOT_A_MEMBER)
     if node is not None and node.network_unavailable:
         return _plainly(Reason.NODE_NETWORK_UNAVAILABLE)

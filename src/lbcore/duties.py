@@ -35,13 +35,14 @@ def duties(state: AnnouncementState) -> tuple[Duty, ...]:
             (address, name) for key in state.services for address, names in bgp_announcers(state, key) for name in names
         }
         bgp.update(name for _, name in pairs)
+    living = state.members | state.waiting
     return tuple(
         Duty(
             node=name,
-            lives=name in state.members,
+            lives=name in living,
             drained=name in state.drained,
             layer2=layer2[name],
             bgp=bgp[name],
         )
-        for name in sorted({*state.nodes, *state.members, *state.drained})
+        for name in sorted({*state.nodes, *living, *state.drained})
     )

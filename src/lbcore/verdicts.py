@@ -55,6 +55,7 @@ class Reason(Enum):
     NODE_NETWORK_UNAVAILABLE = "NodeNetworkUnavailable"
     NODE_DRAINED = "NodeDrained"
     NOT_A_MEMBER = "NotAMember"
+    NODE_WAITS = "NodeWaits"
     NOT_ELECTED = "NotElected"
     NO_INTERFACE = "NoInterface"
     NOT_READY = "NotReady"
@@ -69,6 +70,11 @@ class Reason(Enum):
 NODE_TEXTS: Mapping[Reason, str] = {
     Reason.NODE_UNKNOWN: "there is no Node of this name; create it, or correct the speaker's --node",
     Reason.NOT_A_MEMBER: "no living speaker is seen on this node; start one there",
+    Reason.NODE_WAITS: (  # the seconds are those of `lbcore.adapters.detector.times`
+        "its speaker lives and was held for dead a short time ago: it waits 1 s the first time, twice as long each "
+        "time after, 60 s at most, so that addresses do not go to and fro, and then follows by itself; look why it was "
+        "lost (`get members`)"
+    ),
     Reason.NODE_NETWORK_UNAVAILABLE: (
         "the node's condition NetworkUnavailable is True; mend its network, and the network plugin takes that back"
     ),

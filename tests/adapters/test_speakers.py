@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbcore.adapters.kubernetes.speakers import RECORD, VIEW, SpeakerLease, lease_document, living, read_lease, views
-from lbcore.adapters.views import Sight, SightState, View, read_view, view_document
+from lbcore.adapters.views import Sight, SightState, View, read_view, view_document, waiting
 from views import sights, some_views
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -102,6 +102,23 @@ def test_the_smaller_part_of_a_parted_cluster_does_not_count() -> None:
     three, two = ("a", "b", "c"), ("d", "e")
     leases = [lease(name, *side) for side in (three, two) for name in side]
     assert set(three) == living(leases, NOW)
+
+
+def seen_by(node: str, *waits: str, fast: bool = True) -> View:
+    sights = tuple(Sight(name=each, state=SightState.WAITS, since=0.0) for each in waits)
+    return View(node=node, fast=fast, why="", sights=sights)
+
+
+def test_who_waits_is_told_by_half_of_those_who_have_the_detector() -> None:
+    three = frozenset("abc")
+    assert {"a"} == waiting([seen_by("a", "a"), seen_by("b", "a", "b"), seen_by("c")], three)
+    assert {"a"} == waiting([seen_by("a", "a"), seen_by("b")], three)
+    assert frozenset() == waiting([seen_by("a", "a"), seen_by("b"), seen_by("c")], three)
+    assert frozenset() == waiting([seen_by("a", "d")], three)
+    # Where all wait nobody does, and where memberlist alone decides.
+    assert frozenset() == waiting([seen_by("a", *"abc"), seen_by("b", *"abc")], three)
+    assert frozenset() == waiting([seen_by("a", "a", fast=False), seen_by("b", "a", fast=False)], three)
+    assert frozenset() == waiting([], frozenset())
 
 
 def test_during_a_change_both_kinds_live() -> None:

@@ -31,7 +31,7 @@ from lbcore.model import (
 from lbcore.pools import Catalog
 from lbcore.requests import Request, read_request
 from lbcore.sharing import Sharing
-from lbcore.verdicts import Reason, Refusal
+from lbcore.verdicts import NODE_TEXTS, Reason, Refusal
 from worlds import ALL_KINDS, Desk, document, ipv4, ipv6, plain_service
 
 CURE = re.compile(
@@ -173,6 +173,10 @@ def test_a_node_that_is_passed_over_says_what_would_bring_it_in(reason: Reason) 
     for verdict in (layer_2, next(each for each in over_bgp if each.node == "n1")):
         assert reason is verdict.reason
         assert CURE.search(verdict.detail), verdict.detail
+
+
+def test_a_node_that_waits_says_what_to_look_at() -> None:
+    assert CURE.search(NODE_TEXTS[Reason.NODE_WAITS])
 
 
 def bgp_refusal(

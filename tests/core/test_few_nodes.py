@@ -36,9 +36,14 @@ def asking(number: int, most: int | str | None) -> Service:
     return plain_service(f"s{number}", held=(ipv6(number),), annotations=annotations)
 
 
-def reasons(service: Service, members: frozenset[str], drained: frozenset[str] = frozenset()) -> dict[str, Reason]:
+def reasons(
+    service: Service,
+    members: frozenset[str],
+    drained: frozenset[str] = frozenset(),
+    waiting: frozenset[str] = frozenset(),
+) -> dict[str, Reason]:
     nodes = {name: Node(name=name) for name in MANY}
-    speakers = Speakers(nodes=nodes, members=members, drained=drained)
+    speakers = Speakers(nodes=nodes, members=members, drained=drained, waiting=waiting)
     reach = Reach(True, frozenset(MANY))
     found = list(bgp_verdicts(service, Family.IPV6, POOL, (ADVERT,), (TOR,), speakers, reach))
     # One node alone comes to the same.
@@ -74,6 +79,18 @@ def test_the_few_nodes_of_a_service_are_as_many_as_it_asks_for_and_stay_when_oth
     # To be drained is to go, as long as there are others.
     if gone not in drained and fresh - {gone}:
         assert after == announcing(reasons(service, members, drained | {gone}))
+
+
+@given(members=some, drained=some, waits=some, most=st.none() | st.integers(1, 9))
+def test_a_node_that_waits_tells_routers_by_its_own_reckoning_and_the_others_as_if_it_were_not_there(
+    members: frozenset[str], drained: frozenset[str], waits: frozenset[str], most: int | None
+) -> None:
+    service, waiting = asking(1, most), waits - members
+    found = reasons(service, members, drained, waiting)
+    without = reasons(service, members, drained)
+    for name in MANY:
+        by_itself = reasons(service, members | {name}, drained) if name in waiting else without
+        assert by_itself[name] is found[name]
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two", "2.0", "\u0662", "1" * 9])

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from drained import NAMES, WEB, order_of, told, with_endpoints
 from lbcore.announcement import AnnouncementState, NotAnnounced, explain
+from lbcore.duties import duties
 from lbcore.events import AddressHeard, AnsweringSeen, Event, MembersSeen, Stopping
 from lbcore.intents import Announce, AnnounceAnew, Intent, StandBy, Withdraw
 from lbcore.model import TrafficPolicy
+from lbcore.verdicts import Reason
 from worlds import Desk, ipv6, plain_service
 
 MINE = ipv6(1)
@@ -40,6 +42,24 @@ def judged_by(seen: MembersSeen, ends: frozenset[str]) -> str | None:
     return None
 
 
+def reasons(desk: Desk[AnnouncementState]) -> dict[str, Reason]:
+    """What `explain` says of each node."""
+    explained = explain(desk.state, LOCAL.key)
+    assert explained is not None
+    assert not isinstance(explained, NotAnnounced)
+    return {each.node: each.reason for each in explained[0][1]}
+
+
+def reasoned(seen: MembersSeen, ends: frozenset[str]) -> dict[str, Reason]:
+    """The same from nothing."""
+    winner = judged_by(seen, ends)
+    found = dict.fromkeys(NAMES, Reason.NOT_ELECTED)
+    found |= dict.fromkeys(seen.waiting, Reason.NODE_WAITS if winner in seen.names else Reason.NOT_ELECTED)
+    found |= dict.fromkeys(EVERYBODY - ends, Reason.NO_LOCAL_ENDPOINTS)
+    found |= dict.fromkeys(EVERYBODY - seen.names - seen.waiting, Reason.NOT_A_MEMBER)
+    return found | ({winner: Reason.OK} if winner is not None else {})
+
+
 @given(history=st.lists(views, min_size=1, max_size=6), ends=some.filter(bool), node=st.sampled_from(NAMES))
 @example([MembersSeen(EVERYBODY - {FIRST}), MembersSeen(EVERYBODY - {FIRST}, frozenset({FIRST}))], EVERYBODY, SECOND)
 @example(
@@ -53,6 +73,8 @@ def test_who_waits_announces_what_nobody_else_may_and_nothing_else(
         desk.run(seen)
         assert judged_by(seen, ends) == winner_of(desk)
         assert (winner_of(desk) == node) == (MINE in desk.state.wanted)
+        assert reasoned(seen, ends) == reasons(desk)
+        assert seen.names | seen.waiting == {each.node for each in duties(desk.state) if each.lives}
         assert not desk.state.unfinished
 
 

@@ -5,13 +5,14 @@ It goes from the reflex process to the speaker, and from there to where it is as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
 from attrs import evolve, frozen
 
-__all__ = ["Sight", "SightState", "View", "read_view", "view_document"]
+__all__ = ["Sight", "SightState", "View", "read_view", "view_document", "waiting"]
 
 
 _LATEST = 253_402_300_800  # seconds from 1970 to the year 10,000, which no date of Python's reaches
@@ -65,6 +66,14 @@ class View:
     def shifted(self, seconds: float) -> View:
         """The same by another clock."""
         return evolve(self, sights=tuple(evolve(each, since=each.since + seconds) for each in self.sights))
+
+
+def waiting(views: Iterable[View], members: frozenset[str]) -> frozenset[str]:
+    """The members that wait, as at least half of those see it that have the detector; nobody where all members do."""
+    judges = [view for view in views if view.fast]  # where memberlist alone decides, nobody waits
+    said = Counter(each.name for view in judges for each in view.sights if each.state is SightState.WAITS)
+    found = frozenset(name for name, count in said.items() if name in members and 2 * count >= len(judges))
+    return found if found != members else frozenset()
 
 
 def view_document(view: View) -> dict[str, Any]:

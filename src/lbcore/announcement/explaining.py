@@ -6,9 +6,16 @@ from collections.abc import Iterator
 
 from lbcore.addresses import Address
 from lbcore.advertising import PeerVerdict, Speakers, bgp_verdicts, every_peer_verdict
-from lbcore.announcement.judging import candidates_for, electorate_of, judge_service, owners_of, told_reach_to
+from lbcore.announcement.judging import (
+    candidates_for,
+    electorate_of,
+    judge_service,
+    owners_of,
+    reach_to,
+    told_reach_to,
+)
 from lbcore.announcement.state import AnnouncementState, NotAnnounced, Part
-from lbcore.election import judge_node, rank
+from lbcore.election import Electorate, judge_node, rank, restrict_to_endpoints
 from lbcore.exports import joined
 from lbcore.model import Service, ServiceKey
 from lbcore.routes import Offer, Path, Prefix
@@ -36,8 +43,7 @@ def explain(
 
 def _node_verdicts(state: AnnouncementState, service: Service, part: Part) -> Iterator[NodeVerdict]:
     ignore = state.settings.ignore_exclude_label
-    among = electorate_of(state, part.adverts)
-    local = candidates_for(state, service, part.adverts, among)
+    local = candidates_for(state, service, part.adverts, electorate_of(state, part.adverts))
     order = rank(local.candidates, part.ranked_by, local.scores)
     for place, name in enumerate(order):
         if place == 0:
@@ -51,18 +57,21 @@ def _node_verdicts(state: AnnouncementState, service: Service, part: Part) -> It
         else:
             text = f"{order[0]} ranks before it; number {place + 1} of {len(order)} to take over"
             yield NodeVerdict(node=name, reason=Reason.NOT_ELECTED, detail=text)
-    for name in sorted({*state.nodes, *state.members} - set(order)):
-        if name in among.candidates:
-            reason = Reason.NO_LOCAL_ENDPOINTS
-            yield NodeVerdict(node=name, reason=reason, detail=NODE_TEXTS[reason])
-        else:
-            yield judge_node(name, part.adverts, state.nodes, state.members, ignore_exclude_label=ignore)
+    living = state.members | state.waiting
+    near = restrict_to_endpoints(Electorate(living), service, reach_to(state, service.key).nodes).candidates
+    for name in sorted({*state.nodes, *living} - set(order)):
+        verdict = judge_node(name, part.adverts, state.nodes, living, ignore_exclude_label=ignore)
+        if verdict.reason is Reason.OK:  # what keeps it out is none of its own
+            reason = Reason.NODE_WAITS if name in near else Reason.NO_LOCAL_ENDPOINTS
+            verdict = NodeVerdict(node=name, reason=reason, detail=NODE_TEXTS[reason])
+        yield verdict
 
 
 def _speakers(state: AnnouncementState) -> Speakers:
     return Speakers(
         nodes=state.nodes,
         members=state.members,
+        waiting=state.waiting,
         ignore_exclude_label=state.settings.ignore_exclude_label,
         drained=state.drained,
     )

@@ -12,7 +12,7 @@ from lbcore import announcement, assignment, routing
 from lbcore.adapters.kubernetes.announced import Announced
 from lbcore.adapters.kubernetes.documents import Ignored, Refused
 from lbcore.adapters.kubernetes.served import ingress_resources
-from lbcore.adapters.views import View
+from lbcore.adapters.views import View, waiting
 from lbcore.announcement import AnnouncementSettings, AnnouncementState, NotAnnounced
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.files import FilesCluster
@@ -139,17 +139,24 @@ async def take(
         members, events = await asyncio.gather(living_members(place), list_folder(place))
         return _snapshot(events, members, load_balancer_class)
     live = await list_cluster(place, tell, announcing=announcing)
-    snapshot = _snapshot(live.events, live.members, load_balancer_class)
-    return evolve(snapshot, announced=live.announced, views=live.views)
+    snapshot = _snapshot(live.events, live.members, load_balancer_class, live.views)
+    return evolve(snapshot, announced=live.announced)
 
 
-def _snapshot(events: Iterable[Event], members: frozenset[str] | None, load_balancer_class: str | None) -> Snapshot:
+def _snapshot(
+    events: Iterable[Event],
+    members: frozenset[str] | None,
+    load_balancer_class: str | None,
+    views: tuple[View, ...] = (),
+) -> Snapshot:
     """`members` None: which speakers live is not known."""
     events, known = list(events), members is not None
     if members is None:
         members = frozenset(event.node.name for event in events if isinstance(event, NodeSeen))
     chosen = AnnouncementSettings(node="", load_balancer_class=load_balancer_class)
-    others: list[Event] = [LinksSeen(()), MembersSeen(members), Listed(Kind.LINKS), Listed(Kind.MEMBERS)]
+    waits = waiting(views, members)
+    seen = MembersSeen(members - waits, waits)
+    others: list[Event] = [LinksSeen(()), seen, Listed(Kind.LINKS), Listed(Kind.MEMBERS)]
     return Snapshot(
         assignment=settle(
             assignment.step,
@@ -165,6 +172,7 @@ def _snapshot(events: Iterable[Event], members: frozenset[str] | None, load_bala
         )[0],
         refused=tuple(event for event in events if isinstance(event, ManifestRefused)),
         speakers_known=known,
+        views=views,
     )
 
 

@@ -16,6 +16,7 @@ from lbcore.adapters.gateways import Gateway, gateways4, gateways6
 from lbcore.adapters.icmp import decode_echo_reply, encode_echo_request
 from lbcore.addresses import Address
 from lbcore.errors import RemoteProtocolError
+from lbcore.verdicts import NODE_TEXTS, Reason
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
@@ -155,6 +156,11 @@ def test_a_penance_is_doubled_until_it_is_forgotten() -> None:
     assert [1, 2, 4, 8, 16, 32, 60, 60] == waits
     penance.begin(now + FAST.calm + 60)
     assert FAST.hold == penance.deadline - (now + FAST.calm + 60)
+
+
+def test_what_people_are_told_of_a_penance_is_how_long_it_is() -> None:
+    text = NODE_TEXTS[Reason.NODE_WAITS]
+    assert f"waits {FAST.hold:g} s the first time, twice as long each time after, {FAST.longest:g} s at most" in text
 
 
 def test_default_gateways_are_read_from_the_kernels_tables() -> None:

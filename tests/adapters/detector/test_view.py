@@ -6,7 +6,7 @@ import pytest
 
 from detectors import DetectorWorld
 from gossip import LEAVE, GossipNode
-from lbcore.adapters.views import Sight, SightState, View
+from lbcore.adapters.views import Sight, SightState, View, waiting
 
 
 def view(world: DetectorWorld, node: GossipNode) -> View:
@@ -46,6 +46,8 @@ def test_a_node_that_is_cut_off_says_so_and_one_that_returns_waits() -> None:
     assert view(world, victim).cut_off
     world.heal()
     world.until(lambda: SightState.WAITS is sight(world, other, victim).state, 5.0)
+    names = frozenset(node.name for node in world.nodes)
+    world.until(lambda: waiting([view(world, node) for node in world.nodes], names) == {victim.name}, 0.5)
     world.until(lambda: world.agreed, 10.0)
     world.run(1.0)
     assert (SightState.ALIVE, ()) == (sight(world, other, victim).state, sight(world, other, victim).by)
