@@ -94,6 +94,18 @@ def test_a_node_that_comes_and_goes_moves_nothing_more_often_than_it_is_a_candid
     assert moves <= sum(one != other for one, other in itertools.pairwise(views))
 
 
+def test_where_all_that_may_announce_it_wait_it_moves_each_time_that_one_of_them_is_lost_or_back() -> None:
+    # What the damping does not bound: the part of both is to announce, and no node remembers who of them did.
+    desk = told(*with_endpoints(LOCAL, FIRST, SECOND))
+    others = frozenset({THIRD, FOURTH})
+    both, one = MembersSeen(others, frozenset({FIRST, SECOND})), MembersSeen(others, frozenset({SECOND}))
+    for _ in range(3):
+        desk.run(both)
+        assert FIRST == winner_of(desk)
+        desk.run(one)
+        assert SECOND == winner_of(desk)
+
+
 def test_the_only_node_with_an_endpoint_announces_though_it_waits_and_says_why() -> None:
     desk = told(*with_endpoints(LOCAL, FIRST), node=FIRST)
     desk.run(MembersSeen(EVERYBODY - {FIRST}))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import log2
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lbcore.adapters.detector.contact import Contact
@@ -15,6 +18,7 @@ from lbcore.adapters.detector.times import FAST
 from lbcore.adapters.gateways import Gateway, gateways4, gateways6
 from lbcore.adapters.icmp import decode_echo_reply, encode_echo_request
 from lbcore.addresses import Address
+from lbcore.election import elect
 from lbcore.errors import RemoteProtocolError
 from lbcore.verdicts import NODE_TEXTS, Reason
 
@@ -156,6 +160,55 @@ def test_a_penance_is_doubled_until_it_is_forgotten() -> None:
     assert [1, 2, 4, 8, 16, 32, 60, 60] == waits
     penance.begin(now + FAST.calm + 60)
     assert FAST.hold == penance.deadline - (now + FAST.calm + 60)
+
+
+def losses(seconds: float) -> int:
+    """How often a node can have been lost as a candidate, so long after the first time: the longest waits included."""
+    return 1 + int(log2(seconds + 1)) if seconds < 63 else 7 + int((seconds - 63) / 60)
+
+
+def changes(lost: Iterable[float], until: float) -> list[tuple[float, bool]]:
+    """When a node that is lost at these moments, and back at once, becomes a candidate or ceases to be one."""
+    penance, found = Penance(FAST), []
+    for now in (*sorted(lost), until):
+        if penance.lasts and (over := penance.deadline) <= now and penance.ends(now):
+            found.append((over, True))
+        if now < until:
+            found += [] if penance.lasts else [(now, False)]
+            penance.begin(now)
+    return found
+
+
+MOMENTS = st.lists(st.floats(0, 900) | st.integers(0, 900).map(float), min_size=1, max_size=80)
+AT_ONCE = [0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 63.0, *(123.0 + 60 * number for number in range(12))]  # the worst of all
+
+
+@given(st.lists(MOMENTS, min_size=1, max_size=4))
+@example([AT_ONCE])
+@example([AT_ONCE, [each + 0.5 for each in AT_ONCE]])
+@example([AT_ONCE, AT_ONCE, [0.0, *(650.0 + each for each in AT_ONCE if each < 100)]])
+def test_an_address_moves_at_most_twice_for_each_time_that_one_of_those_who_fail_can_be_lost(
+    nodes: list[list[float]],
+) -> None:
+    # One that may announce it, too, does not fail: as long as there is such a one, the waiting moves nothing.
+    names = [f"n{number}" for number in range(len(nodes))]
+    told = sorted(
+        (when, name, comes) for name, lost in zip(names, nodes, strict=True) for when, comes in changes(lost, until=1e4)
+    )
+    began, candidates = told[0][0], {"steady", *names}
+    address = Address.parse("2001:db8::1")
+    winner, moves = elect(candidates, address), 0
+    for when, name, comes in told:
+        candidates = candidates | {name} if comes else candidates - {name}
+        before, winner = winner, elect(candidates, address)
+        moves += before != winner
+        assert moves <= 2 * len(nodes) * losses(when - began + 1e-6)
+
+
+def test_of_one_that_fails_as_soon_as_it_may_it_is_fourteen_times_in_two_minutes_and_twice_a_minute_then() -> None:
+    (*_, last) = [when for when, comes in changes(AT_ONCE, 1e4) if not comes]
+    assert (123.0 + 60 * 11, len(AT_ONCE)) == (last, losses(last))
+    assert [7, 8, 9] == [losses(seconds) for seconds in (120.0, 123.0, 183.0)]
 
 
 def test_what_people_are_told_of_a_penance_is_how_long_it_is() -> None:

@@ -2,7 +2,8 @@
 
 It is the member's own doing, said in its metadata, so that all know the same candidates. One second the first
 time and twice as long each time after, up to a minute; ten good minutes, and it is forgotten. An address moves twice
-for each time, so not more than 14 times in the first two minutes and then twice a minute, whatever the node does.
+for each time, so not more than 14 times in the first two minutes and then twice a minute, whatever the node does; of
+several that fail, that many times for each, as long as one that may announce it does not wait.
 """
 
 from __future__ import annotations
