@@ -14,8 +14,9 @@ from immutables import Map
 
 from lbcore.addresses import Address
 from lbcore.lab import probe
-from lbcore.lab.errors import LabError, UnsteadyError
+from lbcore.lab.errors import UnsteadyError
 from lbcore.lab.namespaces import Namespace
+from lbcore.lab.waiting import wait_for
 
 __all__ = ["Answer", "Requests", "fetch", "measure_requests"]
 
@@ -130,18 +131,18 @@ def measure_requests(
     argv += ["fresh"] if fresh else []
     samples = _Samples(client.spawn(argv, stdout=subprocess.PIPE))
     try:
-        _wait(
+        wait_for(
             lambda: len(samples.answered) >= _STEADY,
             min(limit, _FIRST_ANSWER),
             f"{address} does not answer, before any fault",
         )
         start = time.monotonic()
         during()
-        _wait(
+        wait_for(
             lambda: samples.steady_since(max(start, time.monotonic() - settle)) and time.monotonic() - start > settle,
             limit,
             f"{address} did not answer steadily within {limit:g} s after the fault",
-            UnsteadyError,
+            kind=UnsteadyError,
         )
     finally:
         samples.stop()
@@ -154,11 +155,3 @@ def measure_requests(
         silence=max((later - earlier for earlier, later in gaps), default=0.0),
         lost_for=max(samples.last_failure - start, 0.0),
     )
-
-
-def _wait(condition: Callable[[], bool], seconds: float, otherwise: str, kind: type[LabError] = LabError) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise kind(otherwise)
-        time.sleep(0.01)

@@ -19,7 +19,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -32,6 +31,7 @@ from lbcore.lab import guard
 from lbcore.lab.api import Answered, Caller
 from lbcore.lab.errors import LabError, LabUnavailable
 from lbcore.lab.namespaces import Namespace
+from lbcore.lab.waiting import wait_for
 
 __all__ = ["ASSETS", "ApiServer", "Daemon", "assets", "free_ports", "kubeconfig_text"]
 
@@ -393,11 +393,7 @@ class ApiServer:
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = _PATIENCE) -> None:
         """Wait until a question is answered with something true; raises `LabError` after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                raise LabError(f"waited {seconds:g} s in vain for {what}")
-            time.sleep(0.05)
+        wait_for(condition, seconds, f"waited {seconds:g} s in vain for {what}", pause=0.05)
 
     def restart(self) -> None:
         """Start kube-apiserver again after it was stopped or killed, and wait until it serves."""

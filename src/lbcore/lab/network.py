@@ -8,7 +8,6 @@ one makes them by hand: a cable pulled, or a port that silently passes nothing.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -21,6 +20,7 @@ from pyroute2 import IPRoute
 from lbcore.addresses import Address, AddressRange
 from lbcore.lab.errors import LabError, LabUnavailable
 from lbcore.lab.namespaces import Namespace
+from lbcore.lab.waiting import wait_for
 
 __all__ = ["Cable", "Neighbour", "Network", "Plan", "Station"]
 
@@ -413,11 +413,8 @@ def _await_plugged() -> None:
 
 def _await(ip: Any, index: int, condition: Callable[[Any], bool]) -> None:
     """Both ends of a cable, and then the bridge, hear of it a moment later: a frame before that is lost."""
-    deadline = time.monotonic() + _CARRIER_WAIT
-    while not condition(ip.get_links(index)[0]):
-        if time.monotonic() > deadline:
-            raise LabError(f"interface {index} did not come up within {_CARRIER_WAIT:g} s")
-        time.sleep(0.002)
+    trouble = f"interface {index} did not come up within {_CARRIER_WAIT:g} s"
+    wait_for(lambda: condition(ip.get_links(index)[0]), _CARRIER_WAIT, trouble, pause=0.002)
 
 
 def _has_carrier(link: Any) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any
 
 from attrs import define, field
 
-from lbcore.lab.errors import LabError
 from lbcore.lab.namespaces import Namespace
+from lbcore.lab.waiting import wait_for
 
 __all__ = ["HOLD_TIME", "ROUTER_ASN", "Router", "Routes", "bird", "kernel_routes"]
 
@@ -49,7 +48,8 @@ class Router:
         """Start its programs, and return as soon as all are started, without waiting until they are ready."""
         for command in self.commands:
             if self.programs and self.first_opens is not None:
-                _wait_for_socket(self.first_opens)
+                there, logs = self.first_opens, self.first_opens.parent
+                wait_for(there.is_socket, _PATIENCE, f"no {there.name} within {_PATIENCE:g} s; see the logs in {logs}")
             with (self.folder / f"{Path(command[0]).name}.log").open("ab") as log:
                 self.programs.append(self.space.spawn(command, stdout=log, stderr=log))
         return self
@@ -72,14 +72,6 @@ class Router:
     def ask(self, *words: str) -> str:
         """What the program that speaks BGP answers to a command of its own."""
         return self.space.run([*self.control, *words]).stdout
-
-
-def _wait_for_socket(path: Path) -> None:
-    end = time.monotonic() + _PATIENCE
-    while not path.is_socket():
-        if time.monotonic() > end:
-            raise LabError(f"no {path.name} within {_PATIENCE:g} s; see the logs in {path.parent}")
-        time.sleep(0.01)
 
 
 def bird(
