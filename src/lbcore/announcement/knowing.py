@@ -198,7 +198,8 @@ def _see_members(turn: Turn, seen: MembersSeen) -> None:
         return
     new = names - state.members
     gone = (state.members - names) | (state.waiting - waiting - names)
-    awaited = {NOBODY} if waiting - state.waiting else set()  # who waits announces what nobody else does
+    # Who waits announces what nobody else does, or what another that waits does.
+    awaited = {NOBODY, *waiting} if waiting - state.waiting else set()
     lost = [state.won[name] for name in sorted(gone | awaited) if name in state.won]
     turn.change(members=names, waiting=waiting, electorates=Map(), lost=(*state.lost, *lost))
     config = state.configuration.current
