@@ -140,8 +140,8 @@ def _checked(capabilities: Capabilities, allow_vulnerable: bool) -> Capabilities
     if not capabilities.fixed and not allow_vulnerable:
         version = ".".join(map(str, capabilities.version))
         raise LbcoreError(
-            f"nginx {version} has overflows that a tenant can reach (CVE-2026-42945, CVE-2026-9256); install 1.30.2, "
-            "1.31.1 or a distribution's fixed package, or say --allow-vulnerable-nginx"
+            f"nginx {version} has overflows that a tenant can reach (CVE-2026-42945, CVE-2026-9256, CVE-2026-42533); "
+            "install 1.30.4, 1.31.3 or a distribution's fixed package, or say --allow-vulnerable-nginx"
         )
     return capabilities
 

@@ -10,16 +10,18 @@ __all__ = ["Capabilities", "modules_of", "read_capabilities"]
 
 Version = tuple[int, ...]
 
-# CVE-2026-42945 and CVE-2026-9256, overflows in rewrite: fixed in 1.30.2 and 1.31.1, and by distributions.
-_FIXED = ((1, 30, 2), (1, 31, 1))
-# Debian's packages that carry both fixes, by what their version begins with: the revision from which on
+# Overflows in rewrite, CVE-2026-42945 and CVE-2026-9256, and in strings that have captures and a map with patterns,
+# CVE-2026-42533: the last is fixed in 1.30.4 and 1.31.3, and by distributions. What it takes comes from annotations,
+# too (`canary-by-header-pattern` is such a map, `rewrite-target` has captures).
+_FIXED = ((1, 30, 4), (1, 31, 3))
+# Debian's packages that carry all three fixes, by what their version begins with: the revision from which on
 # (their changelogs; bookworm, trixie).
-_BACKPORTS = {"1.22.1-9+deb12u": 8, "1.26.3-3+deb13u": 6}
+_BACKPORTS = {"1.22.1-9+deb12u": 10, "1.26.3-3+deb13u": 8}
 
 
 @frozen(kw_only=True)
 class Capabilities:
-    """`version` of nginx; `http2_directive` from 1.25.1; `fixed`: the known overflows of rewrite are not there.
+    """`version` of nginx; `http2_directive` from 1.25.1; `fixed`: the known overflows are not there.
 
     `status`: it tells its connections. `lua` are the files of the modules by which Lua chooses peers; empty where nginx
     does that itself.
@@ -47,7 +49,7 @@ def read_capabilities(said: str, package: str = "") -> Capabilities:
     """From what `nginx -V` says, and the version of the package that this very program came in, where it did."""
     found = re.search(r"nginx version: \S+?/(\d+)\.(\d+)\.(\d+)", said)
     version = tuple(int(each) for each in found.groups()) if found else (0, 0, 0)
-    fixed = version >= (1, 31, 1) or (version[:2] == (1, 30) and version >= _FIXED[0])
+    fixed = version >= _FIXED[1] or (version[:2] == (1, 30) and version >= _FIXED[0])
     for prefix, revision in _BACKPORTS.items():
         if package.startswith(prefix) and prefix.startswith(".".join(map(str, version)) + "-"):
             number = re.match(r"\d+", package[len(prefix) :])
