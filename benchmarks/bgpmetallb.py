@@ -31,7 +31,7 @@ __all__ = ["is_there", "metallb"]
 
 Sender = Callable[[Wire, Path, int, int], contextlib.AbstractContextManager[subprocess.Popen[bytes]]]
 
-PATIENCE = 150.0  # seconds until the speaker has its routes, and until its next try to connect: 2 minutes at most
+PATIENCE = 600.0  # seconds until the speaker has its routes (10,000: more than 150), and until its next try to connect
 _SYSTEM, _NODE, _POD = "metallb-system", "n1", "speaker-n1"
 _METRICS = 7472
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,11 @@ from lbcore.lab import Lab, anchor
 from lbcore.lab.errors import LabError
 from lbcore.lab.segment import Segment
 
-__all__ = ["Contestant", "keepalived", "lbcore", "metallb", "rivals"]
+__all__ = ["CONTESTANTS", "LBCORE", "Contestant", "keepalived", "lbcore", "metallb", "rivals"]
+
+LBCORE, KEEPALIVED, KEEPALIVED_TUNED, METALLB = CONTESTANTS = (
+    "lbcore", "keepalived, 1 s", "keepalived, 0.1 s", "MetalLB",
+)  # fmt: skip
 
 # Seconds for a node that is back to be a member everywhere. Ours may not be a candidate by then, which matters to none:
 # the others are, or nobody is and then all are.
@@ -141,7 +146,7 @@ def lbcore(nodes: int = 3) -> Iterator[Contestant]:
         lab.apply(service("web", externalTrafficPolicy="Local"))
         (address,) = lab.wait_for_address("web", timeout=30)
         lab.wait_for_pods(30)
-        ours = Contestant("lbcore", lab, address, start)
+        ours = Contestant(LBCORE, lab, address, start)
         ours.stop = lambda node: running[node].stop()
         ours.drain = lambda node: _command(lab, "drain", node)
         ours.undrain = lambda node: _command(lab, "undrain", node)
@@ -233,7 +238,7 @@ def metallb() -> Iterator[Contestant]:
         def revive(node: str) -> None:
             start_metallb_speaker(lab, node)
 
-        rival = Contestant("MetalLB", lab, address, revive)
+        rival = Contestant(METALLB, lab, address, revive)
         rival.stop = rival.terminate
         # What comes nearest: its speakers know no drain, but leave a node out that has this label.
         rival.drain = lambda node: lab.kubectl("label", "node", node, f"{EXCLUDE_LABEL}=")
@@ -251,15 +256,15 @@ def _applied(lab: Any, text: str) -> bool:
     return True
 
 
-def rivals() -> list[Callable[[], Any]]:
+def rivals() -> dict[str, Callable[[], Any]]:
     """Those that are installed here, each to be made by a call; keepalived as it comes and tuned."""
-    made: list[Callable[[], Any]] = []
+    made: dict[str, Callable[[], Any]] = {}
     if shutil.which("keepalived"):
-        made += [lambda: keepalived(1.0), lambda: keepalived(0.1)]
+        made |= {KEEPALIVED: partial(keepalived, 1.0), KEEPALIVED_TUNED: partial(keepalived, 0.1)}
     else:
         progress("keepalived is not installed: left out")
     if os.environ.get("LBCORE_PEERS") and os.environ.get("KUBEBUILDER_ASSETS"):
-        made.append(metallb)
+        made[METALLB] = metallb
     else:
         progress("MetalLB is left out: LBCORE_PEERS or KUBEBUILDER_ASSETS is not set")
     return made

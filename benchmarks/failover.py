@@ -27,7 +27,7 @@ from attrs import frozen
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from benchmarks.contestants import Contestant, lbcore, rivals
+from benchmarks.contestants import CONTESTANTS, LBCORE, Contestant, lbcore, rivals
 from benchmarks.faults import AIM_WORST, FAULTS, MOVES, is_hopeless, rows_of_faults, suffer
 from benchmarks.halves import part, rows_of_halves
 from benchmarks.listening import answerers
@@ -131,14 +131,17 @@ def busy(one: Contestant, seconds: float) -> list[Row]:
 # All of it
 
 
-def contest(counts: Counts, seconds: float) -> Iterator[Row]:
+def contest(counts: Counts, seconds: float, those: Sequence[str] = CONTESTANTS) -> Iterator[Row]:
     """All rows, each as soon as it is known: every scenario as often as is asked for, with us and with each rival."""
-    with lbcore() as one:
-        if seconds:  # first, while nobody has to wait for coming and going
-            yield from busy(one, seconds)
-        for name, count in counts.ours.items():
-            yield from rows_of(one, name, count)
-    for make in rivals() if any(counts.rivals.values()) else ():
+    if LBCORE in those:
+        with lbcore() as one:
+            if seconds:  # first, while nobody has to wait for coming and going
+                yield from busy(one, seconds)
+            for name, count in counts.ours.items():
+                yield from rows_of(one, name, count)
+    for rival, make in rivals().items() if any(counts.rivals.values()) else ():
+        if rival not in those:
+            continue
         try:
             with make() as one:
                 for name, count in counts.rivals.items():
@@ -149,7 +152,7 @@ def contest(counts: Counts, seconds: float) -> Iterator[Row]:
 
 def rows_of(one: Contestant, name: str, count: int) -> Iterator[Row]:
     """One scenario with one contestant; none where it has no such thing."""
-    what, ours = f"{one.name}: {name}", one.name == "lbcore"
+    what, ours = f"{one.name}: {name}", one.name == LBCORE
     if name == PARTITION:
         return tried(what, count, partial(part, one), rows_of_halves)
     fault = FAULTS.get(name) or MOVES[name]
@@ -209,6 +212,8 @@ def main() -> None:
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this; may be given several times")
     text = "the scenarios that --scenario does not name too, but only so often, with us and with each rival"
     parser.add_argument("--others", type=int, default=0, help=text)
+    text = "only this one; may be given several times"
+    parser.add_argument("--contestant", action="append", choices=CONTESTANTS, help=text)
     parser.add_argument("--markdown", action="store_true", help="rows for README.md as they come, and nothing else")
     given = parser.parse_args()
     counts = Counts.of(ours=given.ours, rivals=given.rivals, named=given.scenario or SCENARIOS, others=given.others)
@@ -218,7 +223,7 @@ def main() -> None:
     if given.markdown:
         print(heading, flush=True)
     try:
-        for row in contest(counts, given.busy):
+        for row in contest(counts, given.busy, given.contestant or CONTESTANTS):
             rows.append(markdown(row))
             line = f"{row.what}: {shown(row.figure)} {row.unit}" + f" ({row.note})" * bool(row.note)
             met = {True: "; aim met", False: f"; aim of {row.at_most} missed", None: ""}[row.met]
