@@ -62,27 +62,37 @@ def _size(hosts: int) -> Iterator[Row]:
         assert str(rendered.text).count("server_name") >= hosts
         yield Row(what=f"{hosts:,} hosts: objects to text", figure=whole, unit="s", note="processor time")
         yield from _changes(hosts, state, renderer)
-        del state, world
-        progress(f"{hosts:,} hosts: nginx -t")
-        _lay_out(Path(folder), rendered)
-        ours = _tested(folder, rendered.text)
-        theirs = _tested(folder, _in_the_other_style(hosts, folder))
-        yield Row(
-            what=f"{hosts:,} hosts: size, beside ingress-nginx's style",
-            figure=ours[0] / theirs[0],
-            unit="times",
-            at_most=0.2,
-            note=f"{ours[0] / 1e6:.1f} MB, {theirs[0] / 1e6:.1f} MB",
-        )
-        yield Row(
-            what=f"{hosts:,} hosts: nginx -t, beside ingress-nginx's style",
-            figure=ours[1] / theirs[1],
-            unit="times",
-            at_most=0.5,
-            note=f"{ours[1]:.2f} s, {theirs[1]:.2f} s of processor time",
-        )
-        yield Row(what=f"{hosts:,} hosts: memory of nginx -t, beside it", figure=ours[2] / theirs[2], unit="times",
-                  note=f"{ours[2] / 1e3:.0f} MB, {theirs[2] / 1e3:.0f} MB")  # fmt: skip
+        del world
+        yield from _beside(hosts, folder, rendered, renderer.capabilities)
+        if renderer.capabilities.lua:
+            without = evolve(renderer.capabilities, lua=())
+            plain = Renderer(places=renderer.places, capabilities=without, fake=renderer.fake)
+            yield from _beside(hosts, folder, plain.render(state.table), plain.capabilities)
+
+
+def _beside(hosts: int, folder: str, rendered: Rendered, capabilities: Capabilities) -> Iterator[Row]:
+    """What nginx makes of it, beside the same hosts in the style of ingress-nginx."""
+    name = f"{hosts:,} hosts, {'with' if capabilities.lua else 'without'} Lua"
+    progress(f"{name}: nginx -t")
+    _lay_out(Path(folder), rendered)
+    ours = _tested(folder, rendered.text)
+    theirs = _tested(folder, _in_the_other_style(hosts, folder, capabilities.lua))
+    yield Row(
+        what=f"{name}: size, beside ingress-nginx's style",
+        figure=ours[0] / theirs[0],
+        unit="times",
+        at_most=0.2,
+        note=f"{ours[0] / 1e6:.1f} MB, {theirs[0] / 1e6:.1f} MB",
+    )
+    yield Row(
+        what=f"{name}: nginx -t, beside ingress-nginx's style",
+        figure=ours[1] / theirs[1],
+        unit="times",
+        at_most=0.5,
+        note=f"{ours[1]:.2f} s, {theirs[1]:.2f} s of processor time",
+    )
+    yield Row(what=f"{name}: memory of nginx -t, beside it", figure=ours[2] / theirs[2], unit="times",
+              note=f"{ours[2] / 1e3:.0f} MB, {theirs[2] / 1e3:.0f} MB")  # fmt: skip
 
 
 def _changes(hosts: int, state: RoutingState, renderer: Renderer) -> Iterator[Row]:
@@ -192,32 +202,40 @@ _PROXY = (
 )  # fmt: skip
 
 
-def _in_the_other_style(hosts: int, folder: str) -> str:
+def _in_the_other_style(hosts: int, folder: str, lua: tuple[str, ...]) -> str:
     """The same hosts with everything in every location: 14 variables, 16 headers, 24 settings and the way on.
 
-    Every server takes TLS, with the fake certificate in place of the one that Lua would choose.
+    A Prefix is two locations, as it is there and with us. Every server takes TLS, with the fake certificate in place of
+    the one that Lua would choose. With Lua (`lua`: the modules' files) peers are chosen by it, without by upstreams.
     """
     fake = make_fake(datetime.now(UTC))
     (Path(folder) / "fake.pem").write_bytes(fake.chain)
     (Path(folder) / "fake.key").write_bytes(fake.key)
     heads = "".join(f"proxy_set_header {name} {value};\n" for name, value in _HEADERS.items())
     settings = "".join(f"{each};\n" for each in _PROXY)
-    parts = [f"pid {folder}/nginx.pid;\nevents {{ worker_connections 16384; }}\nhttp {{\naccess_log off;\n"]
+    parts = [f"load_module {each};\n" for each in lua]
+    parts.append(f"pid {folder}/nginx.pid;\nevents {{ worker_connections 16384; }}\nhttp {{\naccess_log off;\n")
     parts.append(
         "map $http_upgrade $connection_upgrade { default upgrade; '' ''; }\nserver_names_hash_max_size 65536;\n"
     )
     parts.append("server_names_hash_bucket_size 128;\nvariables_hash_max_size 2048;\n")
     parts.append(f"ssl_certificate {folder}/fake.pem;\nssl_certificate_key {folder}/fake.key;\n")
+    script = f"rewrite_by_lua_file {folder}/check.lua;\n" if lua else ""
+    if lua:
+        balancer = f"balancer_by_lua_file {folder}/balance.lua;\n"
+        parts.append(f"upstream all {{\nserver 0.0.0.1;\n{balancer}keepalive 320;\n}}\n")
     for number in range(hosts):
-        *_, slice_ = _objects(number)
-        assert isinstance(slice_, SliceSeen)
         name = f"team{number % 50}-app{number}-80"
-        servers = "".join(f"server {each.addresses[0]}:8080;\n" for each in slice_.slice.endpoints)
-        parts.append(f"upstream {name} {{\n{servers}keepalive 320;\n}}\n")
+        if not lua:
+            *_, slice_ = _objects(number)
+            assert isinstance(slice_, SliceSeen)
+            servers = "".join(f"server {each.addresses[0]}:8080;\n" for each in slice_.slice.endpoints)
+            parts.append(f"upstream {name} {{\n{servers}keepalive 320;\n}}\n")
         parts.append(f"server {{\nlisten 18080;\nlisten 18443 ssl http2;\nserver_name app{number}.example.org;\n")
-        for path in PATHS:
-            sets = "".join(f'set ${each} "{name}";\n' for each in _SETS)
-            parts.append(f"location {path} {{\n{sets}{heads}{settings}proxy_pass http://{name};\n}}\n")
+        sets = "".join(f'set ${each} "{name}";\n' for each in _SETS)
+        for path in ("/", *(form.format(each) for each in PATHS[1:] for form in ("{}/", "= {}"))):
+            to = "all" if lua else name
+            parts.append(f"location {path} {{\n{sets}{script}{heads}{settings}proxy_pass http://{to};\n}}\n")
         parts.append("}\n")
     return "".join([*parts, "}\n"])
 

@@ -345,3 +345,23 @@ def test_a_backend_that_is_no_name_costs_its_own_path_only() -> None:
     bad = ingress("a.example", "/bad", service="web\n")
     text = render([*BASE, bad, ingress("a.example", "/good", "good")]).text
     assert (False, True) == ("/bad" in text, "/good" in text)
+
+
+def test_only_servers_with_a_tls_of_their_own_and_the_default_one_say_a_certificate() -> None:
+    own = {
+        "ciphers": {"ssl-ciphers": "ECDHE-ECDSA-AES128-GCM-SHA256"},
+        "order": {"ssl-prefer-server-ciphers": "true"},
+        "clients": {"auth-tls-secret": "shop/users"},
+    }
+    documents = [
+        ingress(f"{name}.example", name=name, annotations=own.get(name, {}), secret="users") for name in ("plain", *own)
+    ]
+    (http,) = (block for name, _, block in parse(render([*BASE, *documents]).text) if name == "http")
+    assert http is not None
+    servers = [block for name, _, block in http if name == "server" and block is not None]
+    saying = {
+        names[0] for block in servers
+        for name, names, _ in block if name == "server_name" and any("ssl_certificate" == each[0] for each in block)
+    }  # fmt: skip
+    assert {"_", *(f"{name}.example" for name in own)} == saying
+    assert not any("ssl_certificate" == name for name, _, _ in http)

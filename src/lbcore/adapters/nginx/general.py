@@ -172,10 +172,6 @@ def _tls(options: Options, folder: str) -> Iterator[Directive]:
     yield directive("ssl_protocols", *options.ssl_protocols)
     yield directive("ssl_ciphers", Plain(options.ssl_ciphers))
     yield directive("ssl_prefer_server_ciphers", "on")
-    # Read for each handshake, so that a renewed certificate needs no reload, and a thousand hosts no memory.
-    name = Value((f"{folder}/", Variable("lbcore_certificate"), ".pem"))
-    yield directive("ssl_certificate", name)
-    yield directive("ssl_certificate_key", name)
     for what in files_of(options):
         suffix = what.rpartition(".")[2]
         yield directive("ssl_dhparam" if suffix == "dh" else "ssl_session_ticket_key", f"{folder}/{what}")

@@ -15,7 +15,14 @@ from lbcore.adapters.nginx.location import LocationWriter
 from lbcore.adapters.nginx.lua import SCRIPTS
 from lbcore.adapters.nginx.names import DYNAMIC, DYNAMIC_GRPC
 from lbcore.adapters.nginx.passing import Headers, sent_to_all
-from lbcore.adapters.nginx.server import Servers, aliases_of, certificate_map, client_certificates, default_location
+from lbcore.adapters.nginx.server import (
+    Servers,
+    aliases_of,
+    certificate,
+    certificate_map,
+    client_certificates,
+    default_location,
+)  # fmt: skip
 from lbcore.adapters.nginx.shared import ESCAPED_URI, Shared, escaped_uri
 from lbcore.adapters.nginx.tree import Condition, Directive, Plain, Value, directive, serialize
 from lbcore.adapters.nginx.upstream import is_static, write_dynamic, write_upstream
@@ -196,6 +203,8 @@ class Renderer:
             self._static,
         )
         body: list[Directive] = []
+        if clients is not None or site.ciphers is not None or site.prefer_server_ciphers is not None:
+            body += certificate(self.places.folder)
         if clients is not None:
             body += client_certificates(clients, shared)
         if site.ciphers is not None:
