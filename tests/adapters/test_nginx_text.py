@@ -356,12 +356,19 @@ def test_only_servers_with_a_tls_of_their_own_and_the_default_one_say_a_certific
     documents = [
         ingress(f"{name}.example", name=name, annotations=own.get(name, {}), secret="users") for name in ("plain", *own)
     ]
-    (http,) = (block for name, _, block in parse(render([*BASE, *documents]).text) if name == "http")
+    saying = {"_", *(f"{name}.example" for name in own)}
+    assert saying == saying_a_certificate([*BASE, *documents])
+    assert saying == saying_a_certificate([*BASE, *documents, ingress("", name="all")])
+    for each in own.values():  # others are not to have what is meant for the default server
+        assert "http" in saying_a_certificate([*BASE, *documents, ingress("", name="all", annotations=each)])
+
+
+def saying_a_certificate(documents: list[dict[str, Any]]) -> set[str]:
+    """The names of the servers that do, and `http` where all inherit it."""
+    (http,) = (block for name, _, block in parse(render(documents).text) if name == "http")
     assert http is not None
     servers = [block for name, _, block in http if name == "server" and block is not None]
-    saying = {
+    return {"http" for name, _, _ in http if name == "ssl_certificate"} | {
         names[0] for block in servers
         for name, names, _ in block if name == "server_name" and any("ssl_certificate" == each[0] for each in block)
     }  # fmt: skip
-    assert {"_", *(f"{name}.example" for name in own)} == saying
-    assert not any("ssl_certificate" == name for name, _, _ in http)

@@ -22,6 +22,7 @@ from lbcore.adapters.nginx.server import (
     certificate_map,
     client_certificates,
     default_location,
+    has_own_tls,
 )  # fmt: skip
 from lbcore.adapters.nginx.shared import ESCAPED_URI, Shared, escaped_uri
 from lbcore.adapters.nginx.tree import Condition, Directive, Plain, Value, directive, serialize
@@ -126,6 +127,8 @@ class Renderer:
         http["lbcore_certificate"], pairs = certificate_map(table, self.fake, without, aliases)
         head = serialize(main_level(table.options, self.places, self.capabilities))
         general = serialize(http_level(table, self.places, self.capabilities), 1)
+        if "" in table.sites and "" not in without and has_own_tls(table.sites[""]):
+            general += serialize(certificate(self.places.folder), 1)  # nobody is to have what is meant for that one
         if any(f"${{{ESCAPED_URI}}}" in each for each in (general, *texts)):
             http.update(escaped_uri())
         body = general + serialize((http[name] for name in sorted(http)), 1)
@@ -203,8 +206,6 @@ class Renderer:
             self._static,
         )
         body: list[Directive] = []
-        if clients is not None or site.ciphers is not None or site.prefer_server_ciphers is not None:
-            body += certificate(self.places.folder)
         if clients is not None:
             body += client_certificates(clients, shared)
         if site.ciphers is not None:

@@ -15,7 +15,15 @@ from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain,
 from lbcore.ingress import Certificate
 from lbcore.proxy import ClientCertificates, Options, RoutingTable, Site, Variable
 
-__all__ = ["Servers", "aliases_of", "certificate", "certificate_map", "client_certificates", "default_location"]
+__all__ = [
+    "Servers",
+    "aliases_of",
+    "certificate",
+    "certificate_map",
+    "client_certificates",
+    "default_location",
+    "has_own_tls",
+]
 
 Aliases = dict[str, tuple[str, ...]]
 
@@ -31,7 +39,8 @@ class Servers:
     def write(self, site: Site, body: list[Directive], aliases: tuple[str, ...] = ()) -> Directive:
         """The server of a host with this in it."""
         names: list[Plain | Word] = [_server_name(name) for name in (site.host, *aliases)] if site.host else [Word("_")]
-        block = (*refusal(self.options.blocked), *body)
+        tls = certificate(self.places.folder) if not site.host or has_own_tls(site) else ()
+        block = (*tls, *refusal(self.options.blocked), *body)
         return directive("server", block=(*self._listen(bool(not site.host)), directive("server_name", *names), *block))
 
     def _listen(self, default: bool) -> Iterator[Directive]:
@@ -51,7 +60,7 @@ class Servers:
         """The server of all hosts that no other has."""
         reject = [directive("ssl_reject_handshake", "on")] if table.options.reject_handshake else []
         quiet = [] if table.options.log.of_default_backend else [directive("access_log", "off")]
-        return self.write(Site(host=""), [*certificate(self.places.folder), *reject, *quiet, default_location(table)])
+        return self.write(Site(host=""), [*reject, *quiet, default_location(table)])
 
     def twins(self, table: RoutingTable, aliases: Aliases) -> Iterator[Directive]:
         """The servers that redirect from a host's `www.` twin."""
@@ -60,6 +69,11 @@ class Servers:
             if site.www and site.www not in taken:
                 to = Value((Variable("scheme"), "://", host, Variable("lbcore_port_suffix"), Variable("lbcore_uri")))
                 yield self.write(Site(host=site.www), [directive("return", table.options.redirect_code, to)])
+
+
+def has_own_tls(site: Site) -> bool:
+    """Whether a host's handshake is not that of the default server."""
+    return any(each is not None for each in (site.client_certificates, site.ciphers, site.prefer_server_ciphers))
 
 
 def certificate(folder: str) -> Iterator[Directive]:
