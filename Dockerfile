@@ -13,7 +13,7 @@ RUN python -m venv /opt/lbcore \
 # Its master is root, so that its workers are somebody else, who cannot read the token of the API server.
 FROM python:3.12-slim-bookworm AS ingress
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends nginx-light libnginx-mod-http-lua \
+ && apt-get install --yes --no-install-recommends nginx-light libnginx-mod-http-lua libnginx-mod-stream \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/lbcore /opt/lbcore
 ENV PATH=/opt/lbcore/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

@@ -329,6 +329,16 @@ class Gateway:
                 raise AssertionError(f"waited {PATIENCE} s in vain for {what}:\n{self.log[-3000:]}")
             time.sleep(0.02)
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """As long as this lasts it does nothing; nginx goes on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def kill_nginx(self) -> None:
         """Let nginx's master die, and its workers with it, as from lack of memory."""
         master = int((self.runtime / "nginx.pid").read_text())

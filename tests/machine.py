@@ -68,13 +68,18 @@ def _frr() -> str | None:
     return _in_fresh_namespace(zebra, "--dryrun", "-f", os.devnull)
 
 
-def _nginx_lua() -> str | None:
+def _nginx_module(name: str, what: str) -> str | None:
     if shutil.which("nginx") is None:
         return "nginx is not on PATH"
     said = subprocess.run(["nginx", "-V"], capture_output=True, text=True, timeout=20, check=False).stderr
     found = re.search(r"--modules-path=(\S+)", said)
-    module = Path(found[1]) / "ngx_http_lua_module.so" if found else None
-    return None if module is not None and module.is_file() else "nginx has no module for Lua"
+    module = Path(found[1]) / name if found else None
+    return None if module is not None and module.is_file() else f"nginx has no module for {what}"
+
+
+def _nginx_newer_stream() -> str | None:
+    module = NEWER_NGINX.parent / "usr/lib/nginx/modules/ngx_stream_module.so"
+    return None if module.is_file() else f"there is no {module}"
 
 
 def _nginx_newer() -> str | None:
@@ -99,8 +104,12 @@ TOOLS: Mapping[str, Tool] = {
     "packet": Tool(_packet_socket, PRIVILEGED),
     "nft": Tool(_nft, "apt-get install nftables (kernel: nf_tables)"),
     "nginx": Tool(partial(_run, "nginx", "-v"), "apt-get install nginx-light"),
-    "nginx-lua": Tool(_nginx_lua, "apt-get install libnginx-mod-http-lua"),
+    "nginx-lua": Tool(partial(_nginx_module, "ngx_http_lua_module.so", "Lua"), "apt-get install libnginx-mod-http-lua"),
+    "nginx-stream": Tool(
+        partial(_nginx_module, "ngx_stream_module.so", "streams"), "apt-get install libnginx-mod-stream"
+    ),
     "nginx-newer": Tool(_nginx_newer, "tools/setup newer, on Debian; and run as root, or by tools/privileged"),
+    "nginx-newer-stream": Tool(_nginx_newer_stream, "tools/setup newer, on Debian"),
     "curl": Tool(partial(_run, "curl", "--version"), "apt-get install curl"),
     "ping": Tool(partial(_run, "ping", "-V"), "apt-get install iputils-ping"),
     "envtest": Tool(

@@ -25,8 +25,9 @@ from lbcore.events import (
 )
 from lbcore.ingress import ObjectKey
 from lbcore.routing import NEEDS, RoutingSettings, RoutingState, needs, step
+from lbcore.streams import StreamSettings
 
-__all__ = ["BASE", "OPTIONS", "PARAMS", "SHARED", "USERS", "config_map", "ingress", "render"]
+__all__ = ["BASE", "OPTIONS", "PARAMS", "SHARED", "STREAMS", "USERS", "config_map", "ingress", "render"]
 
 FAKE = make_fake(datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -72,6 +73,7 @@ MAPS = [config_map("asks", **{"X-A": "${host}"}), config_map("answers", **{"X-A"
 SHARED = "neighbour.example"  # a rule for this host would rightly change it; an alias may not
 NEIGHBOUR = ingress(SHARED, "/n", "neighbour", "other")
 OPTIONS = ObjectKey("lb", "options")  # the ConfigMap of the controller
+STREAMS = StreamSettings(tcp=ObjectKey("lb", "tcp"), udp=ObjectKey("lb", "udp"), listening=frozenset({8080, 8443}))
 ALLOWED = {
     "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": OPTIONS.name, "namespace": OPTIONS.namespace},
     "data": {"global-allowed-response-headers": "X-A"},
@@ -83,7 +85,7 @@ def render(
     documents: Iterable[dict[str, Any]], folder: str = "/run/lbcore-ingress", capabilities: Capabilities | None = None
 ) -> Rendered:
     """Through the manifest reader and the routing brain; what the reader refuses is not there."""
-    state = RoutingState(settings=RoutingSettings(without_class=True, config_map=OPTIONS))
+    state = RoutingState(settings=RoutingSettings(without_class=True, config_map=OPTIONS, streams=STREAMS))
     events: list[Event] = []
     for document in documents:
         try:

@@ -63,10 +63,11 @@ VALUES: dict[str, Any] = {
     "defaultBackend": {"enabled": True, "replicaCount": 2},
     "rbac": {"create": True, "scope": False},
     "portNamePrefix": "",
+    "tcp": {}, "udp": {},
 }  # fmt: skip
 IN_VAIN = [
     "controller.admissionWebhooks", "controller.enableMimalloc", "controller.image.chroot",
-    "controller.image.runAsUser", "controller.lifecycle", "controller.service.internal", "portNamePrefix",
+    "controller.image.runAsUser", "controller.lifecycle", "controller.service.internal",
 ]  # fmt: skip
 
 
@@ -125,6 +126,50 @@ def test_the_values_of_ingress_nginx_count(tmp_path: Path) -> None:
     assert ("replicas" not in found["Deployment"]["spec"], 2, 4) == (True, scale["minReplicas"], scale["maxReplicas"])
     assert 1 == found["PodDisruptionBudget"]["spec"]["minAvailable"]
     assert "PodMonitor" in found
+
+
+STREAMS: dict[str, Any] = {
+    "tcp": {5432: "data/postgres:5432", "9000": "{{ .Release.Namespace }}/echo:7:PROXY"},
+    "udp": {53: "kube-system/kube-dns:53"},
+    "portNamePrefix": "x",
+    "controller": {
+        "hostPort": {"enabled": True},
+        "service": {"nodePorts": {"tcp": {5432: 30432}}},
+        "tcp": {"annotations": {"team": "edge"}},
+        "udp": {"configMapNamespace": "elsewhere"},
+    },
+}
+
+
+def test_ports_of_tcp_and_udp_are_those_of_a_config_map_of_the_pod_and_of_the_service(tmp_path: Path) -> None:
+    text = helm("template", "x", str(CHART), "-n", "edge", values=STREAMS, folder=tmp_path)
+    objects = [each for each in yaml.safe_load_all(text) if each]
+    maps = {each["metadata"]["name"]: each for each in objects if each["kind"] == "ConfigMap"}
+    tcp, udp = maps["x-lbcore-ingress-tcp"], maps["x-lbcore-ingress-udp"]
+    assert {"5432": "data/postgres:5432", "9000": "edge/echo:7:PROXY"} == tcp["data"]
+    assert ({"team": "edge"}, {"53": "kube-system/kube-dns:53"}) == (tcp["metadata"]["annotations"], udp["data"])
+    found = {each["kind"]: each for each in objects}
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert {
+        "--tcp-services-configmap=$(POD_NAMESPACE)/x-lbcore-ingress-tcp",
+        "--udp-services-configmap=elsewhere/x-lbcore-ingress-udp",
+    } == {each for each in container["args"] if "-services-configmap=" in each}
+    wanted = {("x-5432-tcp", 5432, "TCP"), ("x-9000-tcp", 9000, "TCP"), ("x-53-udp", 53, "UDP")}
+    assert wanted <= {(each["name"], each.get("hostPort"), each.get("protocol")) for each in container["ports"]}
+    ports = {each["name"]: each for each in found["Service"]["spec"]["ports"]}
+    assert {
+        "x-5432-tcp": (5432, "TCP", "x-5432-tcp", 30432), "x-9000-tcp": (9000, "TCP", "x-9000-tcp", None),
+        "x-53-udp": (53, "UDP", "x-53-udp", None),
+    } == {
+        name: (each["port"], each["protocol"], each["targetPort"], each.get("nodePort"))
+        for name, each in ports.items() if "-" in name
+    }  # fmt: skip
+    assert [] == in_vain(STREAMS, tmp_path)
+
+
+def test_without_them_there_is_nothing_of_streams(tmp_path: Path) -> None:
+    text = helm("template", "x", str(CHART), values={}, folder=tmp_path)
+    assert [] == [line for line in text.splitlines() if "services-configmap" in line or "protocol: UDP" in line]
 
 
 def test_a_daemon_set_is_neither_counted_nor_scaled(tmp_path: Path) -> None:

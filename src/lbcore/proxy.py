@@ -46,7 +46,10 @@ __all__ = [
     "Snippet",
     "Source",
     "Step",
+    "Stream",
+    "StreamOptions",
     "Template",
+    "Transport",
     "Tuning",
     "Upstream",
     "UpstreamTLS",
@@ -461,6 +464,21 @@ class Blocked:
 
 
 @frozen(kw_only=True)
+class StreamOptions:
+    """How connections and datagrams that are not HTTP are passed on: ingress-nginx's defaults; times in seconds.
+
+    `responses` is after how many datagrams of a backend no more are expected for one of a client.
+    """
+
+    timeout: int = 600
+    responses: int = 1
+    next_upstream: bool = True
+    next_timeout: int = 600
+    next_tries: int = 3
+    log: AccessLog = AccessLog()
+
+
+@frozen(kw_only=True)
 class Options:
     """What the controller's own ConfigMap says for all: the defaults of ingress-nginx.
 
@@ -517,6 +535,7 @@ class Options:
     global_denied: str = ""  # why nobody is asked, and so nobody is let in
     access: AccessLists = AccessLists()
     log: AccessLog = AccessLog()
+    streams: StreamOptions = StreamOptions()
     error_level: str = "warn"
     switches: tuple[tuple[str, tuple[str, ...]], ...] = ()  # options that are one value each, by name
     ssl_protocols: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
@@ -639,12 +658,49 @@ class Site:
     prefer_server_ciphers: bool | None = None
 
 
+class Transport(Enum):
+    """What comes in at a port: connections or datagrams."""
+
+    TCP = "TCP"
+    UDP = "UDP"
+
+
+@frozen(kw_only=True)
+class Stream:
+    """A port of the proxy's, and the peers of a Service's port that all that comes there is passed to, whatever it is.
+
+    `takes_proxy`: connections begin with the PROXY protocol; `sends_proxy`: those to peers do.
+    """
+
+    port: int
+    transport: Transport
+    service: ObjectKey
+    service_port: str
+    peers: tuple[Peer, ...]
+    takes_proxy: bool = False
+    sends_proxy: bool = False
+
+    @property
+    def name(self) -> str:
+        """Such as `5432/tcp`: no host is called so."""
+        return f"{self.port}/{self.transport.value.lower()}"
+
+    @property
+    def label(self) -> str:
+        """As ingress-nginx names it in logs."""
+        return f"{self.transport.value.lower()}-{self.service.namespace}-{self.service.name}-{self.service_port}"
+
+
 @frozen(kw_only=True)
 class RoutingTable:
-    """Everything that a proxy needs, by host and by upstream's id; what did not change is the same object."""
+    """Everything that a proxy needs, by host and by upstream's id; what did not change is the same object.
+
+    `streams` are sorted, and no two have one name.
+    """
 
     sites: Map[str, Site] = field(factory=Map)
     upstreams: Map[str, Upstream] = field(factory=Map)
+    streams: tuple[Stream, ...] = ()
     options: Options = Options()
     default_certificate: Certificate | None = None
     default_upstream: str | None = None

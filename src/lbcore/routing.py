@@ -12,6 +12,7 @@ from typing import Any
 from attrs import Factory, evolve, field, frozen
 from immutables import Map
 
+from lbcore import streams
 from lbcore.annotations.named import named_by, resolve
 from lbcore.annotations.options import read_options
 from lbcore.annotations.rules import Finding, State
@@ -45,6 +46,7 @@ from lbcore.model import EndpointSlice, LabelSelector, Namespace, Service, Slice
 from lbcore.proxy import Options, Policies, RoutingTable, Upstream
 from lbcore.publishing import PublishSettings, PublishState, clear, hear, publish
 from lbcore.sites import Built, Entry, build_site, is_host, make_upstream
+from lbcore.streams import StreamSettings, StreamState, Trouble
 
 __all__ = ["NEEDS", "RoutingSettings", "RoutingState", "hosts_of", "needs", "step", "why_not_served"]
 
@@ -75,6 +77,7 @@ class RoutingSettings:
     no_catch_all: bool = False
     no_external_name: bool = False
     publish: PublishSettings = field(factory=PublishSettings)
+    streams: StreamSettings = field(factory=StreamSettings)
 
 
 def needs(settings: RoutingSettings) -> frozenset[Kind]:
@@ -97,6 +100,10 @@ class RoutingState:
     publishing: PublishState = field(
         default=Factory(lambda self: PublishState(settings=self.settings.publish), takes_self=True)
     )
+    streams: StreamState = field(
+        default=Factory(lambda self: StreamState(settings=self.settings.streams), takes_self=True)
+    )
+    said_of_streams: tuple[Trouble, ...] = ()
     namespaces: Map[str, Namespace] = field(factory=Map)
     ingresses: Map[ObjectKey, Ingress] = field(factory=Map)
     entries: Map[ObjectKey, Entry] = field(factory=Map)
@@ -122,7 +129,7 @@ class RoutingState:
     @property
     def settled(self) -> bool:
         """Whether all that was told is in the table."""
-        return not self.missing and not self.dirty
+        return not self.missing and not self.dirty and not self.streams.dirty
 
 
 class _View:
@@ -154,10 +161,11 @@ class _View:
 
 def step(state: RoutingState, event: Event, now: float) -> Step[RoutingState]:
     """What one event changes; `now` is looked at for when statuses are to be compared again."""
-    state = evolve(state, publishing=hear(state.publishing, event))
+    state = evolve(state, publishing=hear(state.publishing, event), streams=streams.hear(state.streams, event))
     state, said = _take(state, event)
     state, more = _build_some(state)
-    intents: list[Intent] = [*said, *more]
+    state, about_streams = _build_streams(state)
+    intents: list[Intent] = [*said, *more, *about_streams]
     if not state.publishing.leads:  # who leads tells users; what is served is everybody's own
         intents = [each for each in intents if not isinstance(each, RecordEvent)]
     wake_at = now if state.dirty and not state.missing else None
@@ -215,20 +223,25 @@ def _take(state: RoutingState, event: Event) -> tuple[RoutingState, list[Intent]
             return _all_again(evolve(state, namespaces=state.namespaces.delete(name))), []
         case LeadershipSeen(leading):
             # What was wanted before is forgotten when another leads, the table with it; who leads says all anew.
-            state = evolve(state, said=Map(), sent=None)
+            state = evolve(state, said=Map(), said_of_streams=(), sent=None)
             return _soil(state, state.hosts) if leading else state, []
         case Listed(kind):
             return _with_options(evolve(state, missing=state.missing - {kind}))
         case RoutesRefused(hosts, message):
-            return state, [
-                _warn(f"Ingress {key}", "ProxyRefused", f"{host or '*'}: {message}")
-                for host in hosts
-                for key in sorted(state.hosts.get(host, Map()))
-            ]
+            return state, [each for host in hosts for each in _refused(state, host, message)]
         case Stopping():
             return state, []
         case _:
             return state, []
+
+
+def _refused(state: RoutingState, host: str, message: str) -> list[Intent]:
+    """What the proxy did not take, said of each Ingress of a host, or of the entry of a stream."""
+    trouble = state.streams.refused(host, message)
+    if trouble is not None:
+        return [_warn(f"ConfigMap {trouble.config_map}", "ProxyRefused", str(trouble))]
+    keys = sorted(state.hosts.get(host, Map()))
+    return [_warn(f"Ingress {key}", "ProxyRefused", f"{host or '*'}: {message}") for key in keys]
 
 
 def _warn(about: str, reason: str, message: str) -> RecordEvent:
@@ -349,6 +362,8 @@ def _soil(state: RoutingState, hosts: Iterable[str]) -> RoutingState:
 def _touch(state: RoutingState, kind: str, key: ObjectKey) -> RoutingState:
     if kind == "service" and key == state.settings.default_backend:
         state = _default_backend(state)
+    if kind == "service":
+        state = evolve(state, streams=streams.touch(state.streams, key))
     return _soil(state, state.users.get((kind, key), _NOBODY))
 
 
@@ -465,6 +480,22 @@ def _build_some(state: RoutingState) -> tuple[RoutingState, list[Intent]]:
         state, said = _build(evolve(state, dirty=state.dirty.delete(host)), host)
         intents += said
     return state, intents
+
+
+def _build_streams(state: RoutingState) -> tuple[RoutingState, list[Intent]]:
+    """All of them at once: a few hundred at most. What is wrong with an entry is an Event of its ConfigMap."""
+    made = state.streams
+    if state.missing:
+        return state, []
+    if made.dirty:
+        made = streams.build(made, _View(state), state.settings.namespace)
+        state = evolve(state, streams=made, table=evolve(state.table, streams=made.streams))
+    if made.troubles == state.said_of_streams:
+        return state, []
+    new = [each for each in made.troubles if each not in state.said_of_streams]
+    return evolve(state, said_of_streams=made.troubles), [
+        _warn(f"ConfigMap {each.config_map}", "BadEntry", str(each)) for each in new
+    ]
 
 
 def _build(state: RoutingState, host: str) -> tuple[RoutingState, list[Intent]]:

@@ -1,7 +1,7 @@
 """Where does the traffic of an Ingress's backend go? A Service's port and its slices -> peers.
 
-Facts: ports are found by number, then by targetPort, then by name; only TCP; an endpoint is used while it is
-ready or does not say; an ExternalName is a name unless it could be this machine itself.
+Facts: an Ingress's ports are found by number, then by targetPort, then by name; only TCP; an endpoint is used while it
+is ready or does not say; an ExternalName is a name unless it could be this machine itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lbcore.errors import AddressError
 from lbcore.model import EndpointSlice, Service, ServicePort
 from lbcore.proxy import Peer
 
-__all__ = ["find_port", "peers_of"]
+__all__ = ["find_port", "peers_at", "peers_of"]
 
 _NAME = re.compile(r"(?=.{1,253}\.?\Z)[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?"
                    r"(?:\.[A-Za-z0-9](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*\.?")  # fmt: skip
@@ -34,14 +34,21 @@ def peers_of(
 ) -> tuple[Peer, ...]:
     """The peers for a port, sorted; none where nothing answers."""
     port = find_port(service, wanted)
+    if cluster_ip and port is not None and service.type != "ExternalName":
+        addresses = [text for text in service.cluster_ips if _usable(text)]
+        if addresses:
+            return (Peer(addresses[0], port.number),)
+    return peers_at(service, port, wanted, slices)
+
+
+def peers_at(
+    service: Service, port: ServicePort | None, wanted: str, slices: Iterable[EndpointSlice]
+) -> tuple[Peer, ...]:
+    """The same for a port that was found, whatever its protocol; `wanted` is what an ExternalName without it counts."""
     if service.type == "ExternalName":
         return _external(service, port, wanted)
     if port is None:
         return ()
-    if cluster_ip:
-        addresses = [text for text in service.cluster_ips if _usable(text)]
-        if addresses:
-            return (Peer(addresses[0], port.number),)
     found = {
         Peer(text, number)
         for each in slices
@@ -59,7 +66,7 @@ def _numbers(found: EndpointSlice, port: ServicePort) -> list[int]:
         return [int(port.target)] if port.target.isdigit() else []
     numbers = []
     for each in found.ports:
-        if each.protocol != "TCP":
+        if each.protocol != port.protocol:
             continue
         if not port.name or port.name == each.name:
             numbers.append(each.number)

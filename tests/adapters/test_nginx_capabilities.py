@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbcore.adapters.nginx.capabilities import modules_of, read_capabilities
+from lbcore.adapters.nginx.capabilities import modules_of, read_capabilities, stream_module_of
 
 VERSIONS = st.tuples(st.integers(0, 3), st.integers(0, 60), st.integers(0, 40))
 
@@ -61,3 +61,21 @@ def test_modules_are_where_it_says() -> None:
     folder = "/usr/lib/nginx/modules"
     assert (f"{folder}/ndk_http_module.so", f"{folder}/ngx_http_lua_module.so") == modules_of(said("1.30.6"))
     assert () == modules_of("nginx version: nginx/1.30.6\nconfigure arguments:\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "built_in", "real_ip"),
+    [
+        ("--with-stream=dynamic --with-stream_ssl_module", "/usr/lib/nginx/modules/ngx_stream_module.so", False, False),
+        ("--with-stream --with-stream_realip_module", "", True, True),
+        ("--with-stream_ssl_module --with-cc-opt='--with-stream=dynamics'", "", False, False),
+        ("", "", False, False),
+    ],
+)
+def test_streams_are_built_in_or_a_module_where_it_says(words: str, module: str, built_in: bool, real_ip: bool) -> None:
+    text = said("1.30.6").rstrip() + f" {words}\n"
+    found = read_capabilities(text)
+    assert (module, built_in, real_ip, "") == (
+        stream_module_of(text), found.stream, found.stream_real_ip, found.stream_module,
+    )  # fmt: skip
+    assert "" == stream_module_of(f"nginx version: nginx/1.30.6\nconfigure arguments: {words}\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,12 @@ from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbcore.adapters.nginx.render import Rendered
 from lbcore.annotations.passing import TUNING
 from lbcore.annotations.rules import State
 from lbcore.annotations.table import PREFIX, RULES, read
 from lbcore.backends.nginx import find_capabilities
 from machine import NEWER_NGINX
+from nginx_text import refusal
 from rendering import BASE, ingress, render
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("nginx")]
@@ -184,17 +182,6 @@ def taken(name: str) -> Taken:
         return all(each.state is State.SUPPORTED for each in findings if each.annotation == name)
 
     return Taken(name, tuple(filter(is_taken, POOL)))
-
-
-def refusal(rendered: Rendered, folder: Path, program: str = "nginx") -> str:
-    """Why nginx does not take it; empty: it does."""
-    (folder / "tmp").mkdir(exist_ok=True)
-    for name, data in rendered.files.items():
-        (folder / name).write_bytes(data)
-    (folder / "nginx.conf").write_text(rendered.text, encoding="utf-8")
-    command = [program, "-t", "-q", "-c", str(folder / "nginx.conf")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    return "".join(re.findall(r".*(?:emerg|conflicting).*", done.stderr)) or str(done.returncode or "")
 
 
 def company(name: str) -> dict[str, str]:

@@ -4,38 +4,23 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import crossplane
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostile import PLACES, Way, moved, shop
-from lbcore.adapters.nginx.render import Rendered
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, serialize
 from lbcore.annotations.options import NAMES as OPTION_NAMES
 from lbcore.annotations.scalars import REQUEST_VARIABLES
 from lbcore.annotations.table import NOT_SUPPORTED, RULES
 from lbcore.proxy import Variable
+from nginx_text import HARMLESS, HOSTILE, MAPS, Parsed, parse, refusal, walk
 from rendering import BASE, OPTIONS, SHARED, config_map, ingress, render
 
-Parsed = tuple[str, tuple[str, ...], "tuple[Parsed, ...] | None"]
-
-HOSTILE = (
-    '"', "'", "\\", "/a\\", "/a;", "{", "}", "/{", "/}", "#", "/ # x", "\n", "/a\n", "/a\r", "\t", "\0", "/\u2028", "\ud800",
-    "$host", "/$host", "${", "/$", "$(", "`", "*/", "/" + "A" * 4097, "=", "~", "^~", "@", "= /", "~* /", "..", "../x", "%0a",
-    "/%2f", "\\x0a", "{{", "}}", " /a ", '/"; load_module /x.so; "', '"; ssl_engine x; "', "/'; include /etc/passwd; '",
-    "/x; return 200 $document_root", "/x} alias /; {", '/"; proxy_pass http://169.254.169.254; "',
-    "/x{content_by_lua_block {}}", '/"; log_format x "', "/(", "/[", "/(?", "/(a+)+$", "/((a)(b))", "/(?<x>", "/\\Q",
-    "/" + "|".join("a" * 400), "0/33", "::/129", "1.2.3.4/8", "javascript:x", "file:///etc/passwd", "http://x\n",
-    "http://u:p@x/", "http://127.0.0.1:10246", "https://x.example/$document_root", "x y", "x: y", "x\r\ny: z",
-    "neighbour.example", "neighbour.example,neighbour.example", "a.example,a.example", "/a/", "GETX", "GET\n", "/(a)/(b)",
-)  # fmt: skip
 GOOD = {
     "auth-type": "basic", "auth-secret": "users", "auth-url": "https://auth.example/x", "auth-method": "GET",
     "auth-signin": "https://auth.example/in", "auth-response-headers": "X-User", "auth-tls-secret": "shop/users",
@@ -55,21 +40,6 @@ GOOD = {
     "fastcgi-index": "index.php", "fastcgi-params-configmap": "params", "custom-headers": "answers",
     "auth-proxy-set-headers": "asks", "auth-cache-key": "$host", "auth-cache-duration": "200 10m",
 }  # fmt: skip
-
-
-def parse(text: str) -> tuple[Parsed, ...]:
-    """The tree that crossplane finds. It leaves a doubled backslash as it is, and takes the parentheses off an `if`."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        found = crossplane.parse(file.name, single=True, catch_errors=False, check_ctx=False, check_args=False)
-    return tuple(map(_parsed, found["config"][0]["parsed"]))
-
-
-def _parsed(found: dict[str, Any]) -> Parsed:
-    assert "comment" not in found
-    name, *arguments = (text.replace("\\\\", "\\") for text in (found["directive"], *found["args"]))
-    return name, tuple(arguments), tuple(map(_parsed, found["block"])) if "block" in found else None
 
 
 def meant(each: Directive | Entry) -> Parsed:
@@ -120,19 +90,6 @@ TREES = st.recursive(
 @settings(max_examples=100)
 def test_another_parser_reads_the_tree_that_was_written(tree: list[Directive]) -> None:
     assert tuple(map(meant, tree)) == parse(serialize(tree))
-
-
-MAPS = {"map", "geo", "split_clients"}
-
-
-def walk(tree: Iterable[Parsed]) -> Iterator[Parsed]:
-    """Every directive; an entry of a map is not one, but has to be a key and a value."""
-    for each in tree:
-        yield each
-        if each[0] in MAPS:
-            assert all((1, None) == (len(entry[1]), entry[2]) for entry in each[2] or ())
-        else:
-            yield from walk(each[2] or ())
 
 
 def variables(tree: Iterable[Parsed]) -> set[str]:
@@ -265,13 +222,6 @@ def options(data: dict[str, str]) -> list[dict[str, Any]]:
     return [*BASE, *made, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}]
 
 
-HARMLESS = (
-    "true", "false", "1", "400", "308", "65536", "4k", "4 8k", "text/html", "10.0.0.0/8", "X-A", "/x", "https://x.example/", "error", "on",
-    "off", "TLSv1.3", "HIGH:!aNULL", "ewma", "a b", "/a /b", "GET", "1.1", "auto", "buffer=4k", "10s", "$request_uri", "4 511", "64k",
-    "/" + "x" * 190 + ",/healthz",
-)  # fmt: skip
-
-
 @pytest.mark.slow
 def test_no_text_of_an_option_adds_a_directive_or_a_variable() -> None:
     found = [parse(render(options(dict.fromkeys(OPTION_NAMES, text))).text) for text in HARMLESS]
@@ -288,23 +238,13 @@ def test_no_text_of_an_option_adds_a_directive_or_a_variable() -> None:
 @pytest.mark.needs("nginx")
 def test_nginx_takes_what_comes_of_a_hostile_option(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
-    names = OPTION_NAMES - {"access-log-path", "http-access-log-path"}  # nginx makes the file
+    names = OPTION_NAMES - {each for each in OPTION_NAMES if each.endswith("access-log-path")}  # nginx makes the file
     for text in (*HOSTILE, *HARMLESS):
         rendered = render(options(dict.fromkeys(names, text)), str(tmp_path))
         assert "" == refusal(rendered, tmp_path), text
         named = options(dict.fromkeys(("proxy-set-headers", "add-headers"), "shop/header"))
         header = config_map("header", **{"X-A": text, text: "x"})
         assert "" == refusal(render([*named, header], str(tmp_path)), tmp_path), text
-
-
-def refusal(rendered: Rendered, folder: Path) -> str:
-    """Why nginx does not take it; empty: it does."""
-    for name, data in rendered.files.items():
-        (folder / name).write_bytes(data)
-    (folder / "nginx.conf").write_text(rendered.text, encoding="utf-8")
-    command = ["nginx", "-t", "-q", "-c", str(folder / "nginx.conf")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    return "".join(re.findall(r".*(?:emerg|conflicting).*", done.stderr)) or str(done.returncode or "")
 
 
 @pytest.mark.slow

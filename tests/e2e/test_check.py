@@ -282,3 +282,15 @@ def test_an_ingress_of_another_controller_is_not_judged() -> None:
         "---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: nginx}\nspec: {controller: x}\n"
     )
     assert [] == problems("-", given=other + ingress(limit_rps="many"))
+
+
+def test_an_entry_of_tcp_or_udp_services_that_cannot_be_read_is_named_where_the_config_map_is(tmp_path: Path) -> None:
+    data = {"5432": "data/pg:5432", "53": "nonsense", "443": "data/pg:5432"}
+    found = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tcp", "namespace": "lb"}, "data": data}
+    (tmp_path / "tcp.yaml").write_text(yaml.safe_dump(found))
+    assert [] == problems(tmp_path)
+    for option in ("--tcp-services-configmap", "--udp-services-configmap"):
+        told = problems(tmp_path, option, "lb/tcp")
+        source = str(tmp_path / "tcp.yaml")
+        assert [(source, "ConfigMap lb/tcp", f"data.{port}") for port in (443, 53)] == places(told)
+    assert [] == problems(tmp_path, "--tcp-services-configmap", "lb/other")

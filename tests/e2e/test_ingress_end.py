@@ -14,7 +14,7 @@ import pytest
 
 from gateway import PATIENCE, Backend, Gateway, ingress
 from lbcore.adapters.nginx.render import Places
-from lbcore.backends.nginx import with_user
+from lbcore.backends.worker_user import with_user
 
 pytestmark = [pytest.mark.needs("nginx"), pytest.mark.slow]
 

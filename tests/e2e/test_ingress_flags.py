@@ -22,6 +22,7 @@ from lbcore.cli.main import cli
 from lbcore.ingress import ObjectKey
 from lbcore.model import LabelSelector
 from lbcore.publishing import PublishSettings
+from lbcore.streams import StreamSettings
 
 
 def given(*arguments: str) -> tuple[dict[str, Any], list[str]]:
@@ -108,6 +109,14 @@ def test_every_flag_of_ingress_nginx_is_taken() -> None:
     assert (10.0, 0.0) == (found["post_shutdown_grace_period"], found["shutdown_grace_period"])
     done = CliRunner().invoke(cli, ["ingress", "--version"])
     assert (0, True) == (done.exit_code, lbcore.__version__ in done.output)
+
+
+def test_the_config_maps_of_tcp_and_udp_services_are_named_as_in_ingress_nginx() -> None:
+    found, ignored = given("--tcp-services-configmap=a/tcp", "--udp-services-configmap", "a/udp", "--stream-port=10247")
+    wanted = StreamSettings(tcp=ObjectKey("a", "tcp"), udp=ObjectKey("a", "udp"))
+    assert (wanted, ["stream-port"]) == (found["streams"], ignored)
+    assert StreamSettings() == given()[0]["streams"]
+    assert "NAMESPACE/NAME" in refused("--tcp-services-configmap", "tcp")
 
 
 def test_booleans_may_have_a_value_as_in_go() -> None:

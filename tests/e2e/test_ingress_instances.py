@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -173,3 +174,41 @@ def test_one_namespace_is_served_and_what_the_command_line_names_elsewhere_is_re
     chosen = instances.start("chosen", "--watch-namespace-selector", "for in (other, x)", "--disable-leader-election")
     wait(api, lambda: serves(chosen, "other.test"), "it to serve", chosen)
     assert 404 == chosen.get("mine.test").status
+
+
+@pytest.mark.needs("nginx-stream")
+def test_the_config_map_of_tcp_services_may_be_elsewhere_and_leads_to_the_namespace_that_is_served(
+    api: ApiServer, instances: Instances
+) -> None:
+    for name in ("mine", "other"):
+        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"for": name}}})
+    meta = {"name": "echo", "namespace": "mine"}
+    # Nobody is at that address: that it is tried is enough to know that the port is open.
+    api.apply(
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"name": "echo", "port": 7}]}},
+        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv6",
+         "metadata": {**meta, "labels": {"kubernetes.io/service-name": "echo"}},
+         "endpoints": [{"addresses": ["2001:db8::1"]}], "ports": [{"name": "echo", "port": 7}]},
+    )  # fmt: skip
+    ours, theirs = free_port(), free_port()
+    flags = ("--watch-namespace", "mine", "--election-id", "streams", "--tcp-services-configmap", "other/tcp")
+    running = instances.start("streams", *flags)
+    data = {str(ours): "mine/echo:7", str(theirs): "other/echo:7"}
+    api.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tcp", "namespace": "other"}, "data": data}
+    )
+    wait(api, lambda: is_open(ours), "the port to be open", running)
+    assert not is_open(theirs)
+    about = f"data.{theirs}: leads to namespace other, and only mine is served"
+    wait(api, lambda: about in running.log, "it to be said", running)
+    wait(api, lambda: about in api.kubectl("get", "events", "-n", "other"), "an Event of the ConfigMap", running)
+    api.kubectl("delete", "configmap", "tcp", "-n", "other")
+    wait(api, lambda: not is_open(ours), "the port to be closed", running)
+
+
+def is_open(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True

@@ -44,6 +44,7 @@ VALUES = {
         "extraArgs": {"v": "2", "sync-rate-limit": "0.3", "reload-interval": "0.2"},
     },
     "defaultBackend": {"enabled": True},
+    "tcp": {"7000": "default/shop:80"},
 }
 SELDOM = {
     ("patch", "events"),  # one that happens again is counted
@@ -133,6 +134,18 @@ def test_what_nobody_serves_is_answered_by_the_default_backend(fleet: KubeFleet)
     assert until(fleet, 200, "nobody.example")["x-served-by"].startswith(f"{NAME}-defaultbackend")
 
 
+@pytest.mark.needs("nginx-stream")
+def test_a_port_of_the_values_leads_to_the_service_that_they_name(fleet: KubeFleet) -> None:
+    address = fleet.wait_for_addresses(f"{NAME}-controller", SYSTEM)[0]
+    argv = ["curl", "-sSi", "--noproxy", "*", "--max-time", "3", "--resolve", f"tcp.example:7000:{address}"]
+
+    def look() -> bool:
+        done = fleet.lab.client.namespace.run([*argv, "http://tcp.example:7000/"], timeout=20)
+        return "x-served-by: shop-" in done.stdout.lower()
+
+    fleet.lab.wait_until(look, "an answer at port 7000", PATIENCE)
+
+
 def test_a_certificate_that_comes_after_its_ingress_is_shown(fleet: KubeFleet) -> None:
     pair = make_fake(datetime.now(UTC), "sealed.example")
     fleet.lab.api.apply(ingress("sealed", "sealed.example", "shop", tls="sealed"))
@@ -206,7 +219,10 @@ def test_nothing_was_forbidden_nothing_granted_in_vain_and_no_status_written_twi
 
 LAYOUTS: tuple[dict[str, Any], ...] = (
     {},
-    {"controller": {"kind": "DaemonSet", "hostPort": {"enabled": True}, "service": {"enabled": False}}},
+    {
+        "controller": {"kind": "DaemonSet", "hostPort": {"enabled": True}, "service": {"enabled": False}},
+        "tcp": {"53": "a/b:53"},
+    },
     {
         "controller": {
             "replicaCount": 3,
@@ -220,6 +236,9 @@ LAYOUTS: tuple[dict[str, Any], ...] = (
             "service": {"type": "NodePort", "nodePorts": {"http": 30080}, "externalIPs": ["192.0.2.1"]},
             "autoscaling": {"enabled": True},
         },
+        "tcp": {"5432": "data/postgres:5432:PROXY", "53": "a/b:53"},
+        "udp": {"53": "a/b:53"},
+        "portNamePrefix": "x",
         "imagePullSecrets": [{"name": "x"}],
         "rbac": {"scope": True},
     },
@@ -247,10 +266,3 @@ def test_headers_of_the_values_become_config_maps_that_the_options_name(tmp_path
     } == maps  # fmt: skip
     [secret_] = [each for each in found if each["kind"] == "Secret"]
     assert (f"{NAME}-dh-param", {"dhparam.pem": "eA=="}) == (secret_["metadata"]["name"], secret_["data"])
-
-
-def test_values_that_would_be_missed_are_refused_and_those_without_effect_are_named(tmp_path: Path) -> None:
-    helm = [str(assets("helm") / "helm"), "template", "x", str(CHART)]
-    done = subprocess.run([*helm, "--set", "tcp.5432=a/b:5432"], capture_output=True, encoding="utf-8", check=False)
-    assert 0 != done.returncode
-    assert "are not supported" in done.stderr

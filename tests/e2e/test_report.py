@@ -59,3 +59,33 @@ def test_json_has_every_annotation(tmp_path: Path) -> None:
 def test_neither_or_both_of_folder_and_server_is_a_mistake(tmp_path: Path) -> None:
     assert 2 == report().exit_code
     assert 2 == report(tmp_path, "--context", "x").exit_code
+
+
+def test_ports_of_tcp_and_udp_services_are_reported_each_with_where_it_leads(tmp_path: Path) -> None:
+    ports = [{"name": name, "port": 53, "protocol": name.upper()} for name in ("tcp", "udp")]
+    meta = {"name": "dns", "namespace": "data"}
+    folder = written(
+        tmp_path,
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": ports}},
+        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv6",
+         "metadata": {**meta, "labels": {"kubernetes.io/service-name": "dns"}},
+         "endpoints": [{"addresses": ["2001:db8::1"]}], "ports": [{"name": "udp", "port": 53, "protocol": "UDP"}]},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tcp", "namespace": "lb"},
+         "data": {"53": "data/dns:53", "80": "data/dns:53"}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "udp", "namespace": "lb"},
+         "data": {"53": "data/dns:53", "54": "data/dns:53:PROXY"}},
+    )  # fmt: skip
+    options = ("--tcp-services-configmap", "lb/tcp", "--udp-services-configmap", "lb/udp")
+    result = report(folder, "-o", "json", *options)
+    assert "" == result.stderr
+    found = [
+        (each["configMap"], each["field"], each["verdict"], each["how"]) for each in json.loads(result.stdout)["ports"]
+    ]
+    assert [
+        ("tcp", "data.53", "partial", "is closed: Service data/dns has no endpoint that is ready"),
+        ("tcp", "data.80", "ignored", "is a port at which the controller itself listens; take another one"),
+        ("udp", "data.53", "supported", "UDP to data/dns:53"),
+        ("udp", "data.54", "partial", "the PROXY protocol is TCP's, and left out for UDP"),
+    ] == found
+    assert "UDP to data/dns:53" in report(folder, *options).stdout
+    assert "CONFIGMAP" not in report(folder).stdout

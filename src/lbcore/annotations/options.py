@@ -29,7 +29,7 @@ from lbcore.annotations.scalars import (
     template,
     words,
 )
-from lbcore.proxy import AccessLog, Balance, Blocked, ExternalAuth, Options, Template
+from lbcore.proxy import AccessLog, Balance, Blocked, ExternalAuth, Options, StreamOptions, Template
 
 __all__ = ["NAMES", "OPTIONS", "read_options"]
 
@@ -65,6 +65,29 @@ def _log_form(text: str) -> Template:
     return _line(" ".join(text.splitlines()))
 
 
+# The same for what is no HTTP.
+STREAM_VARIABLES = frozenset({
+    "bytes_received", "bytes_sent", "connection", "hostname", "msec", "pid", "protocol", "proxy_protocol_addr",
+    "proxy_protocol_port", "proxy_upstream_name", "remote_addr", "remote_port", "server_addr", "server_port",
+    "session_time", "status", "time_iso8601", "time_local", "upstream_addr", "upstream_bytes_received",
+    "upstream_bytes_sent", "upstream_connect_time", "upstream_first_byte_time", "upstream_session_time",
+})  # fmt: skip
+_stream_line = template(STREAM_VARIABLES, r" -~")
+
+
+def _stream_form(text: str) -> Template:
+    return _stream_line(" ".join(text.splitlines()))
+
+
+def _time(text: str) -> int:
+    """Seconds, as `600s`, `10m`, `1h` or a number."""
+    found = re.fullmatch(r"(\d{1,6})([smhd]?)", text, re.ASCII)
+    seconds = int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else 0
+    if not 0 < seconds <= 1 << 30:
+        raise ValueError("write a time such as 600s, 10m or 1h")
+    return seconds
+
+
 def _log_path(text: str) -> str | None:
     """None is where logs go by default, as the usual path is a link to in ingress-nginx's image."""
     if text in {"/var/log/nginx/access.log", "/dev/stdout"}:
@@ -85,7 +108,16 @@ def _access_log(given: dict[str, Any], default: AccessLog) -> AccessLog:
     escape = "none" if given.pop("none", False) else "default"
     escape = "json" if given.pop("json", False) else escape
     off = [bool(given.pop(name, False)) for name in ("off", "http_off")]
+    if "http_path" in given:
+        given["path"] = given.pop("http_path")
     return evolve(default, **given, escape=escape, off=any(off))
+
+
+def _streams(given: dict[str, Any], log: dict[str, Any], http: dict[str, Any]) -> StreamOptions:
+    """What counts for both logs counts for that of streams, too."""
+    off = bool(log.pop("stream_off", False)) or bool(http.get("off", False))
+    shared = {name: http[name] for name in ("path", "parameters") if name in http}
+    return StreamOptions(**given, log=AccessLog(**shared | log, off=off))
 
 
 def _matching(pattern: str, what: str) -> Callable[[str], str]:
@@ -210,12 +242,24 @@ _LOG: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "log-format-escape-json": ("json", flag),
     "log-format-escape-none": ("none", flag),
     "access-log-path": ("path", _log_path),
-    "http-access-log-path": ("path", _log_path),
+    "http-access-log-path": ("http_path", _log_path),
     "access-log-params": ("parameters", _log_parameters),
     "disable-access-log": ("off", flag),
     "disable-http-access-log": ("http_off", flag),
     "enable-access-log-for-default-backend": ("of_default_backend", flag),
     "skip-access-log-urls": ("skipped", listed(absolute_path, 200)),
+}
+_STREAMS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "proxy-stream-timeout": ("timeout", _time),
+    "proxy-stream-responses": ("responses", integer(0, 1000)),
+    "proxy-stream-next-upstream": ("next_upstream", flag),
+    "proxy-stream-next-upstream-timeout": ("next_timeout", _time),
+    "proxy-stream-next-upstream-tries": ("next_tries", integer(0, 1000)),
+}
+_STREAM_LOG: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "log-format-stream": ("form", _stream_form),
+    "stream-access-log-path": ("path", _log_path),
+    "disable-stream-access-log": ("stream_off", flag),
 }
 _SWITCHES: Mapping[str, Callable[[str], tuple[str, ...]]] = {
     "client-header-timeout": _seconds,
@@ -253,7 +297,9 @@ _GLOBAL = {f"global-{rule.name}": rule for rule in ACCESS.rules if rule.name in 
 }}  # fmt: skip
 
 # Every key that means something.
-NAMES = frozenset({*OPTIONS, *_LOG, *_SWITCHES, *_LISTS, *_BLOCKED, *_TUNING_OPTIONS, *_GLOBAL})
+NAMES = frozenset(
+    {*OPTIONS, *_LOG, *_STREAMS, *_STREAM_LOG, *_SWITCHES, *_LISTS, *_BLOCKED, *_TUNING_OPTIONS, *_GLOBAL}
+)
 
 
 def _global_auth(data: Mapping[str, str]) -> tuple[ExternalAuth | None, str]:
@@ -291,6 +337,8 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
     tuning: dict[str, Any] = {}
     lists: dict[str, tuple[str, ...]] = {}
     log: dict[str, Any] = {}
+    streams: dict[str, Any] = {}
+    stream_log: dict[str, Any] = {}
     service, denied = _global_auth(data)
     if denied:
         problems.append(f"{denied}; nobody is let in")
@@ -307,8 +355,9 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
         if name in _GLOBAL or name in _BLOCKED:
             continue
         target, (field, parse) = (found, OPTIONS[name]) if name in OPTIONS else (tuning, _TUNING_OPTIONS.get(name, _NO))
-        if name in _LOG:
-            target, (field, parse) = log, _LOG[name]
+        for other, table in ((log, _LOG), (streams, _STREAMS), (stream_log, _STREAM_LOG)):
+            if name in table:
+                target, (field, parse) = other, table[name]
         if name in _LISTS:
             try:
                 lists[name] = cidrs(text)
@@ -329,6 +378,8 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
             found["access"] = evolve(found.get("access", options.access), **{field: lists[name]})
     if switches:
         found["switches"] = tuple(switches.items())
+    if streams or stream_log or log:
+        found["streams"] = _streams(streams, stream_log, log)
     if log:
         found["log"] = _access_log(log, options.log)
     made = evolve(

@@ -2,8 +2,8 @@
 
 Everything lies in one folder (0700): `nginx.conf`, the files with secrets (0600) and `nginx.pid`. A new
 configuration is written aside and tested by nginx itself before it takes the place of the old one. If nginx
-refuses it, the hosts that are to blame are found by halving those that changed; they answer 503, and everybody
-else gets what is new.
+refuses it, the hosts and streams that are to blame are found by halving those that changed; hosts answer 503 then,
+ports of streams are closed, and everybody else gets what is new.
 """
 
 from __future__ import annotations
@@ -24,23 +24,25 @@ from pathlib import Path
 import attrs
 from attrs import frozen
 
-from lbcore.adapters.nginx.capabilities import Capabilities, modules_of, read_capabilities
+from lbcore.adapters.nginx.capabilities import Capabilities, modules_of, read_capabilities, stream_module_of
 from lbcore.adapters.nginx.lua import CONTROL
 from lbcore.adapters.nginx.render import Places, Rendered, Renderer
 from lbcore.backends.figures import Figures, read_figures
+from lbcore.backends.openings import unopenable
 from lbcore.backends.peers import Peers
 from lbcore.errors import LbcoreError, LocalProtocolError
 from lbcore.events import Applied, Event, Failed, RoutesRefused
 from lbcore.ingress import Certificate
 from lbcore.intents import Intent, ServeRoutes
-from lbcore.proxy import RoutingTable
+from lbcore.proxy import RoutingTable, Site, Stream
 
-__all__ = ["Nginx", "NginxSettings", "Told", "find_capabilities", "most_files", "resolvers_of", "with_user"]
+__all__ = ["Nginx", "NginxSettings", "Told", "find_capabilities", "most_files", "resolvers_of"]
 
 _TEST_TIME = 120.0  # seconds that `nginx -t` may take: 10,000 hosts took 1.8
 _START_TIME = 10.0
 _KEPT = 60.0  # seconds in which files that are named no more may still be read
 _LOOK = 0.5  # seconds between two looks for an nginx to take care of, or two starts
+_PORTS = 5.0  # seconds between two looks whether a port that somebody else had is free
 _MOST_TESTS = 40  # of one table: finds 3 bad hosts among 1,000
 
 
@@ -71,8 +73,10 @@ def find_capabilities(program: str) -> Capabilities:
     said = _ask(path, "-V").stderr
     package = _package_of(Path(path))
     found = read_capabilities(said, package)
-    modules = modules_of(said)
-    return attrs.evolve(found, lua=modules) if modules and all(Path(each).is_file() for each in modules) else found
+    modules, stream = modules_of(said), stream_module_of(said)
+    if modules and all(Path(each).is_file() for each in modules):
+        found = attrs.evolve(found, lua=modules)
+    return attrs.evolve(found, stream=True, stream_module=stream) if stream and Path(stream).is_file() else found
 
 
 def _package_of(path: Path) -> str:
@@ -120,7 +124,10 @@ class Nginx:
         self._process: asyncio.subprocess.Process | None = None
         self._told: asyncio.Queue[Event] = asyncio.Queue()
         self._good: RoutingTable | None = None  # what nginx took last
-        self._refused: frozenset[str] = frozenset()
+        self._refused: frozenset[str] = frozenset()  # hosts and streams
+        self._unopened: dict[str, str] = {}  # streams of them whose ports cannot be had, and why
+        self._capabilities = capabilities
+        self._places = places
         self._text = ""
         self._unnamed: dict[str, float] = {}  # files that the configuration in force does not name, and since when
         self._last_reload = 0.0
@@ -145,13 +152,14 @@ class Nginx:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Which hosts were refused, and why. As long as somebody listens, an nginx that ends by itself is restarted."""
-        care = asyncio.create_task(self._take_care())
+        cares = [asyncio.create_task(each) for each in (self._take_care(), self._look_at_ports())]
         try:
             while True:
                 yield await self._told.get()
         finally:
-            care.cancel()
-            await asyncio.gather(care, return_exceptions=True)
+            for care in cares:
+                care.cancel()
+            await asyncio.gather(*cares, return_exceptions=True)
 
     async def _take_care(self) -> None:
         while True:
@@ -164,8 +172,30 @@ class Nginx:
                 if self._process is process and not self._closing:
                     self._say(f"nginx has ended by itself with status {code}, and is started again")
                     with contextlib.suppress(OSError, LbcoreError):
-                        await self._reload()
+                        await self._start_again()
             await asyncio.sleep(_LOOK)
+
+    async def _start_again(self) -> None:
+        """Without the ports that somebody else has taken meanwhile: with them it would not start."""
+        if self._good is not None and (await self._unopenable(self._good)).keys() - self._refused:
+            await self._serve(self._good)
+        else:
+            await self._reload()
+
+    async def _look_at_ports(self) -> None:
+        while True:
+            await asyncio.sleep(_PORTS)
+            async with self._busy:
+                if self._good is None or self._closing or not self._unopened:
+                    continue
+                with contextlib.suppress(OSError, LbcoreError):
+                    if (await self._unopenable(self._good)).keys() != self._unopened.keys():
+                        await self._serve(self._good)
+
+    async def _unopenable(self, table: RoutingTable) -> dict[str, str]:
+        runs = self._process is not None and self._process.returncode is None
+        held = {each.name for each in self._good.streams} - self._refused if self._good is not None and runs else set()
+        return await asyncio.to_thread(unopenable, table.streams, frozenset(held), self._places, self._capabilities)
 
     async def apply(self, intent: Intent) -> Applied | Failed:
         """Serve a table."""
@@ -198,8 +228,9 @@ class Nginx:
             await process.wait()
 
     async def _serve(self, table: RoutingTable) -> None:
-        refused = frozenset(host for host in self._refused if self._is_as_it_was(table, host))
-        rendered, refused, why = await self._acceptable(table, refused)
+        unopened = await self._unopenable(table)
+        refused = (self._refused - self._unopened.keys()) & self._unchanged(table) if self._refused else self._refused
+        rendered, refused, why = await self._acceptable(table, refused | unopened.keys())
         await asyncio.to_thread(self._write, rendered.files)
         peers = await asyncio.to_thread(self._peers.note, rendered.dynamic, all_of_them=True)
         if rendered.text == self._text and self._process is not None and self._process.returncode is None:
@@ -212,9 +243,9 @@ class Nginx:
             taken = self.told.taken + 1
             self.told = attrs.evolve(self.told, taken=taken, number=number, last_taken=True, last_taken_at=time.time())
         await asyncio.to_thread(self._tidy, frozenset(rendered.files))
-        for host in sorted(refused - self._refused):
-            self._told.put_nowait(RoutesRefused((host,), why))
-        self._good, self._refused = table, refused
+        for part in sorted(refused - self._refused):
+            self._told.put_nowait(RoutesRefused((part,), unopened.get(part, why)))
+        self._good, self._refused, self._unopened = table, refused, unopened
 
     async def _tell(self, peers: str) -> None:
         try:
@@ -223,16 +254,19 @@ class Nginx:
             self._say(f"{error}; it is reloaded instead")
             await self._reload()
 
-    def _is_as_it_was(self, table: RoutingTable, host: str) -> bool:
-        return self._good is not None and host in table.sites and self._good.sites.get(host) is table.sites[host]
+    def _unchanged(self, table: RoutingTable) -> frozenset[str]:
+        """The hosts and streams that are as nginx took them last."""
+        before = _parts(self._good) if self._good is not None else {}
+        return frozenset(name for name, part in _parts(table).items() if _is_same(part, before.get(name)))
 
     async def _acceptable(self, table: RoutingTable, refused: frozenset[str]) -> tuple[Rendered, frozenset[str], str]:
-        """A configuration that nginx takes, the hosts that had to be left out for it, and what nginx said."""
+        """A configuration that nginx takes, what had to be left out for it, and what nginx said."""
         first, why = await self._try(table, refused)
         if first is not None:
             return first, refused, ""
-        changed = [host for host in sorted(table.sites) if host not in refused and not self._is_as_it_was(table, host)]
-        everybody = [host for host in sorted(table.sites) if host not in refused]
+        unchanged = self._unchanged(table)
+        everybody = sorted(_parts(table).keys() - refused)
+        changed = [part for part in everybody if part not in unchanged]
         for suspects in (changed, everybody):
             bad = await self._to_blame(table, suspects, refused)
             found, _ = await self._try(table, refused | bad)
@@ -241,7 +275,7 @@ class Nginx:
         raise LbcoreError(f"nginx refuses the configuration: {why}")
 
     async def _to_blame(self, table: RoutingTable, suspects: list[str], refused: frozenset[str]) -> frozenset[str]:
-        """Hosts without which the others are taken: halves of the suspects, while there are tests left."""
+        """Those without which the others are taken: halves of the suspects, while there are tests left."""
         bad: frozenset[str] = frozenset()
         waiting, tests = [suspects], 0
         whole = frozenset(suspects)
@@ -354,44 +388,16 @@ class Nginx:
                 del self._unnamed[path.name]
 
 
+def _parts(table: RoutingTable) -> dict[str, Site | Stream]:
+    """What may be left out of a table, by name: hosts, and streams, in whose names there is a slash."""
+    return {**table.sites, **{each.name: each for each in table.streams}}
+
+
+def _is_same(part: Site | Stream, before: Site | Stream | None) -> bool:
+    """A site that has not changed is the same object; to compare two takes long."""
+    return part is before or (isinstance(part, Stream) and part == before)
+
+
 def _environment() -> dict[str, str]:
     """What nginx is told of our environment: no token, no name of a proxy."""
     return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "TZ": "UTC"}
-
-
-def with_user(places: Places) -> Places:
-    """The places with the user that workers run as: Debian's www-data, where we are root.
-
-    Raises `LbcoreError` where that user does not reach the folder: it reads certificates there.
-    """
-    if os.geteuid() != 0 or places.user:
-        return places
-    for name in ("www-data", "nginx", "nobody"):
-        with contextlib.suppress(KeyError):
-            found = pwd.getpwnam(name)
-            if not _is_mapped(found.pw_uid):
-                break  # a user namespace with root alone: there is nobody else to be
-            _require_reachable(Path(places.folder), found)
-            return attrs.evolve(places, user=name)
-    return attrs.evolve(places, user="root")
-
-
-def _is_mapped(uid: int) -> bool:
-    """Whether this user exists in our user namespace (user_namespaces(7), uid_map)."""
-    try:
-        lines = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
-    except OSError:
-        return True
-    return any(int(first) <= uid < int(first) + int(count) for first, _, count in lines)
-
-
-def _require_reachable(folder: Path, user: pwd.struct_passwd) -> None:
-    for parent in folder.parents:
-        with contextlib.suppress(FileNotFoundError):
-            status = parent.stat()
-            mine = 0o100 if status.st_uid == user.pw_uid else 0o010 if status.st_gid == user.pw_gid else 0o001
-            if not status.st_mode & mine:
-                raise LbcoreError(
-                    f"nginx's workers ({user.pw_name}) do not get through {parent}, and read certificates in {folder}; "
-                    "name a folder that they reach with --runtime-dir"
-                )

@@ -10,12 +10,14 @@ import click
 
 from lbcore.backends.kubernetes import Access
 from lbcore.backends.paths import manifests_in
+from lbcore.cli.ingress_options import stream_options
 from lbcore.cli.manifests import Applying, entries_in
 from lbcore.cli.options import live_options
 from lbcore.cli.progress import reading
 from lbcore.cli.show import print_structure
 from lbcore.daemons.checking import Entry, examine
 from lbcore.daemons.snapshot import list_cluster
+from lbcore.streams import StreamSettings
 
 __all__ = ["check_command"]
 
@@ -25,6 +27,7 @@ _WRONG, _UNREADABLE = 1, 2
 @click.command("check", short_help="What is wrong with manifests, or with what a cluster has.")
 @click.argument("paths", metavar="[PATH...]", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
 @live_options
+@stream_options
 @click.option(
     "-o",
     "--output",
@@ -33,7 +36,9 @@ _WRONG, _UNREADABLE = 1, 2
     show_default=True,
     help="table is one line for each problem; json is for scripts.",
 )
-def check_command(paths: tuple[Path, ...], live: Access | None, namespace: str, output: str) -> None:
+def check_command(
+    paths: tuple[Path, ...], live: Access | None, namespace: str, streams: StreamSettings, output: str
+) -> None:
     """What is wrong with manifests, without a cluster; or with what an API server has.
 
     PATH is a file, a folder (every .yaml, .yml and .json in it) or - for standard input. All of them
@@ -50,7 +55,7 @@ def check_command(paths: tuple[Path, ...], live: Access | None, namespace: str, 
         raise click.UsageError("what is to be checked? Name a PATH, or an API server (--kubeconfig PATH)")
     unreadable: list[str] = []
     checked = examine(
-        _entries(paths, unreadable) if live is None else _live_entries(live, namespace, paths, unreadable)
+        _entries(paths, unreadable) if live is None else _live_entries(live, namespace, paths, unreadable), streams
     )
     found = checked.problems
     if output == "json":

@@ -17,7 +17,9 @@ from lbcore.adapters.kubernetes.served import ingress_resources
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.render import Places, Renderer
 from lbcore.backends.kubernetes import Election, IngressCluster
-from lbcore.backends.nginx import Nginx, NginxSettings, find_capabilities, most_files, resolvers_of, with_user
+from lbcore.backends.nginx import Nginx, NginxSettings, find_capabilities, most_files, resolvers_of
+from lbcore.backends.openings import NO_MODULE
+from lbcore.backends.worker_user import with_user
 from lbcore.cli.flags import IGNORED, OldFlags
 from lbcore.cli.ingress_options import (
     election_options,
@@ -38,6 +40,7 @@ from lbcore.ingress import Certificate
 from lbcore.intents import RecordEvent
 from lbcore.publishing import PublishSettings
 from lbcore.routing import RoutingSettings
+from lbcore.streams import StreamSettings
 
 __all__ = ["ingress_command", "render_command"]
 
@@ -84,6 +87,7 @@ def ingress_command(
     health_check_path: str,
     shutdown_grace_period: float,
     post_shutdown_grace_period: float,
+    streams: StreamSettings,
     log_level: str,
     log_format: str,
     **settings: Any,
@@ -117,7 +121,10 @@ def ingress_command(
     publish = evolve(publish if update_status else PublishSettings(), elected=elected, instance=pod)
     if not (publish.addresses or publish.service) and update_status:
         publish = evolve(publish, nodes=bool(pod) and not isinstance(place, Path))
-    wanted = RoutingSettings(publish=publish, **settings)
+    streams = _beside(streams, http_port, https_port, healthz_port)
+    if streams.maps and not capabilities.stream:
+        log.warning("no TCP and UDP services", why=NO_MODULE)
+    wanted = RoutingSettings(publish=publish, streams=streams, **settings)
     cluster = _cluster(place, wanted, election, pod, log)
     carrier = assembly.ingress(cluster, wanted, nginx, log)
     listening = _Listening(
@@ -134,6 +141,11 @@ def ingress_command(
         election=election.name if elected and election is not None else "",
     )
     asyncio.run(_serve(carrier, cluster, nginx, listening, controlled, threshold))
+
+
+def _beside(streams: StreamSettings, *ports: int) -> StreamSettings:
+    """With the ports at which we listen ourselves; 0 is none."""
+    return evolve(streams, listening=frozenset(ports) - {0})
 
 
 def _checked(capabilities: Capabilities, allow_vulnerable: bool) -> Capabilities:
@@ -155,6 +167,7 @@ def _cluster(
     resources = ingress_resources(
         namespace=settings.namespace,
         config_map=settings.config_map,
+        maps=tuple(key for _, key in settings.streams.maps),
         services=tuple(each for each in services if each is not None),
         secrets=(settings.default_certificate,) if settings.default_certificate is not None else (),
     )
@@ -203,18 +216,23 @@ async def _serve(
     metavar="PROGRAM",
     help="As this nginx needs it [default: 1.22.1, which chooses peers without Lua].",
 )
-def render_command(folder: Path, http_port: int, https_port: int, program: str | None, **settings: Any) -> None:
+def render_command(
+    folder: Path, http_port: int, https_port: int, program: str | None, streams: StreamSettings, **settings: Any
+) -> None:
     """Print the nginx.conf that `lbcore ingress` would run for the manifests in FOLDER.
 
     What is wrong with an Ingress goes to standard error, a line each. No secret is printed: they are in files.
     """
     require_folder(folder)
-    state, said = asyncio.run(list_routing(folder, RoutingSettings(**settings)))
+    wanted = RoutingSettings(streams=_beside(streams, http_port, https_port), **settings)
+    state, said = asyncio.run(list_routing(folder, wanted))
     for each in said:
         if isinstance(each, RecordEvent):
             click.echo(f"{each.about}: {each.message}", err=True)
     places = _places(Path("/run/lbcore-ingress"), http_port, https_port, ())
     capabilities = Capabilities() if program is None else find_capabilities(program)
+    if state.table.streams and not capabilities.stream:
+        click.echo(f"TCP and UDP services are left out: {NO_MODULE}", err=True)
     renderer = Renderer(places=places, capabilities=capabilities, fake=_fake())
     click.echo(renderer.render(state.table).text, nl=False)
 

@@ -14,6 +14,7 @@ from lbcore.backends.kubernetes import Election
 from lbcore.ingress import ObjectKey
 from lbcore.model import LabelRequirement, LabelSelector, Operator
 from lbcore.publishing import PublishSettings
+from lbcore.streams import StreamSettings
 
 __all__ = [
     "chosen_options",
@@ -22,6 +23,7 @@ __all__ = [
     "nginx_options",
     "publish_options",
     "routing_options",
+    "stream_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -114,7 +116,25 @@ def chosen_options(command: F) -> F:
         click.option("--disable-catch-all", "no_catch_all", is_flag=True, help="No Ingress with a default backend."),
         click.option("--disable-svc-external-name", "no_external_name", is_flag=True, help="No ExternalName Services."),
     )  # fmt: skip
-    return _all(options, command)
+    return stream_options(_all(options, command))
+
+
+def stream_options(command: F) -> F:
+    """Which ports are open besides those of HTTP: `streams`."""
+    options = (
+        click.option("--tcp-services-configmap", "tcp_services", callback=_key, metavar="NAMESPACE/NAME",
+                     help="The ConfigMap with ports for TCP, such as 5432: data/postgres:5432."),
+        click.option("--udp-services-configmap", "udp_services", callback=_key, metavar="NAMESPACE/NAME",
+                     help="The same for UDP."),
+    )  # fmt: skip
+
+    @functools.wraps(command)
+    def with_streams(*args: Any, tcp_services: ObjectKey | None, udp_services: ObjectKey | None, **others: Any) -> Any:
+        return command(*args, streams=StreamSettings(tcp=tcp_services, udp=udp_services), **others)
+
+    made: Any = with_streams
+    result: F = _all(options, made)
+    return result
 
 
 def publish_options(command: F) -> F:

@@ -15,7 +15,7 @@ from lbcore.cli.ingress_options import chosen_options
 from lbcore.cli.options import output_option, require_folder, server_options
 from lbcore.cli.progress import reading
 from lbcore.cli.show import Column, print_structure, print_table
-from lbcore.daemons.reporting import IngressReport, Verdict, report
+from lbcore.daemons.reporting import IngressReport, StreamReport, Verdict, report, report_streams
 from lbcore.daemons.snapshot import list_routing
 from lbcore.intents import RecordEvent
 from lbcore.routing import RoutingSettings
@@ -57,16 +57,18 @@ def ingress_command(folder: Path | None, live: Access | None, output: str, **set
         access = live
         state, said = reading(lambda tell: list_routing(access, wanted, tell))
     for each in said:
-        if isinstance(each, RecordEvent) and each.about.startswith("ConfigMap "):
+        if isinstance(each, RecordEvent) and each.reason == "BadOption":
             click.echo(f"{each.about}: {each.message}", err=True)
     found = report(state, secrets=live is None)
+    ports = report_streams(state)
     if output in {"json", "yaml"}:
-        print_structure(_structure(found), output)
+        print_structure(_structure(found, ports), output)
     else:
         _print(found, wide=output == "wide")
+        _print_ports(ports)
 
 
-def _structure(found: tuple[IngressReport, ...]) -> dict[str, Any]:
+def _structure(found: tuple[IngressReport, ...], ports: tuple[StreamReport, ...]) -> dict[str, Any]:
     return {
         "summary": {verdict.value: number for verdict, number in _summary(found).items()},
         "ingresses": [
@@ -81,7 +83,24 @@ def _structure(found: tuple[IngressReport, ...]) -> dict[str, Any]:
             }
             for each in found
         ],
+        "ports": [
+            {
+                "namespace": each.config_map.namespace,
+                "configMap": each.config_map.name,
+                "field": each.path,
+                "verdict": each.verdict.value,
+                "how": each.how,
+            }
+            for each in ports
+        ],
     }
+
+
+def _print_ports(ports: tuple[StreamReport, ...]) -> None:
+    if ports:
+        click.echo()
+        columns = [Column("CONFIGMAP"), Column("FIELD"), Column("VERDICT"), Column("HOW", fold=True)]
+        print_table(columns, [[str(each.config_map), each.path, each.verdict.value, each.how] for each in ports])
 
 
 def _summary(found: tuple[IngressReport, ...]) -> dict[Verdict, int]:

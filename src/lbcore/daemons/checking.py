@@ -27,8 +27,9 @@ from lbcore.events import (
     ServiceSeen,
     SliceSeen,
 )
-from lbcore.ingress import ObjectKey
+from lbcore.ingress import ConfigMap, ObjectKey
 from lbcore.requests import read_request
+from lbcore.streams import StreamSettings, read_wishes
 from lbcore.verdicts import Refusal
 
 __all__ = ["Checked", "Entry", "check", "entries_of", "examine"]
@@ -78,8 +79,8 @@ def check(entries: Iterable[Entry]) -> tuple[Problem, ...]:
     return examine(entries).problems
 
 
-def examine(entries: Iterable[Entry]) -> Checked:
-    """The same, and what only has no effect."""
+def examine(entries: Iterable[Entry], streams: StreamSettings | None = None) -> Checked:
+    """The same, and what only has no effect; `streams` names the ConfigMaps of TCP and UDP services."""
     documents: list[ConfigDocument] = []
     problems: list[Problem] = []
     first: dict[tuple[str, str], str] = {}
@@ -105,6 +106,8 @@ def examine(entries: Iterable[Entry]) -> Checked:
         first[entry.subject] = source
         if isinstance(entry, IngressSeen):
             ingresses[entry.ingress.key] = source
+        if isinstance(entry, ConfigMapSeen) and streams is not None:
+            problems += _judge_streams(source, entry.config_map, streams)
         if isinstance(entry, IngressSeen | IngressClassSeen | ServiceSeen | ConfigMapSeen):
             told.append(entry)
         if isinstance(entry, ConfigSeen):
@@ -144,6 +147,14 @@ def _judge_ingresses(sources: Mapping[ObjectKey, str], told: Iterable[Event]) ->
             Problem(source=sources[found.key], object=about, field="spec", message=each) for each in found.problems
         ]
     return wrong, warnings
+
+
+def _judge_streams(source: str, found: ConfigMap, streams: StreamSettings) -> Iterator[Problem]:
+    """Entries that cannot be read; the Services that they name may be elsewhere."""
+    for transport, key in streams.maps:
+        if key == found.key:
+            for each in read_wishes(key, found.data, transport, streams.listening).troubles:
+                yield Problem(source=source, object=f"ConfigMap {key}", field=each.path, message=each.message)
 
 
 def _judge_service(source: str, seen: ServiceSeen) -> Iterator[Problem]:

@@ -20,7 +20,7 @@ from lbcore.events import ConfigMapSeen, Event, IngressClassSeen, IngressSeen, L
 from lbcore.ingress import Ingress, IngressClass, ObjectKey
 from lbcore.routing import RoutingSettings, RoutingState, why_not_served
 
-__all__ = ["AnnotationReport", "IngressReport", "Verdict", "judge", "report"]
+__all__ = ["AnnotationReport", "IngressReport", "StreamReport", "Verdict", "judge", "report", "report_streams"]
 
 
 class Verdict(Enum):
@@ -72,6 +72,38 @@ class IngressReport:
     def count(self, verdict: Verdict) -> int:
         """How many of its annotations have a verdict."""
         return sum(each.verdict is verdict for each in self.annotations)
+
+
+@frozen(kw_only=True)
+class StreamReport:
+    """An entry of a ConfigMap of TCP or UDP services; `path` is its field, `how` where it leads, or why not."""
+
+    config_map: ObjectKey
+    path: str
+    verdict: Verdict
+    how: str
+
+
+def report_streams(state: RoutingState) -> tuple[StreamReport, ...]:
+    """Every entry: served, served in part or closed for now (partial), or left out (ignored); sorted."""
+    made = state.streams
+    served = {(key, f"data.{each.port}"): each for transport, key in made.settings.maps for each in made.streams
+              if each.transport is transport}  # fmt: skip
+    found = [
+        StreamReport(
+            config_map=key,
+            path=path,
+            verdict=Verdict.SUPPORTED,
+            how=f"{each.transport.value} to {each.service}:{each.service_port}",
+        )
+        for (key, path), each in served.items()
+        if not any((key, path) == (one.config_map, one.path) for one in made.troubles)
+    ]
+    for each in (*made.troubles, *made.waiting):
+        partly = each in made.waiting or (each.config_map, each.path) in served
+        verdict = Verdict.PARTIAL if partly else Verdict.IGNORED
+        found.append(StreamReport(config_map=each.config_map, path=each.path, verdict=verdict, how=each.message))
+    return tuple(sorted(found, key=lambda one: (one.config_map, one.path, one.how)))
 
 
 def report(state: RoutingState, *, secrets: bool = True) -> tuple[IngressReport, ...]:

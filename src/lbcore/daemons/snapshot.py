@@ -187,7 +187,12 @@ async def list_routing(
     if isinstance(place, Path):
         events = await list_folder(place, needs)
     else:
-        resources = ingress_resources(namespace=settings.namespace, config_map=settings.config_map, all_maps=False)
+        resources = ingress_resources(
+            namespace=settings.namespace,
+            config_map=settings.config_map,
+            maps=tuple(key for _, key in settings.streams.maps),
+            all_maps=False,
+        )
         async with Reader(place, tell=tell) as reader:
             listing = await reader.of(each for each in resources if each.kind in needs - {Kind.SECRETS})
         entries = (each for each in listing.entries() if not isinstance(each, Ignored))

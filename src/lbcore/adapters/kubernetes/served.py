@@ -39,21 +39,23 @@ def ingress_resources(
     *,
     namespace: str = "",
     config_map: ObjectKey | None = None,
+    maps: tuple[ObjectKey, ...] = (),
     services: tuple[ObjectKey, ...] = (),
     secrets: tuple[ObjectKey, ...] = (),
     all_maps: bool = True,
 ) -> tuple[ApiResource, ...]:
     """Where objects are read for Ingresses of one namespace, or of all (empty).
 
-    `services` and `secrets` are those that the command line names: they may be elsewhere. Without `all_maps` no
-    ConfigMap is read but the one of the options, where one is named.
+    `maps` (besides the one of the options), `services` and `secrets` are those that the command line names: they may
+    be elsewhere. Without `all_maps` no other ConfigMap is read.
     """
+    named = tuple(dict.fromkeys(each for each in (config_map, *maps) if each is not None))
     table = {each.kind: each for each in RESOURCES if not each.in_namespace}
     read: list[ApiResource] = []
     for kind, each in table.items():
         where = "" if kind in _CLUSTER_WIDE else namespace
         if kind is Kind.CONFIG_MAPS:
-            read += _maps(each, where, config_map, all_maps)
+            read += _maps(each, where, named, all_maps)
         elif kind is Kind.SECRETS:
             read.append(evolve(each, where=where, selector=_SECRETS))
         else:
@@ -70,11 +72,11 @@ def ingress_resources(
     return tuple(read)
 
 
-def _maps(resource: ApiResource, where: str, options: ObjectKey | None, all_of_them: bool) -> list[ApiResource]:
+def _maps(resource: ApiResource, where: str, named: tuple[ObjectKey, ...], all_of_them: bool) -> list[ApiResource]:
     if not all_of_them:
-        return [_one(resource, options)] if options is not None else []
+        return [_one(resource, each) for each in named]
     # Beside the options there may be those that they name, for headers.
-    places = dict.fromkeys((where, options.namespace) if where and options is not None else (where,))
+    places = dict.fromkeys((where, *(each.namespace for each in named)) if where else (where,))
     return [evolve(resource, where=each, selector=_MAPS) for each in places]
 
 

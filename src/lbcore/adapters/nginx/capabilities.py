@@ -6,7 +6,7 @@ import re
 
 from attrs import frozen
 
-__all__ = ["Capabilities", "modules_of", "read_capabilities"]
+__all__ = ["Capabilities", "modules_of", "read_capabilities", "stream_module_of"]
 
 Version = tuple[int, ...]
 
@@ -24,13 +24,17 @@ class Capabilities:
     """`version` of nginx; `http2_directive` from 1.25.1; `fixed`: the known overflows are not there.
 
     `status`: it tells its connections. `lua` are the files of the modules by which Lua chooses peers; empty where nginx
-    does that itself.
+    does that itself. `stream`: it passes on what is not HTTP, by the module in a file of its own where one is named;
+    `stream_real_ip`: and believes the PROXY protocol there, so that it can hand on whose a connection is.
     """
 
     version: Version = (1, 22, 1)
     fixed: bool = True
     status: bool = True
     lua: tuple[str, ...] = ()
+    stream: bool = True
+    stream_module: str = "/usr/lib/nginx/modules/ngx_stream_module.so"
+    stream_real_ip: bool = True
 
     @property
     def http2_directive(self) -> bool:
@@ -40,13 +44,26 @@ class Capabilities:
 
 def modules_of(said: str) -> tuple[str, ...]:
     """Where the two modules of Lua would be, by what `nginx -V` says; none where that says no folder."""
+    folder = _folder_of(said)
+    return tuple(f"{folder}/{name}" for name in ("ndk_http_module.so", "ngx_http_lua_module.so")) if folder else ()
+
+
+def stream_module_of(said: str) -> str:
+    """Where the module for streams would be, if it is a file of its own; empty where it is none."""
+    folder = _folder_of(said)
+    return f"{folder}/ngx_stream_module.so" if folder and "--with-stream=dynamic" in said.split() else ""
+
+
+def _folder_of(said: str) -> str:
     found = re.search(r"--modules-path=(/[A-Za-z0-9/._-]+)", said)
-    names = ("ndk_http_module.so", "ngx_http_lua_module.so")
-    return tuple(f"{found[1]}/{name}" for name in names) if found else ()
+    return found[1] if found else ""
 
 
 def read_capabilities(said: str, package: str = "") -> Capabilities:
-    """From what `nginx -V` says, and the version of the package that this very program came in, where it did."""
+    """From what `nginx -V` says, and the version of the package that this very program came in, where it did.
+
+    Of modules that are files only those count of which somebody has seen that they are there.
+    """
     found = re.search(r"nginx version: \S+?/(\d+)\.(\d+)\.(\d+)", said)
     version = tuple(int(each) for each in found.groups()) if found else (0, 0, 0)
     fixed = version >= _FIXED[1] or (version[:2] == (1, 30) and version >= _FIXED[0])
@@ -54,4 +71,12 @@ def read_capabilities(said: str, package: str = "") -> Capabilities:
         if package.startswith(prefix) and prefix.startswith(".".join(map(str, version)) + "-"):
             number = re.match(r"\d+", package[len(prefix) :])
             fixed |= number is not None and int(number[0]) >= revision
-    return Capabilities(version=version, fixed=fixed, status="--with-http_stub_status_module" in said)
+    words = said.split()
+    return Capabilities(
+        version=version,
+        fixed=fixed,
+        status="--with-http_stub_status_module" in said,
+        stream="--with-stream" in words,
+        stream_module="",
+        stream_real_ip="--with-stream_realip_module" in words,
+    )

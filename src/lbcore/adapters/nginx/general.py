@@ -37,9 +37,12 @@ class Places:
     metrics: bool = False  # requests are counted
 
 
-def main_level(options: Options, places: Places, capabilities: Capabilities) -> Iterator[Directive]:
-    """Modules, users, workers."""
-    for module in (*capabilities.lua, *places.modules):
+def main_level(
+    options: Options, places: Places, capabilities: Capabilities, *, streams: bool = False
+) -> Iterator[Directive]:
+    """Modules, users, workers; `streams`: there are some."""
+    of_streams = (capabilities.stream_module,) if streams and capabilities.stream_module else ()
+    for module in (*capabilities.lua, *of_streams, *places.modules):
         yield directive("load_module", Plain(module))
     if places.user:
         yield directive("user", places.user)

@@ -25,6 +25,7 @@ from lbcore.adapters.nginx.server import (
     has_own_tls,
 )  # fmt: skip
 from lbcore.adapters.nginx.shared import ESCAPED_URI, Shared, escaped_uri
+from lbcore.adapters.nginx.streams import stream_level
 from lbcore.adapters.nginx.tree import Condition, Directive, Plain, Value, directive, serialize
 from lbcore.adapters.nginx.upstream import is_static, write_dynamic, write_upstream
 from lbcore.ingress import Certificate
@@ -94,7 +95,9 @@ class Renderer:
     _says: frozenset[str] = frozenset()
 
     def render(self, table: RoutingTable, without: frozenset[str] = frozenset()) -> Rendered:
-        """The configuration for a table; hosts in `without` answer 503 whatever they ask for."""
+        """The configuration for a table; hosts in `without` answer 503 whatever they ask for, and streams that are
+        named there are left out.
+        """
         if table.options != self._options:
             self._pieces, self._blocks, self._options = {}, {}, table.options
             self._headers = sent_to_all(table.options, self.places.https_port)
@@ -125,7 +128,9 @@ class Renderer:
             texts.append(serialize([servers.catch_all(table)], 1))
         texts += [serialize([each], 1) for each in servers.twins(table, aliases)]
         http["lbcore_certificate"], pairs = certificate_map(table, self.fake, without, aliases)
-        head = serialize(main_level(table.options, self.places, self.capabilities))
+        streams = stream_level(table, self.places, self.capabilities, without)
+        main = main_level(table.options, self.places, self.capabilities, streams=bool(streams))
+        head = serialize((*main, *streams))
         general = serialize(http_level(table, self.places, self.capabilities), 1)
         if "" in table.sites and "" not in without and has_own_tls(table.sites[""]):
             general += serialize(certificate(self.places.folder), 1)  # nobody is to have what is meant for that one
