@@ -25,6 +25,7 @@ __all__ = ["NAME", "run"]
 NAME = "plan of an edit: two states, every Service with an EndpointSlice"
 SIZES = {2_000: 5, 20_000: 2}  # and how often each is measured
 ROUTED = {200: 3, 2_000: 1}
+LARGE, LARGE_NODES = 5_000, 100  # once: 2,000,000 routes in each state
 _NODES, _ROUTED_NODES, _ROUTERS = 10, 20, 4
 _MOVED = 64  # the edit takes so many IPv4 addresses out of the pool
 
@@ -42,25 +43,43 @@ class _Cost:
 
 
 def run() -> list[Row]:
-    """Both sizes, and what one is to the other; without routers and with some."""
-    plain = _rows(f" on {_NODES} nodes", SIZES, clusters.ADVERTISEMENT, _NODES)
-    routed = f" told to {_ROUTERS} routers by {_ROUTED_NODES} nodes"
-    return plain + _rows(routed, ROUTED, _BGP + "".join(map(_router_text, range(_ROUTERS))), _ROUTED_NODES)
+    """Both sizes, and what one is to the other; without routers and with some, and then a cluster of many routes."""
+    plain = _rows(f" on {_NODES} nodes", _costs(SIZES, clusters.ADVERTISEMENT, _NODES))
+    routed = _costs(ROUTED, _ROUTED, _ROUTED_NODES)
+    return [*plain, *_rows(_told_by(_ROUTED_NODES), routed), *_large(max(ROUTED), routed[max(ROUTED)])]
 
 
-def _rows(about: str, sizes: Mapping[int, int], advertised: str, nodes: int) -> list[Row]:
-    costs = {
-        size: _median([_measure(size, advertised, nodes) for _ in range(rounds)]) for size, rounds in sizes.items()
-    }
+def _costs(sizes: Mapping[int, int], advertised: str, nodes: int) -> dict[int, _Cost]:
+    return {size: _median([_measure(size, advertised, nodes) for _ in range(rounds)]) for size, rounds in sizes.items()}
+
+
+def _rows(about: str, costs: Mapping[int, _Cost]) -> list[Row]:
     small, large = costs.values()
-    rows = [
-        Row(what=f"{size:,} Services{about}", figure=cost.total, unit="s",
-            note=f"reading {cost.reading:.2f} s, planning {cost.planning:.2f} s")
-        for size, cost in costs.items()
-    ]  # fmt: skip
     ratio = large.total / small.total
     note = f"planning alone {large.planning / small.planning:.1f} times"
-    return [*rows, Row(what=f"ten times the Services{about}", figure=ratio, unit="times", at_most=12, note=note)]
+    what = f"ten times the Services{about}"
+    return [
+        *(_row(size, about, cost) for size, cost in costs.items()),
+        Row(what=what, figure=ratio, unit="times", at_most=12, note=note),
+    ]
+
+
+def _row(size: int, about: str, cost: _Cost) -> Row:
+    note = f"reading {cost.reading:.2f} s, planning {cost.planning:.2f} s"
+    return Row(what=f"{size:,} Services{about}", figure=cost.total, unit="s", note=note)
+
+
+def _large(size: int, cost: _Cost) -> list[Row]:
+    """More Services and more nodes, beside a cluster of fewer: does a route cost the same?"""
+    large = _measure(LARGE, _ROUTED, LARGE_NODES)
+    times = LARGE * LARGE_NODES / (size * _ROUTED_NODES)
+    what = f"{times:g} times the routes, planning alone"
+    ratio = Row(what=what, figure=large.planning / cost.planning, unit="times", at_most=1.2 * times)
+    return [_row(LARGE, _told_by(LARGE_NODES), large), ratio]
+
+
+def _told_by(nodes: int) -> str:
+    return f" told to {_ROUTERS} routers by {nodes} nodes"
 
 
 _BGP = """\
@@ -87,6 +106,9 @@ spec:
   peerAddress: 192.0.2.{number + 1}
   dualStackAddressFamily: true
 """
+
+
+_ROUTED = _BGP + "".join(map(_router_text, range(_ROUTERS)))
 
 
 def _median(costs: list[_Cost]) -> _Cost:

@@ -26,13 +26,13 @@ ANNOUNCING_NODES = "lbcore.io/announcing-nodes"  # of a Service: from how many n
 
 __all__ = [
     "ANNOUNCING_NODES",
+    "Case",
     "PeerVerdict",
     "Speakers",
     "bgp_verdict",
     "bgp_verdicts",
     "every_peer_verdict",
     "peer_verdicts",
-    "wanted_nodes",
 ]
 
 
@@ -56,55 +56,78 @@ class Speakers:
         return sorted({*self.nodes, *self.members, *self.waiting})
 
 
-def bgp_verdicts(
-    service: Service,
-    family: Family,
-    pool: Pool,
-    adverts: Iterable[BGPAdvertisement],
-    peers: Iterable[BGPPeer],
-    speakers: Speakers,
-    reach: Reach,
-) -> Iterator[NodeVerdict]:
-    """Every node with what keeps it from announcing a Service's address of a family and pool, sorted by name.
+@frozen(kw_only=True, cache_hash=True)
+class Case:
+    """What of an address decides who announces it: whatever nodes and peers there are, those of one case fare alike.
 
-    `Reason.OK` are the nodes that announce it, each to the peers that its advertisements reach.
-    `adverts` and `peers` are all that are configured; `reach` is where the usable endpoints are.
+    A cluster has few cases, however many Services it has, so that who asks for all of them looks at each case once.
+    `adverts` are those of its pool for its Service, `families` its pool's. `reach` is where its endpoints are, as far
+    as that matters: unless it is `local` (externalTrafficPolicy), only whether there are any. Of a Service that asks
+    for a few nodes, `few` is how it does, and `first` its first address, which they are ranked by.
     """
-    adverts, peers = tuple(adverts), tuple(peers)
-    able = [_able(name, service, family, pool, adverts, peers, speakers, reach) for name in speakers.names]
-    chosen = _chosen(service, able, speakers)
+
+    family: Family
+    families: frozenset[Family]
+    adverts: tuple[BGPAdvertisement, ...]
+    local: bool
+    reach: Reach
+    few: str | None = None
+    first: Address | None = None
+
+    @classmethod
+    def of(
+        cls, service: Service, family: Family, pool: Pool, adverts: Iterable[BGPAdvertisement], reach: Reach
+    ) -> Case:
+        """That of a Service's address of a family and pool, where `adverts` are all that are configured."""
+        few = service.annotations.get(ANNOUNCING_NODES)
+        local = service.external_traffic_policy is TrafficPolicy.LOCAL
+        return cls(
+            family=family,
+            families=pool.families,
+            adverts=tuple(ad for ad in adverts if ad.selects_pool(pool) and ad.selects_service(service)),
+            local=local,
+            reach=reach if local else Reach(reach.anywhere),
+            few=few,
+            first=service.held[0] if few is not None and service.held else None,
+        )
+
+    @property
+    def most(self) -> int | None:
+        """From how many nodes it is to be announced at most; None is from all, and so is what is no number."""
+        text = (self.few or "").strip()
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 6 and int(text) else None
+
+
+def bgp_verdicts(case: Case, peers: Iterable[BGPPeer], speakers: Speakers) -> Iterator[NodeVerdict]:
+    """Every node with what keeps it from announcing an address, sorted by name.
+
+    `Reason.OK` are the nodes that announce it, each to the peers that its advertisements reach. `peers` are all that
+    are configured.
+    """
+    fitting = _fitting(case, peers)
+    able = [_able(name, case, fitting, speakers) for name in speakers.names]
+    chosen = _chosen(case, able, speakers)
     for verdict in able:
         alone = verdict.node in speakers.waiting
-        by_itself = _chosen(service, able, speakers, verdict.node) if alone else chosen
-        yield _narrowed(verdict, service, by_itself, speakers)
+        by_itself = _chosen(case, able, speakers, verdict.node) if alone else chosen
+        yield _narrowed(verdict, case, by_itself, speakers)
 
 
-def bgp_verdict(
-    name: str,
-    service: Service,
-    family: Family,
-    pool: Pool,
-    adverts: Iterable[BGPAdvertisement],
-    peers: Iterable[BGPPeer],
-    speakers: Speakers,
-    reach: Reach,
-) -> NodeVerdict:
+def bgp_verdict(name: str, case: Case, peers: Iterable[BGPPeer], speakers: Speakers) -> NodeVerdict:
     """The same for one node."""
-    adverts, peers = tuple(adverts), tuple(peers)
-    verdict = _able(name, service, family, pool, adverts, peers, speakers, reach)
-    if verdict.reason is not Reason.OK or not (name in speakers.drained or ANNOUNCING_NODES in service.annotations):
+    fitting = _fitting(case, peers)
+    verdict = _able(name, case, fitting, speakers)
+    if verdict.reason is not Reason.OK or not (name in speakers.drained or case.few is not None):
         return verdict  # what other nodes do does not matter
-    able = [_able(each, service, family, pool, adverts, peers, speakers, reach) for each in speakers.names]
-    return _narrowed(verdict, service, _chosen(service, able, speakers, name), speakers)
+    able = [_able(each, case, fitting, speakers) for each in speakers.names]
+    return _narrowed(verdict, case, _chosen(case, able, speakers, name), speakers)
 
 
-def wanted_nodes(service: Service) -> int | None:
-    """From how many nodes a Service wants to be announced at most; None is from all, and so is what is no number."""
-    text = service.annotations.get(ANNOUNCING_NODES, "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 and int(text) else None
+def _fitting(case: Case, peers: Iterable[BGPPeer]) -> list[BGPPeer]:
+    return [peer for peer in peers if peer.carries(case.family)]
 
 
-def _chosen(service: Service, able: Iterable[NodeVerdict], speakers: Speakers, by: str = "") -> frozenset[str]:
+def _chosen(case: Case, able: Iterable[NodeVerdict], speakers: Speakers, by: str = "") -> frozenset[str]:
     """Of the nodes that are able the ones that announce: those not drained, if there are any, and the first so many.
     Of those that wait none but the one `by` whose reckoning it is.
 
@@ -114,45 +137,33 @@ def _chosen(service: Service, able: Iterable[NodeVerdict], speakers: Speakers, b
     names = frozenset(verdict.node for verdict in able if verdict.reason is Reason.OK)
     names -= speakers.waiting - {by}
     fresh = names - speakers.drained or names
-    most = wanted_nodes(service)
-    return fresh if most is None or len(fresh) <= most else frozenset(rank(fresh, service.held[0])[:most])
+    most, first = case.most, case.first
+    return fresh if most is None or first is None or len(fresh) <= most else frozenset(rank(fresh, first)[:most])
 
 
-def _narrowed(verdict: NodeVerdict, service: Service, chosen: frozenset[str], speakers: Speakers) -> NodeVerdict:
+def _narrowed(verdict: NodeVerdict, case: Case, chosen: frozenset[str], speakers: Speakers) -> NodeVerdict:
     """The verdict on a node that is able, when others have been looked at."""
     name = verdict.node
     if verdict.reason is not Reason.OK:
         return verdict
     if name in chosen:
-        text = service.annotations.get(ANNOUNCING_NODES)
-        if text is not None and wanted_nodes(service) is None:
-            detail = f"announces it, like all nodes: {ANNOUNCING_NODES} {text[:20]!r} is no number from 1 on"
+        if case.few is not None and case.most is None:
+            detail = f"announces it, like all nodes: {ANNOUNCING_NODES} {case.few[:20]!r} is no number from 1 on"
         else:
             detail = "announces it though drained: no other node can" if name in speakers.drained else verdict.detail
         return NodeVerdict(node=name, reason=Reason.OK, detail=detail)
     if name in speakers.drained:
         return NodeVerdict(node=name, reason=Reason.NODE_DRAINED, detail=NODE_TEXTS[Reason.NODE_DRAINED])
-    detail = f"the Service asks for {wanted_nodes(service)} nodes ({ANNOUNCING_NODES}): {', '.join(sorted(chosen))}"
+    detail = f"the Service asks for {case.most} nodes ({ANNOUNCING_NODES}): {', '.join(sorted(chosen))}"
     return NodeVerdict(node=name, reason=Reason.NODE_NOT_CHOSEN, detail=detail)
 
 
-def _able(
-    name: str,
-    service: Service,
-    family: Family,
-    pool: Pool,
-    adverts: Sequence[BGPAdvertisement],
-    peers: Sequence[BGPPeer],
-    speakers: Speakers,
-    reach: Reach,
-) -> NodeVerdict:
-    """Whether a node could announce it, whatever others do."""
-    matching = [advert for advert in adverts if advert.selects_pool(pool) and advert.selects_service(service)]
-    fitting = [peer for peer in peers if peer.carries(family)]
+def _able(name: str, case: Case, fitting: Sequence[BGPPeer], speakers: Speakers) -> NodeVerdict:
+    """Whether a node could announce it, whatever others do; `fitting` are the peers that take its family."""
     node = speakers.nodes.get(name)
-    here = [advert for advert in matching if advert.selects_node(node)]
-    refusal = _judge_node(name, node, speakers) or _judge_advertisements(matching, here, pool.families)
-    refusal = refusal or _judge_endpoints(name, service, reach) or _judge_peers(node, here, fitting, family)
+    here = [advert for advert in case.adverts if advert.selects_node(node)]
+    refusal = _judge_node(name, node, speakers) or _judge_advertisements(case.adverts, here, case.families)
+    refusal = refusal or _judge_endpoints(name, case) or _judge_peers(node, here, fitting, case.family)
     reason, detail = refusal or (Reason.OK, "announces it")
     return NodeVerdict(node=name, reason=reason, detail=detail)
 
@@ -170,55 +181,35 @@ class PeerVerdict:
 
 
 def peer_verdicts(
-    name: str,
-    service: Service,
-    address: Address,
-    pool: Pool,
-    adverts: Iterable[BGPAdvertisement],
-    peers: Iterable[BGPPeer],
-    speakers: Speakers,
-    reach: Reach,
+    name: str, address: Address, case: Case, peers: Iterable[BGPPeer], speakers: Speakers
 ) -> Iterator[PeerVerdict]:
     """What a node tells of an address to each peer, in the peers' order: a prefix for each advertisement, or why none.
 
     Of a node that announces it to nobody, whoever that were, one verdict without a peer.
     """
-    adverts, peers = tuple(adverts), tuple(peers)
-    whole = bgp_verdict(name, service, address.family, pool, adverts, peers, speakers, reach)
-    yield from _told(whole, service, address, pool, adverts, peers, speakers)
+    peers = tuple(peers)
+    yield from _told(bgp_verdict(name, case, peers, speakers), address, case, peers, speakers)
 
 
 def every_peer_verdict(
-    service: Service,
-    address: Address,
-    pool: Pool,
-    adverts: Iterable[BGPAdvertisement],
-    peers: Iterable[BGPPeer],
-    speakers: Speakers,
-    reach: Reach,
+    address: Address, case: Case, peers: Iterable[BGPPeer], speakers: Speakers
 ) -> Iterator[PeerVerdict]:
     """The same for every node, sorted by name. Which of them are chosen is worked out once, and not for each node."""
-    adverts, peers = tuple(adverts), tuple(peers)
-    for whole in bgp_verdicts(service, address.family, pool, adverts, peers, speakers, reach):
-        yield from _told(whole, service, address, pool, adverts, peers, speakers)
+    peers = tuple(peers)
+    for whole in bgp_verdicts(case, peers, speakers):
+        yield from _told(whole, address, case, peers, speakers)
 
 
 def _told(
-    whole: NodeVerdict,
-    service: Service,
-    address: Address,
-    pool: Pool,
-    adverts: Sequence[BGPAdvertisement],
-    peers: Sequence[BGPPeer],
-    speakers: Speakers,
+    whole: NodeVerdict, address: Address, case: Case, peers: Sequence[BGPPeer], speakers: Speakers
 ) -> Iterator[PeerVerdict]:
     """What a node tells each peer, where `whole` is what it does at all."""
-    name, family, plain = whole.node, address.family, Prefix.of(address)
+    name, family, plain = whole.node, case.family, Prefix.of(address)
     if whole.reason not in (Reason.OK, Reason.NO_PEER) or not peers:
         yield PeerVerdict(node=name, prefix=plain, reason=whole.reason, detail=whole.detail)
         return
     node = speakers.nodes.get(name)
-    here = [ad for ad in adverts if ad.selects_pool(pool) and ad.selects_service(service) and ad.selects_node(node)]
+    here = [advert for advert in case.adverts if advert.selects_node(node)]
     ways = [
         (
             advert,
@@ -294,12 +285,12 @@ def _judge_advertisements(
     return None
 
 
-def _judge_endpoints(name: str, service: Service, reach: Reach) -> _Why | None:
-    if not reach.anywhere:
+def _judge_endpoints(name: str, case: Case) -> _Why | None:
+    if not case.reach.anywhere:
         return Reason.NO_ENDPOINTS, "the Service has no usable endpoint; look whether its Pods are ready"
-    if service.external_traffic_policy is TrafficPolicy.LOCAL and name not in reach.nodes:
+    if case.local and name not in case.reach.nodes:
         return _plainly(Reason.NO_LOCAL_ENDPOINTS)
-    if service.external_traffic_policy is TrafficPolicy.LOCAL and name in reach.too_new:
+    if name in case.reach.too_new:
         return _plainly(Reason.ENDPOINTS_TOO_NEW)
     return None
 

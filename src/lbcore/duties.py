@@ -6,7 +6,7 @@ from collections import Counter
 
 from attrs import frozen
 
-from lbcore.announcement import AnnouncementState, bgp_announcers
+from lbcore.announcement import AnnouncementState, all_bgp_announcers
 
 __all__ = ["Duty", "duties"]
 
@@ -31,9 +31,7 @@ def duties(state: AnnouncementState) -> tuple[Duty, ...]:
     layer2.update(winner for _, winner in winners)
     config = state.configuration.current
     if config is not None and config.bgp_advertisements:
-        pairs = {
-            (address, name) for key in state.services for address, names in bgp_announcers(state, key) for name in names
-        }
+        pairs = {(address, name) for (_, address), names in all_bgp_announcers(state).items() for name in names}
         bgp.update(name for _, name in pairs)
     living = state.members | state.waiting
     return tuple(

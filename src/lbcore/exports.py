@@ -8,13 +8,13 @@ localPrefs, which a configuration avoids, the higher one counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen
 from immutables import Map
 
 from lbcore.addresses import Address
-from lbcore.advertising import Speakers, peer_verdicts
+from lbcore.advertising import Case, Speakers, peer_verdicts
 from lbcore.bgp import BGPAdvertisement, BGPPeer, Community
 from lbcore.endpoints import Reach
 from lbcore.intents import AdvertiseRoute, WithdrawRoute
@@ -23,7 +23,7 @@ from lbcore.resources import Pool
 from lbcore.routes import Offer, Path, Prefix
 from lbcore.verdicts import Reason
 
-__all__ = ["Contribution", "Exports", "contributions", "joined"]
+__all__ = ["Contribution", "Exports", "contributions", "joined", "merged"]
 
 Contribution = tuple[Prefix, Offer]
 
@@ -44,7 +44,8 @@ def contributions(
     adverts, peers = tuple(adverts), tuple(peers)
     found: dict[Contribution, None] = {}
     for address, pool in held:
-        for verdict in peer_verdicts(node, service, address, pool, adverts, peers, speakers, reach):
+        case = Case.of(service, address.family, pool, adverts, reach)
+        for verdict in peer_verdicts(node, address, case, peers, speakers):
             if verdict.reason is Reason.OK and verdict.peer is not None:
                 found[verdict.prefix, Offer(verdict.peer.name, verdict.path)] = None
     return tuple(found)
@@ -95,10 +96,11 @@ def joined(offers: Iterable[Offer]) -> tuple[Offer, ...]:
     by_peer: dict[str, list[Path]] = {}
     for offer in offers:
         by_peer.setdefault(offer.peer, []).append(offer.path)
-    return tuple(Offer(peer, _join(by_peer[peer])) for peer in sorted(by_peer))
+    return tuple(Offer(peer, merged(by_peer[peer])) for peer in sorted(by_peer))
 
 
-def _join(paths: list[Path]) -> Path:
+def merged(paths: Sequence[Path]) -> Path:
+    """What goes with a prefix that one router is told with all these paths; in any order, and however often each."""
     if len(paths) == 1:
         return paths[0]
     communities: set[Community] = {each for path in paths for each in path.communities}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lbcore import announcement
 from lbcore.addresses import Address, Family
-from lbcore.advertising import Speakers, bgp_verdicts, every_peer_verdict, peer_verdicts
+from lbcore.advertising import Case, Speakers, bgp_verdicts, every_peer_verdict, peer_verdicts
 from lbcore.announcement import (
     AnnouncementSettings,
     AnnouncementState,
@@ -62,7 +62,7 @@ def verdicts(
     **speakers: Any,
 ) -> dict[str, Reason]:
     who = Speakers(**({"nodes": NODES, "members": frozenset(NODES)} | speakers))
-    return {v.node: v.reason for v in bgp_verdicts(service, family, POOL, adverts, peers, who, reach)}
+    return {v.node: v.reason for v in bgp_verdicts(Case.of(service, family, POOL, adverts, reach), peers, who)}
 
 
 def those(found: dict[str, Reason], reason: Reason = Reason.OK) -> set[str]:
@@ -302,10 +302,10 @@ def test_what_routers_are_told_of_a_service_with_few_nodes_costs_no_more_for_eac
         nodes = Asked({f"n{number:03}": Node(name=f"n{number:03}") for number in range(count)})
         out = frozenset(list(nodes)[:drained])
         who = Speakers(nodes=nodes, members=frozenset(nodes), drained=out)
-        args = few, few.held[0], POOL, (ADVERT,), (SPINE,)
-        found = list(every_peer_verdict(*args, who, Reach(True, frozenset(nodes))))
+        case = Case.of(few, Family.IPV6, POOL, (ADVERT,), Reach(True, frozenset(nodes)))
+        found = list(every_peer_verdict(few.held[0], case, (SPINE,), who))
         times.append(nodes.times)
-        one_by_one = [each for name in nodes for each in peer_verdicts(name, *args, who, Reach(True, frozenset(nodes)))]
+        one_by_one = [each for name in nodes for each in peer_verdicts(name, few.held[0], case, (SPINE,), who)]
         assert one_by_one == found
         assert 2 == sum(each.reason is Reason.OK for each in found)
     assert times[1] <= 11 * times[0]

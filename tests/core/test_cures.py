@@ -7,7 +7,7 @@ import re
 import pytest
 
 from lbcore import announcement
-from lbcore.advertising import Speakers, bgp_verdicts
+from lbcore.advertising import Case, Speakers, bgp_verdicts
 from lbcore.allocation import allocate, verdicts
 from lbcore.announcement import AnnouncementSettings, AnnouncementState, NotAnnounced
 from lbcore.bgp import BGPAdvertisement, BGPPeer
@@ -169,7 +169,7 @@ def test_a_node_that_is_passed_over_says_what_would_bring_it_in(reason: Reason) 
     speakers = Speakers(nodes=nodes, members=members)
     bgp_advert = BGPAdvertisement(name="ad", node_selectors=(SELECTIVE,))
     web = plain_service("web", held=(ipv6(0),))
-    over_bgp = bgp_verdicts(web, ipv6(0).family, SIX, [bgp_advert], [], speakers, Reach(True))
+    over_bgp = bgp_verdicts(Case.of(web, ipv6(0).family, SIX, [bgp_advert], Reach(True)), [], speakers)
     for verdict in (layer_2, next(each for each in over_bgp if each.node == "n1")):
         assert reason is verdict.reason
         assert CURE.search(verdict.detail), verdict.detail
@@ -183,7 +183,7 @@ def bgp_refusal(
     service: Service, reach: Reach, *adverts: BGPAdvertisement, peers: tuple[BGPPeer, ...] = ()
 ) -> tuple[Reason, str]:
     speakers = Speakers(nodes={"n1": Node(name="n1")}, members=frozenset({"n1"}))
-    (verdict,) = bgp_verdicts(service, ipv6(0).family, SIX, adverts, peers, speakers, reach)
+    (verdict,) = bgp_verdicts(Case.of(service, ipv6(0).family, SIX, adverts, reach), peers, speakers)
     return verdict.reason, verdict.detail
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drained import NAMES, told, with_endpoints
 from lbcore.addresses import Address, Family
-from lbcore.advertising import ANNOUNCING_NODES, Speakers, bgp_verdict, bgp_verdicts
+from lbcore.advertising import ANNOUNCING_NODES, Case, Speakers, bgp_verdict, bgp_verdicts
 from lbcore.announcement import AnnouncementState, bgp_announcers
 from lbcore.bgp import BGPAdvertisement, BGPPeer
 from lbcore.config import Pool
@@ -44,11 +44,10 @@ def reasons(
 ) -> dict[str, Reason]:
     nodes = {name: Node(name=name) for name in MANY}
     speakers = Speakers(nodes=nodes, members=members, drained=drained, waiting=waiting)
-    reach = Reach(True, frozenset(MANY))
-    found = list(bgp_verdicts(service, Family.IPV6, POOL, (ADVERT,), (TOR,), speakers, reach))
+    case = Case.of(service, Family.IPV6, POOL, (ADVERT,), Reach(True, frozenset(MANY)))
+    found = list(bgp_verdicts(case, (TOR,), speakers))
     # One node alone comes to the same.
-    alone = [bgp_verdict(n, service, Family.IPV6, POOL, (ADVERT,), (TOR,), speakers, reach) for n in sorted(MANY)]
-    assert alone == found
+    assert [bgp_verdict(name, case, (TOR,), speakers) for name in sorted(MANY)] == found
     return {verdict.node: verdict.reason for verdict in found}
 
 
@@ -98,7 +97,7 @@ def test_what_is_no_number_of_nodes_is_all_of_them_and_explain_says_so(text: str
     service = asking(1, text)
     assert set(MANY) == announcing(reasons(service, frozenset(MANY)))
     speakers = Speakers(nodes={}, members=frozenset(MANY))
-    found = bgp_verdicts(service, Family.IPV6, POOL, (ADVERT,), (TOR,), speakers, Reach(True))
+    found = bgp_verdicts(Case.of(service, Family.IPV6, POOL, (ADVERT,), Reach(True)), (TOR,), speakers)
     assert {f"{ANNOUNCING_NODES} {text!r} is no number from 1 on"} == {
         verdict.detail.removeprefix("announces it, like all nodes: ") for verdict in found
     }

@@ -11,7 +11,14 @@ from __future__ import annotations
 from attrs import evolve
 
 from lbcore.announcement.answering import announce_anew, set_links, set_presence, withdraw
-from lbcore.announcement.explaining import bgp_announcers, explain, explain_bgp, explain_routes, routes
+from lbcore.announcement.explaining import (
+    all_bgp_announcers,
+    bgp_announcers,
+    explain,
+    explain_bgp,
+    explain_routes,
+    routes,
+)
 from lbcore.announcement.knowing import end_waits, keep_config_in_force, note, set_peers
 from lbcore.announcement.routers import end_drain, set_sessions, tell_of_drain
 from lbcore.announcement.state import (
@@ -34,6 +41,7 @@ __all__ = [
     "AnnouncementSettings",
     "AnnouncementState",
     "NotAnnounced",
+    "all_bgp_announcers",
     "bgp_announcers",
     "explain",
     "explain_bgp",

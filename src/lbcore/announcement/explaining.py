@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from lbcore.addresses import Address
-from lbcore.advertising import PeerVerdict, Speakers, bgp_verdicts, every_peer_verdict
+from lbcore.advertising import Case, PeerVerdict, Speakers, bgp_verdicts, every_peer_verdict
 from lbcore.announcement.judging import (
     candidates_for,
     electorate_of,
@@ -15,13 +15,14 @@ from lbcore.announcement.judging import (
     told_reach_to,
 )
 from lbcore.announcement.state import AnnouncementState, NotAnnounced, Part
+from lbcore.bgp import BGPPeer
 from lbcore.election import Electorate, judge_node, rank, restrict_to_endpoints
-from lbcore.exports import joined
+from lbcore.exports import merged
 from lbcore.model import Service, ServiceKey
-from lbcore.routes import Offer, Path, Prefix
+from lbcore.routes import Path, Prefix
 from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 
-__all__ = ["bgp_announcers", "explain", "explain_bgp", "explain_routes"]
+__all__ = ["all_bgp_announcers", "bgp_announcers", "explain", "explain_bgp", "explain_routes", "routes"]
 
 
 def explain(
@@ -84,20 +85,12 @@ def explain_bgp(
 
     None for a Service that is not known.
     """
-    service, config = state.services.get(key), state.configuration.current
-    if service is None:
-        return None
-    owned = owners_of(state, service)
-    if isinstance(owned, NotAnnounced):
-        return owned
-    assert config is not None  # its pools own the addresses
-    speakers = _speakers(state)
-    reach = told_reach_to(state, key)
-    adverts, peers = config.bgp_advertisements, config.bgp_peers
-    return tuple(
-        (address, tuple(bgp_verdicts(service, address.family, pool, adverts, peers, speakers, reach)))
-        for address, pool in owned
-    )
+    service = state.services.get(key)
+    cases = _cases(state, service) if service is not None else None
+    if cases is None or isinstance(cases, NotAnnounced):
+        return cases
+    peers, speakers = _peers(state), _speakers(state)
+    return tuple((address, tuple(bgp_verdicts(case, peers, speakers))) for address, case in cases)
 
 
 def explain_routes(state: AnnouncementState, key: ServiceKey) -> tuple[PeerVerdict, ...] | NotAnnounced | None:
@@ -106,42 +99,59 @@ def explain_routes(state: AnnouncementState, key: ServiceKey) -> tuple[PeerVerdi
     None for a Service that is not known, and empty where the configuration has nothing of BGP.
     """
     service, config = state.services.get(key), state.configuration.current
-    if service is None:
-        return None
-    owned = owners_of(state, service)
+    cases = _cases(state, service) if service is not None else None
+    if cases is None or isinstance(cases, NotAnnounced):
+        return cases
+    if config is None or not (config.bgp_advertisements or config.bgp_peers):
+        return ()
+    peers, speakers = _peers(state), _speakers(state)
+    return tuple(verdict for address, case in cases for verdict in every_peer_verdict(address, case, peers, speakers))
+
+
+def _peers(state: AnnouncementState) -> tuple[BGPPeer, ...]:
+    config = state.configuration.current
+    return config.bgp_peers if config is not None else ()
+
+
+def _cases(state: AnnouncementState, service: Service) -> tuple[tuple[Address, Case], ...] | NotAnnounced:
+    """A Service's addresses, each with what decides who announces it over BGP; or why nobody does."""
+    config, owned = state.configuration.current, owners_of(state, service)
     if isinstance(owned, NotAnnounced):
         return owned
     assert config is not None  # its pools own the addresses
-    if not config.bgp_advertisements and not config.bgp_peers:
-        return ()
-    speakers = _speakers(state)
-    reach = told_reach_to(state, key)
+    reach = told_reach_to(state, service.key)
     return tuple(
-        verdict
-        for address, pool in owned
-        for verdict in every_peer_verdict(
-            service, address, pool, config.bgp_advertisements, config.bgp_peers, speakers, reach
-        )
+        (address, Case.of(service, address.family, pool, config.bgp_advertisements, reach)) for address, pool in owned
     )
 
 
-def routes(state: AnnouncementState) -> dict[tuple[str, str, Prefix], Path]:
-    """What every node tells every router: by node, name of the BGPPeer and prefix, sorted."""
-    given: dict[tuple[str, Prefix], dict[Offer, None]] = {}
-    for key in sorted(state.services):
-        verdicts = explain_routes(state, key)
-        for each in verdicts if isinstance(verdicts, tuple) else ():
-            if each.reason is Reason.OK and each.peer is not None:
-                given.setdefault((each.node, each.prefix), {})[Offer(each.peer.name, each.path)] = None
-    told = {
-        (node, offer.peer, prefix): offer.path for (node, prefix), offers in given.items() for offer in joined(offers)
-    }
-    return {each: told[each] for each in sorted(told, key=_route_order)}
+def _alike(state: AnnouncementState) -> dict[Case, list[tuple[ServiceKey, Address]]]:
+    """Every address that may be announced and its Service, those together that all nodes treat alike."""
+    alike: dict[Case, list[tuple[ServiceKey, Address]]] = {}
+    for key, service in state.services.items():
+        cases = _cases(state, service)
+        for address, case in cases if not isinstance(cases, NotAnnounced) else ():
+            alike.setdefault(case, []).append((key, address))
+    return alike
 
 
-def _route_order(route: tuple[str, str, Prefix]) -> tuple[str, str, tuple[int, int, int]]:
-    node, peer, prefix = route
-    return node, peer, prefix.order
+def routes(state: AnnouncementState) -> dict[tuple[str, str], dict[Prefix, Path]]:
+    """What every node tells every router: by node and name of the BGPPeer each prefix with its path, in no order."""
+    peers, speakers = _peers(state), _speakers(state)
+    told: dict[tuple[str, str], dict[Prefix, Path]] = {}
+    for case, those in _alike(state).items():
+        addresses = [address for _, address in those]
+        prefixes: dict[int, dict[Prefix, None]] = {}  # by their length
+        for each in every_peer_verdict(addresses[0], case, peers, speakers):
+            if each.reason is not Reason.OK or each.peer is None:
+                continue
+            length, theirs = each.prefix.length, told.setdefault((each.node, each.peer.name), {})
+            if length not in prefixes:
+                prefixes[length] = dict.fromkeys(Prefix.of(address, length) for address in addresses)
+            for prefix in prefixes[length]:
+                known = theirs.get(prefix)
+                theirs[prefix] = each.path if known in (None, each.path) else merged([known, each.path])
+    return told
 
 
 def bgp_announcers(state: AnnouncementState, key: ServiceKey) -> tuple[tuple[Address, tuple[str, ...]], ...]:
@@ -149,7 +159,19 @@ def bgp_announcers(state: AnnouncementState, key: ServiceKey) -> tuple[tuple[Add
     judged = explain_bgp(state, key)
     if judged is None or isinstance(judged, NotAnnounced):
         return ()
-    return tuple(
-        (address, tuple(verdict.node for verdict in verdicts if verdict.reason is Reason.OK))
-        for address, verdicts in judged
-    )
+    return tuple((address, _announcing(verdicts)) for address, verdicts in judged)
+
+
+def all_bgp_announcers(state: AnnouncementState) -> Mapping[tuple[ServiceKey, Address], tuple[str, ...]]:
+    """The same for every Service, in no order."""
+    peers, speakers = _peers(state), _speakers(state)
+    return {
+        each: names
+        for case, those in _alike(state).items()
+        for names in (_announcing(bgp_verdicts(case, peers, speakers)),)
+        for each in those
+    }
+
+
+def _announcing(verdicts: Iterable[NodeVerdict]) -> tuple[str, ...]:
+    return tuple(verdict.node for verdict in verdicts if verdict.reason is Reason.OK)

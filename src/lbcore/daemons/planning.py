@@ -226,7 +226,7 @@ class _Run:
         self._objects: dict[Subject, Seen] = {}  # statuses as the controller wrote them
         self._shown: dict[Subject, Seen] = {}  # what speakers were told of them last
         self._before: dict[ServiceKey, tuple[Address, ...]] = {}
-        self._routes: dict[tuple[str, str, Prefix], Path] = {}
+        self._routes: dict[tuple[str, str], dict[Prefix, Path]] = {}  # by node and peer
         self._problems: tuple[Problem, ...] = ()
         self._begun = False
 
@@ -285,19 +285,23 @@ class _Run:
         """The plan for the state that was entered last."""
         services = sorted((event.service for event in _services(self._objects)), key=lambda service: service.key)
         ours = (each for each in services if each.is_load_balancer and each.load_balancer_class == self._class)
+        over_bgp = announcement.all_bgp_announcers(self._speaker)
         return Plan(
-            services=tuple(self._planned(service) for service in ours),
+            services=tuple(self._planned(service, over_bgp) for service in ours),
             problems=self._problems,
             routes=tuple(self._planned_routes()),
         )
 
     def _planned_routes(self) -> Iterator[PlannedRoute]:
         before, after = self._routes, announcement.routes(self._speaker)
-        for each in sorted({*before, *after}, key=lambda each: (each[0], each[1], each[2].order)):
-            node, peer, prefix = each
-            yield PlannedRoute(node=node, peer=peer, prefix=prefix, before=before.get(each), after=after.get(each))
+        for node, peer in sorted({*before, *after}):
+            had, has = before.get((node, peer), {}), after.get((node, peer), {})
+            for prefix in sorted({*had, *has}, key=lambda each: each.order):
+                yield PlannedRoute(node=node, peer=peer, prefix=prefix, before=had.get(prefix), after=has.get(prefix))
 
-    def _planned(self, service: Service) -> PlannedService:
+    def _planned(
+        self, service: Service, over_bgp: Mapping[tuple[ServiceKey, Address], tuple[str, ...]]
+    ) -> PlannedService:
         key = service.key
         before, after = self._before.get(key, ()), service.held
         told = self._controller.told.get(key)
@@ -319,7 +323,7 @@ class _Run:
                 address: tuple(verdict.node for verdict in verdicts if verdict.reason is Reason.OK)
                 for address, verdicts in parts
             },
-            bgp=dict(announcement.bgp_announcers(self._speaker, key)),
+            bgp={address: over_bgp[key, address] for address in after if (key, address) in over_bgp},
         )
 
 
