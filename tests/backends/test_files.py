@@ -19,10 +19,10 @@ import pytest
 from lbcore.adapters.kubernetes.changes import OBJECT_KINDS
 from lbcore.adapters.kubernetes.documents import Ignored
 from lbcore.addresses import Address
-from lbcore.backends.files import FilesCluster
+from lbcore.backends.files import FilesCluster, SessionSink
 from lbcore.backends.folder import GRACE_EMPTIED, GRACE_VANISHED, FolderReader
 from lbcore.backends.manifests import MOST_BYTES, Manifest, signature_of
-from lbcore.backends.statuses import MOST_EVENT_BYTES, StatusWriter, UnsafeNameError
+from lbcore.backends.statuses import MOST_EVENT_BYTES, StatusWriter, UnsafeNameError, read_peers
 from lbcore.backends.watch import FolderWatch
 from lbcore.config import Config, L2Advertisement, Pool
 from lbcore.errors import Problem
@@ -39,8 +39,9 @@ from lbcore.events import (
     ServiceGone,
     ServiceSeen,
 )
-from lbcore.intents import EventType, Intent, RecordEvent, ReportConfig, SetAddresses, SetPoolUsage
+from lbcore.intents import EventType, Intent, RecordEvent, ReportConfig, ReportPeer, SetAddresses, SetPoolUsage
 from lbcore.model import ServiceKey
+from lbcore.routes import PeerState, PeerStatus
 
 PATIENCE = 8.0  # seconds; less than the ten after which everything is looked at anyway
 WEB = ServiceKey("default", "web")
@@ -766,3 +767,13 @@ def test_a_folder_in_which_something_changes_all_the_time_is_looked_at_as_a_whol
         return named
 
     assert True in run(scene), "and not only as a whole"
+
+
+def test_what_a_speaker_that_was_killed_told_of_its_sessions_is_taken_away_by_the_next_one(tmp_path: Path) -> None:
+    up = PeerStatus(state=PeerState.ESTABLISHED, since=0.0)
+    for node in ("n1", "n2"):
+        told = ReportPeer(node=node, peer="tor", router="2001:db8::1", status=up)
+        assert isinstance(asyncio.run(SessionSink(tmp_path, node).apply(told)), Applied)
+    assert ["n1", "n2"] == [each["node"] for each in read_peers(tmp_path)]
+    SessionSink(tmp_path, "n1").clear()
+    assert ["n2"] == [each["node"] for each in read_peers(tmp_path)]

@@ -307,9 +307,10 @@ def _kill_a_speaker(fleet: Fleet, addresses: tuple[Address, ...], wanted: Routes
     watching.start()
     try:
         fleet.speakers["n1"].kill()
+        before = {each["since"] for each in sessions(fleet).values()}  # what it told stands there until another begins
         wait_for(lambda: len(seen) > 5, "a while without a speaker")
         fleet.start_speaker("n1")
-        wait_for(lambda: _up_again(fleet), "sessions of the new speaker")
+        wait_for(lambda: _up_again(fleet, before), "sessions of the new speaker")
         count = len(seen)
         wait_for(lambda: len(seen) > count + 10, "a while with the new one")
     finally:
@@ -319,6 +320,6 @@ def _kill_a_speaker(fleet: Fleet, addresses: tuple[Address, ...], wanted: Routes
     assert [] == lost
 
 
-def _up_again(fleet: Fleet) -> bool:
-    found = [each for (node, _), each in sessions(fleet).items() if node == "n1"]
+def _up_again(fleet: Fleet, before: set[str]) -> bool:
+    found = [each for (node, _), each in sessions(fleet).items() if node == "n1" and each["since"] not in before]
     return [("Established", 1)] * 2 == [(each["state"], each["prefixesAdvertised"]) for each in found]

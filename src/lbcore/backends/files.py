@@ -200,8 +200,8 @@ class SessionSink:
             return Failed(intent=intent, message=str(error), retry=not is_lasting(error))
         return Applied(intent)
 
-    def close(self) -> None:
-        """A speaker that ends has no sessions."""
+    def clear(self) -> None:
+        """A speaker that begins or ends has no sessions: one that was killed took nothing back."""
         with contextlib.suppress(OSError):
             self._writer.remove_peers(self._node)
             self._writer.remove_withheld(self._node)

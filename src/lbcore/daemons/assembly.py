@@ -220,7 +220,7 @@ class SpeakerParts:
         """End the BGP sessions and leave membership."""
         await self.bgp.close()
         if self.sessions is not None:
-            self.sessions.close()
+            self.sessions.clear()
         await self.reflex.close(leave=True)
 
 
@@ -269,6 +269,7 @@ def speaker(
         outlets: tuple[Outlet, ...] = (*lanes, notes, Outlet.to("spoken", _Spoken((ReportPeer, ReportWithheld))))
     else:
         sessions = SessionSink(cluster.folder, settings.node)
+        sessions.clear()
         tell_gossip(cluster.folder, gossips=reflex_settings.gossip is not None)
         spoken: Sink = _Spoken((ReportConfig,))
         outlets = (
