@@ -22,13 +22,14 @@ _PIECE = 16_384
 class Relay:
     """One port of loopback, served by a thread of its own.
 
-    `delay` is how many seconds each piece of an answer waits; `shut` refuses everybody; `cuts` counts the watches
-    that were cut.
+    `delay` is how many seconds each piece of an answer waits; `shut` refuses everybody; `silent` lets nothing pass in
+    either direction, and ends no connection; `cuts` counts the watches that were cut.
     """
 
     def __init__(self, api: ApiServer) -> None:
         self.delay = 0.0
         self.shut = False
+        self.silent = False
         self.cuts = 0
         self.url = ""
         self._cut_after: Callable[[], int | None] = lambda: None
@@ -93,9 +94,14 @@ class Relay:
             for each in pair:
                 each.transport.abort()
 
+    async def _unless_silent(self) -> None:
+        while self.silent:  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.02)
+
     async def _ask(self, reader: asyncio.StreamReader, to_server: asyncio.StreamWriter, left: list[int | None]) -> None:
         with suppress(OSError, ssl.SSLError):
             while piece := await reader.read(_PIECE):
+                await self._unless_silent()
                 head = piece.split(b"\r\n", 1)[0]
                 if head.startswith(b"GET ") and b"watch=" in head:
                     left[0] = self._cut_after()
@@ -106,6 +112,7 @@ class Relay:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: list[int | None]) -> None:
         with suppress(OSError, ssl.SSLError):
             while piece := await reader.read(_PIECE):
+                await self._unless_silent()
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 if left[0] is not None:

@@ -40,6 +40,7 @@ class Member:
         self.rate = rate
         self.offset = offset
         self.reports: list[tuple[float, frozenset[str]]] = []
+        self.told: list[MembersSeen] = []
         self.frozen = False
         self.incarnation = 0
         self.engine: Heartbeat | None = None
@@ -80,8 +81,9 @@ class Member:
                     self.folder.write(self.name, data)
                 case RemoveRecord():
                     self.folder.remove(self.name)
-                case Report(MembersSeen(names)):
+                case Report(MembersSeen(names) as seen):
                     self.reports.append((at, names))
+                    self.told.append(seen)
 
 
 class World:
@@ -147,9 +149,8 @@ def test_after_the_last_fault_all_who_live_agree_on_who_lives(
         assert engine is not None
         assert living == engine.members
     for member in world.members.values():
-        told = [names for _, names in member.reports]
         if member.incarnation == 1:
-            assert all(one != other for one, other in pairwise(told))
+            assert all(one != other for one, other in pairwise(member.told))
 
 
 @given(st.lists(clocks, min_size=2, max_size=5), st.floats(0, 20))
@@ -246,11 +247,29 @@ def test_a_folder_that_nobody_can_read_ends_no_membership() -> None:
     assert frozenset("ab") == engine.members
 
 
-def test_a_machine_that_stood_still_for_an_hour_loses_nobody() -> None:
+def test_a_machine_that_stood_still_for_an_hour_loses_nobody_and_each_of_its_nodes_is_back() -> None:
     world = World((1, 0), (1, 0), (1, 0)).start().run(3)
     world.now += 3600
     world.run(3)
-    assert [1, 1, 1] == [len(member.reports) for member in world.members.values()]
+    everybody = frozenset("abc")
+    told = [MembersSeen(everybody), MembersSeen(everybody, reunions=1)]
+    assert [told] * 3 == [member.told for member in world.members.values()]
+
+
+def test_a_node_that_stood_still_knows_that_others_may_have_announced_what_is_its_own() -> None:
+    world = World((1, 0), (1, 0)).start().run(3)
+    world.members["a"].frozen = True
+    world.run(2)
+    assert frozenset("b") == world.members["b"].told[-1].names
+    world.members["a"].frozen = False
+    world.run(2)
+    assert [MembersSeen(frozenset("ab"), reunions=1)] * 2 == [member.told[-1] for member in world.members.values()]
+    # A moment shorter than it takes to be held for dead is none.
+    world.members["a"].frozen = True
+    world.run(0.2)
+    world.members["a"].frozen = False
+    world.run(2)
+    assert [1, 1] == [member.told[-1].reunions for member in world.members.values()]
 
 
 def test_one_that_beats_slower_than_the_expiry_does_not_flap() -> None:

@@ -202,6 +202,8 @@ class Heartbeat:
         """
         elapsed = 0.0 if self._looked is None else max(0.0, now - self._looked)
         self._looked = now
+        if elapsed >= self._expiry and self._present:
+            self._returning.come_back()  # who saw nothing for so long may not have been seen, and held for dead
         elapsed = min(elapsed, self._expiry / 2)
         self._looked_for += elapsed
         return elapsed
@@ -230,13 +232,16 @@ class Heartbeat:
 
     def _report(self, now: float) -> list[HeartbeatOutput]:
         names = frozenset(name for name, sighting in self._sightings.items() if sighting.alive)
-        if names == self.members or (self._reported is None and not self._settled(names, now)):
+        if self._reported is None and not self._settled(names, now):
             return []
         # A record that stays where it is and does not change is of one who did not leave.
         self._returning.lose(name for name in sorted((self.members or names) - names) if name in self._sightings)
         self._returning.see(names)
-        self._reported = MembersSeen(names, reunions=self._returning.reunions)
-        return [Report(self._reported)]
+        seen = MembersSeen(names, reunions=self._returning.reunions)
+        if seen == self._reported:
+            return []
+        self._reported = seen
+        return [Report(seen)]
 
     def _settled(self, names: frozenset[str], now: float) -> bool:
         if self._started is not None and now - self._started >= self._settle:

@@ -64,6 +64,7 @@ class LeaseMembers:
         self._watching = KeepingUp(SPEAKERS, rng=rng)
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._told = False
+        self._shown: dict[str, bytes] = {}
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Who lives, whenever that changes; after the first `Listed`."""
@@ -100,8 +101,12 @@ class LeaseMembers:
         while True:
             await asyncio.sleep(max(0.0, self._heartbeat.deadline - clock()))
             now = clock()
-            if is_following(self._watching):
-                self._carry_out(self._heartbeat.observe(self._records(), now))
+            # Our own record changes with every renewal, so that a watch which shows no change at all shows nothing: its
+            # server may have lost power, and a connection to it stands for minutes. Then nobody ages either.
+            records = self._records()
+            if is_following(self._watching) and records != self._shown:
+                self._shown = records
+                self._carry_out(self._heartbeat.observe(records, now))
             self._carry_out(self._heartbeat.tick(now))
 
     def _records(self) -> dict[str, bytes]:
