@@ -176,8 +176,7 @@ def test_the_routes_of_one_that_does_not_come_back_are_kept_by_frr_for_as_long_a
     site.watch()
     assert {2} == site.seen  # it may be a restart
     wait_for(lambda: site.hops() == 1, "a route by the other alone", 15)
-    site.fleet.start_speaker("n1")
-    wait_for(site.is_back, "the new speaker's session")
+    site.restart()
     wait_for(lambda: site.hops() == 2, "routes by both")
     # A node that is gone in an open session: by BFD in 0.3 to 0.5 s, and if not, as before.
     lab.cut_silently("n1")
