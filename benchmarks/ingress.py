@@ -57,11 +57,14 @@ def _size(hosts: int) -> Iterator[Row]:
         gc.collect()
         began = time.thread_time()
         state = _settled(RoutingState(settings=RoutingSettings(without_class=True)), world)
+        routed = time.thread_time() - began
         rendered = renderer.render(state.table)
         whole = time.thread_time() - began
         assert str(rendered.text).count("server_name") >= hosts
-        yield Row(what=f"{hosts:,} hosts: objects to text", figure=whole, unit="s", note="processor time")
+        parts = f"processor time; {routed:.2f} s of it to the routing table"
+        yield Row(what=f"{hosts:,} hosts: objects to text", figure=whole, unit="s", note=parts)
         yield from _changes(hosts, state, renderer)
+        yield from _shared(hosts, _renderer(folder))
         del world
         yield from _beside(hosts, folder, rendered, renderer.capabilities)
         if renderer.capabilities.lua:
@@ -113,6 +116,39 @@ def _changes(hosts: int, state: RoutingState, renderer: Renderer) -> Iterator[Ro
     renderer.render(state.table)
     yield Row(what=f"{hosts:,} hosts: one endpoint goes, to text", figure=(time.thread_time() - began) * 1000,
               unit="ms", note="processor time")  # fmt: skip
+
+
+def _shared(hosts: int, renderer: Renderer) -> Iterator[Row]:
+    """One endpoint of a Service that all hosts have."""
+    progress(f"{hosts:,} hosts: one Service")
+    _, service, slice_ = _objects(0)
+    assert isinstance(slice_, SliceSeen)
+    ingresses = [evolve(each, ingress=_on_the_first(each.ingress)) for each in _ingresses(hosts)]
+    lists = map(Listed, sorted(NEEDS, key=str))
+    state = _settled(RoutingState(settings=RoutingSettings(without_class=True)), [*ingresses, service, slice_, *lists])
+    renderer.render(state.table)
+    fewer = evolve(slice_.slice, endpoints=slice_.slice.endpoints[:2])
+    began = time.thread_time()
+    state = _settled(state, [SliceSeen(fewer)])
+    yield Row(what=f"{hosts:,} hosts of one Service: one endpoint goes, to the routing table",
+              figure=(time.thread_time() - began) * 1000, unit="ms", note="processor time")  # fmt: skip
+    renderer.render(state.table)
+    yield Row(what=f"{hosts:,} hosts of one Service: one endpoint goes, to text",
+              figure=(time.thread_time() - began) * 1000, unit="ms", note="processor time")  # fmt: skip
+
+
+def _ingresses(hosts: int) -> Iterator[IngressSeen]:
+    for number in range(hosts):
+        found = next(_objects(number))
+        assert isinstance(found, IngressSeen)
+        yield found
+
+
+def _on_the_first(ingress: Ingress) -> Ingress:
+    """The Ingress in the namespace of the first one, with its Service."""
+    (rule,), backend = ingress.rules, Backend("app0", "80")
+    paths = tuple(evolve(path, backend=backend) for path in rule.paths)
+    return evolve(ingress, key=ObjectKey("team0", ingress.key.name), rules=(evolve(rule, paths=paths),))
 
 
 def _renderer(folder: str) -> Renderer:

@@ -1,12 +1,14 @@
 """The Ingress brain: objects -> `RoutingTable`, host by host.
 
-An event names what may have changed; the hosts that looked at it are built anew, at most `MOST` in a step, and the
+An event names what may have changed; the hosts that looked at it are built anew, at most 100 in a step, and the
 table goes out when none is left and everything has been listed once. A host that comes out the same is the same object.
+No host looks at endpoints: what they change are the upstreams of their Service (`backing`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from attrs import Factory, evolve, field, frozen
@@ -17,6 +19,7 @@ from lbcore.annotations.named import named_by, resolve
 from lbcore.annotations.options import read_options
 from lbcore.annotations.rules import Finding, State
 from lbcore.annotations.table import PREFIX, read
+from lbcore.backing import Backing
 from lbcore.brain import Step
 from lbcore.events import (
     ConfigMapGone,
@@ -42,11 +45,12 @@ from lbcore.events import (
 )
 from lbcore.ingress import Backend, Certificate, ConfigMap, Ingress, IngressClass, ObjectKey, Secret
 from lbcore.intents import EventType, Intent, PublishIngress, RecordEvent, ServeRoutes
-from lbcore.model import EndpointSlice, LabelSelector, Namespace, Service, SliceKey
-from lbcore.proxy import Options, Policies, RoutingTable, Upstream
+from lbcore.model import LabelSelector, Namespace, Service
+from lbcore.proxy import Options, Policies, RoutingTable
 from lbcore.publishing import PublishSettings, PublishState, clear, hear, publish
-from lbcore.sites import Built, Entry, build_site, is_host, make_upstream
+from lbcore.sites import Built, Entry, build_site, is_host
 from lbcore.streams import StreamSettings, StreamState, Trouble
+from lbcore.upstreams import Target, make_target
 
 __all__ = ["NEEDS", "RoutingSettings", "RoutingState", "hosts_of", "needs", "step", "why_not_served"]
 
@@ -58,11 +62,12 @@ MOST = 100  # hosts in a step: about 10 ms
 
 Dependency = tuple[str, ObjectKey]
 _NOBODY: Map[str, None] = Map()
+_NO_ONE: Map[ObjectKey, None] = Map()
 
 
 @frozen(kw_only=True)
 class RoutingSettings:
-    """What the command line says, with ingress-nginx's names and defaults."""
+    """What the command line says, with ingress-nginx's names and defaults; and how many hosts are built in a step."""
 
     controller_class: str = "k8s.io/ingress-nginx"
     ingress_class: str = "nginx"
@@ -78,6 +83,7 @@ class RoutingSettings:
     no_external_name: bool = False
     publish: PublishSettings = field(factory=PublishSettings)
     streams: StreamSettings = field(factory=StreamSettings)
+    most: int = MOST
 
 
 def needs(settings: RoutingSettings) -> frozenset[Kind]:
@@ -104,14 +110,16 @@ class RoutingState:
         default=Factory(lambda self: StreamState(settings=self.settings.streams), takes_self=True)
     )
     said_of_streams: tuple[Trouble, ...] = ()
+    backing: Backing = field(
+        default=Factory(lambda self: Backing(no_external_name=self.settings.no_external_name), takes_self=True)
+    )
+    default_target: Target | None = None  # of the global default backend, while it has a peer
     namespaces: Map[str, Namespace] = field(factory=Map)
     ingresses: Map[ObjectKey, Ingress] = field(factory=Map)
+    of_namespace: Map[str, Map[ObjectKey, None]] = field(factory=Map)
     entries: Map[ObjectKey, Entry] = field(factory=Map)
     findings: Map[ObjectKey, tuple[Finding, ...]] = field(factory=Map)
     classes: Map[str, IngressClass] = field(factory=Map)
-    services: Map[ObjectKey, Service] = field(factory=Map)
-    slices: Map[ObjectKey, Map[SliceKey, EndpointSlice]] = field(factory=Map)
-    slice_owner: Map[SliceKey, ObjectKey] = field(factory=Map)
     secrets: Map[ObjectKey, Secret] = field(factory=Map)
     config_maps: Map[ObjectKey, ConfigMap] = field(factory=Map)
     hosts: Map[str, Map[ObjectKey, None]] = field(factory=Map)
@@ -119,7 +127,6 @@ class RoutingState:
     users: Map[Dependency, Map[str, None]] = field(factory=Map)
     built: Map[str, Built] = field(factory=Map)
     looked_at: Map[str, frozenset[Dependency]] = field(factory=Map)
-    used_by: Map[str, int] = field(factory=Map)  # upstream's id -> hosts
     dirty: Map[str, None] = field(factory=Map)
     said: Map[ObjectKey, frozenset[str]] = field(factory=Map)
     said_of_options: tuple[str, ...] = ()
@@ -142,13 +149,7 @@ class _View:
 
     def service(self, key: ObjectKey) -> Service | None:
         self.noted.add(("service", key))
-        service = self._state.services.get(key)
-        if service is not None and service.type == "ExternalName" and self._state.settings.no_external_name:
-            return None
-        return service
-
-    def slices(self, key: ObjectKey) -> Iterable[EndpointSlice]:
-        return [each for _, each in sorted(self._state.slices.get(key, Map()).items())]
+        return self._state.backing.service(key)
 
     def secret(self, key: ObjectKey) -> Secret | None:
         self.noted.add(("secret", key))
@@ -161,10 +162,14 @@ class _View:
 
 def step(state: RoutingState, event: Event, now: float) -> Step[RoutingState]:
     """What one event changes; `now` is looked at for when statuses are to be compared again."""
-    state = evolve(state, publishing=hear(state.publishing, event), streams=streams.hear(state.streams, event))
+    publishing, heard = hear(state.publishing, event), streams.hear(state.streams, event)
+    if publishing is not state.publishing or heard is not state.streams:
+        state = evolve(state, publishing=publishing, streams=heard)
     state, said = _take(state, event)
     state, more = _build_some(state)
     state, about_streams = _build_streams(state)
+    if state.table.upstreams is not state.backing.upstreams:
+        state = evolve(state, table=evolve(state.table, upstreams=state.backing.upstreams))
     intents: list[Intent] = [*said, *more, *about_streams]
     if not state.publishing.leads:  # who leads tells users; what is served is everybody's own
         intents = [each for each in intents if not isinstance(each, RecordEvent)]
@@ -183,7 +188,8 @@ def _publish(state: RoutingState, event: Event, now: float) -> tuple[RoutingStat
     if isinstance(event, Stopping):
         return state, clear(state.publishing, state.entries), None
     publishing, intents, wake_at = publish(state.publishing, state.entries, now)
-    return evolve(state, publishing=publishing), intents, wake_at
+    state = state if publishing is state.publishing else evolve(state, publishing=publishing)
+    return state, intents, wake_at
 
 
 def _take(state: RoutingState, event: Event) -> tuple[RoutingState, list[Intent]]:
@@ -193,17 +199,17 @@ def _take(state: RoutingState, event: Event) -> tuple[RoutingState, list[Intent]
         case IngressGone(key):
             return _forget(state, key), []
         case IngressClassSeen(found):
-            return _all_again(evolve(state, classes=state.classes.set(found.name, found))), []
+            return _all_again(evolve(state, classes=state.classes.set(found.name, found)), state.ingresses), []
         case IngressClassGone(name) if name in state.classes:
-            return _all_again(evolve(state, classes=state.classes.delete(name))), []
+            return _all_again(evolve(state, classes=state.classes.delete(name)), state.ingresses), []
         case ServiceSeen(service):
-            return _touch(evolve(state, services=state.services.set(service.key, service)), "service", service.key), []
-        case ServiceGone(key) if key in state.services:
-            return _touch(evolve(state, services=state.services.delete(key)), "service", key), []
+            return _touch(_with_backing(state, state.backing.with_service(service)), "service", service.key), []
+        case ServiceGone(key):
+            return _touch(_with_backing(state, state.backing.without_service(key)), "service", key), []
         case SliceSeen(found):
-            return _see_slice(state, found), []
+            return _with_backing(state, state.backing.with_slice(found)), []
         case SliceGone(key):
-            return _forget_slice(state, key), []
+            return _with_backing(state, state.backing.without_slice(key)), []
         case SecretSeen(secret):
             return _secrets(state, secret.key, state.secrets.set(secret.key, secret))
         case SecretGone(key) if key in state.secrets:
@@ -218,13 +224,15 @@ def _take(state: RoutingState, event: Event) -> tuple[RoutingState, list[Intent]
             maps = state.config_maps
             return _maps(state, key, maps.delete(key) if key in maps else maps)
         case NamespaceSeen(found):
-            return _all_again(evolve(state, namespaces=state.namespaces.set(found.name, found))), []
+            namespaces = state.namespaces.set(found.name, found)
+            return _all_again(evolve(state, namespaces=namespaces), state.of_namespace.get(found.name, _NO_ONE)), []
         case NamespaceGone(name) if name in state.namespaces:
-            return _all_again(evolve(state, namespaces=state.namespaces.delete(name))), []
+            namespaces = state.namespaces.delete(name)
+            return _all_again(evolve(state, namespaces=namespaces), state.of_namespace.get(name, _NO_ONE)), []
         case LeadershipSeen(leading):
             # What was wanted before is forgotten when another leads, the table with it; who leads says all anew.
             state = evolve(state, said=Map(), said_of_streams=(), sent=None)
-            return _soil(state, state.hosts) if leading else state, []
+            return _speak_of_all(state) if leading else (state, [])
         case Listed(kind):
             return _with_options(evolve(state, missing=state.missing - {kind}))
         case RoutesRefused(hosts, message):
@@ -293,54 +301,68 @@ def _see(state: RoutingState, ingress: Ingress) -> RoutingState:
         # Its status alone: what every write of ours brings back.
         entries = state.entries.set(ingress.key, evolve(entry, ingress=ingress))
         return evolve(state, ingresses=state.ingresses.set(ingress.key, ingress), entries=entries)
-    state = _unlink(evolve(state, ingresses=state.ingresses.set(ingress.key, ingress)), ingress.key)
+    namespace = ingress.key.namespace
+    its = state.of_namespace.get(namespace, _NO_ONE).set(ingress.key, None)
+    of_namespace = state.of_namespace.set(namespace, its) if before is None else state.of_namespace
+    state = evolve(state, ingresses=state.ingresses.set(ingress.key, ingress), of_namespace=of_namespace)
     if not _is_ours(state, ingress):
-        return state
+        return _link(state, ingress.key, None)
     prefix = state.settings.annotations_prefix
-    policies, findings = read(ingress.annotations, ingress.key.namespace, prefix, snippets=state.options.snippets)
-    hosts, children = state.hosts, state.children
-    for host in hosts_of(ingress):
-        hosts = hosts.set(host, hosts.get(host, Map()).set(ingress.key, None))
-        parent = _parent(host)
-        if parent:
-            children = children.set(parent, children.get(parent, _NOBODY).set(host, None))
-    state = evolve(
-        state,
-        entries=state.entries.set(ingress.key, Entry(ingress, policies)),
-        findings=state.findings.set(ingress.key, findings),
-        hosts=hosts,
-        children=children,
-    )
-    return _soil(state, hosts_of(ingress))
+    policies, findings = read(ingress.annotations, namespace, prefix, snippets=state.options.snippets)
+    return _link(state, ingress.key, Entry(ingress, policies), findings)
 
 
 def _forget(state: RoutingState, key: ObjectKey) -> RoutingState:
     if key not in state.ingresses:
         return state
-    state = _unlink(state, key)
+    left = state.of_namespace[key.namespace].delete(key)
+    of_namespace = state.of_namespace
+    of_namespace = of_namespace.set(key.namespace, left) if left else of_namespace.delete(key.namespace)
     said = state.said.delete(key) if key in state.said else state.said
-    return evolve(state, ingresses=state.ingresses.delete(key), said=said)
+    state = evolve(state, ingresses=state.ingresses.delete(key), of_namespace=of_namespace, said=said)
+    return _link(state, key, None)
 
 
-def _unlink(state: RoutingState, key: ObjectKey) -> RoutingState:
-    """Take an Ingress out of its hosts."""
-    entry = state.entries.get(key)
-    if entry is None:
+def _link(state: RoutingState, key: ObjectKey, entry: Entry | None, findings: tuple[Finding, ...] = ()) -> RoutingState:
+    """Put an Ingress of ours into its hosts, and out of those that it had before; None: it is none of ours."""
+    before, entries, hosts, children = state.entries.get(key), state.entries, state.hosts, state.children
+    old = hosts_of(before.ingress) if before is not None else set()
+    new = hosts_of(entry.ingress) if entry is not None else set()
+    if not old and not new and before is entry:
         return state
-    hosts, gone = state.hosts, hosts_of(entry.ingress)
-    for host in gone:
+    entries = entries.set(key, entry) if entry is not None else entries.delete(key)
+    for host in old - new:
         left = hosts[host].delete(key)
         hosts = hosts.set(host, left) if left else hosts.delete(host)
-    state = evolve(state, hosts=hosts, entries=state.entries.delete(key), findings=state.findings.delete(key))
-    return _soil(state, gone)
+        parent = _parent(host)
+        if parent and not left:
+            its = children[parent].delete(host)
+            children = children.set(parent, its) if its else children.delete(parent)
+    for host in new - old:
+        hosts = hosts.set(host, hosts.get(host, _NO_ONE).set(key, None))
+        parent = _parent(host)
+        if parent:
+            children = children.set(parent, children.get(parent, _NOBODY).set(host, None))
+    of_all = state.findings.set(key, findings) if entry is not None else state.findings.delete(key)
+    fresh = evolve(state, entries=entries, findings=of_all, hosts=hosts, children=children)
+    touched = old | new
+    # Whether a wildcard has TLS is all that the hosts right under it look at.
+    for host in [each for each in touched if _covers(state, each) is not _covers(fresh, each)]:
+        touched |= set(children.get(host, _NOBODY))
+    return _soil(fresh, touched)
 
 
-def _all_again(state: RoutingState) -> RoutingState:
-    """Every Ingress anew: an IngressClass came or went, which is rare."""
-    for ingress in state.ingresses.values():
+def _all_again(state: RoutingState, keys: Iterable[ObjectKey]) -> RoutingState:
+    """Each of these Ingresses may have become ours, or nobody's: a class or a namespace came or went, which is rare."""
+    for ingress in [state.ingresses[key] for key in keys]:
         if _is_ours(state, ingress) is not (ingress.key in state.entries):
             state = _see(state, ingress)
     return state
+
+
+def _covers(state: RoutingState, host: str) -> bool:
+    """Whether this is a wildcard with TLS."""
+    return host.startswith("*") and any(state.entries[key].ingress.tls for key in state.hosts.get(host, _NO_ONE))
 
 
 def _parent(host: str) -> str:
@@ -354,17 +376,23 @@ def _soil(state: RoutingState, hosts: Iterable[str]) -> RoutingState:
     dirty = state.dirty
     for host in sorted(hosts):
         dirty = dirty.set(host, None)
-        for child in state.children.get(host, _NOBODY) if host.startswith("*") else ():
-            dirty = dirty.set(child, None)
-    return evolve(state, dirty=dirty)
+    return state if dirty is state.dirty else evolve(state, dirty=dirty)
 
 
 def _touch(state: RoutingState, kind: str, key: ObjectKey) -> RoutingState:
-    if kind == "service" and key == state.settings.default_backend:
-        state = _default_backend(state)
-    if kind == "service":
-        state = evolve(state, streams=streams.touch(state.streams, key))
     return _soil(state, state.users.get((kind, key), _NOBODY))
+
+
+def _with_backing(state: RoutingState, backing: Backing) -> RoutingState:
+    """After a change of Services or endpoints, which the upstreams there have in them already."""
+    if backing is state.backing:
+        return state
+    key, before = state.settings.default_backend, state.backing
+    state = evolve(state, backing=backing)
+    changed = next((each for each in state.streams.services if not backing.same(before, each)), None)
+    if changed is not None:
+        state = evolve(state, streams=streams.touch(state.streams, changed))
+    return state if key is None or backing.same(before, key) else _default_backend(state)
 
 
 def _with_options(state: RoutingState) -> tuple[RoutingState, list[Intent]]:
@@ -386,7 +414,7 @@ def _put_options(state: RoutingState, options: Options) -> RoutingState:
     if anew:  # what an annotation comes to hangs on this one
         for entry in state.entries.values():
             state = _see(state, entry.ingress)
-    return _soil(state, state.hosts)
+    return _soil(_default_backend(state), state.hosts)
 
 
 def _secrets(state: RoutingState, key: ObjectKey, secrets: Map[ObjectKey, Secret]) -> tuple[RoutingState, list[Intent]]:
@@ -422,51 +450,24 @@ def _maps(state: RoutingState, key: ObjectKey, maps: Map[ObjectKey, ConfigMap]) 
     return state, []
 
 
-def _see_slice(state: RoutingState, found: EndpointSlice) -> RoutingState:
-    before = state.slice_owner.get(found.key)
-    if before is not None and before != found.service_key:
-        state = _forget_slice(state, found.key)
-    owner = found.service_key
-    slices = state.slices.set(owner, state.slices.get(owner, Map()).set(found.key, found))
-    state = evolve(state, slices=slices, slice_owner=state.slice_owner.set(found.key, owner))
-    return _touch(state, "service", owner)
-
-
-def _forget_slice(state: RoutingState, key: SliceKey) -> RoutingState:
-    owner = state.slice_owner.get(key)
-    if owner is None:
-        return state
-    left = state.slices[owner].delete(key)
-    slices = state.slices.set(owner, left) if left else state.slices.delete(owner)
-    return _touch(evolve(state, slices=slices, slice_owner=state.slice_owner.delete(key)), "service", owner)
-
-
 def _default_backend(state: RoutingState) -> RoutingState:
     """The global default backend by its first port; while it has no peer there is none, and 404 is answered."""
-    key = state.settings.default_backend
-    service = state.services.get(key) if key is not None else None
-    upstreams, old = state.table.upstreams, state.table.default_upstream
-    used_by = state.used_by
-    if old is not None:
-        used_by, upstreams = _release(used_by, upstreams, old)
-    new: str | None = None
+    key, backing = state.settings.default_backend, state.backing
+    service = backing.service(key) if key is not None else None
+    target: Target | None = None
     if service is not None and service.named_ports:
         backend = Backend(service.key.name, str(service.named_ports[0].number))
-        found = make_upstream(_View(state), service.key.namespace, backend, Policies())
-        if found.peers:
-            new = found.id
-            upstreams, used_by = upstreams.set(new, found), used_by.set(new, used_by.get(new, 0) + 1)
-    table = evolve(state.table, upstreams=upstreams, default_upstream=new)
-    state = evolve(state, table=table, used_by=used_by)
-    return _soil(state, state.hosts) if new != old else state
-
-
-def _release(
-    used_by: Map[str, int], upstreams: Map[str, Upstream], name: str
-) -> tuple[Map[str, int], Map[str, Upstream]]:
-    if used_by[name] > 1:
-        return used_by.set(name, used_by[name] - 1), upstreams
-    return used_by.delete(name), upstreams.delete(name)
+        target = make_target(state.options, service.key.namespace, backend, Policies())
+        if not backing.served(target).peers:
+            target = None
+    before = state.default_target
+    if target == before:
+        return state
+    backing = backing.exchanged([before] if before is not None else [], [target] if target is not None else [])
+    name = target.id if target is not None else None
+    table, old = evolve(state.table, default_upstream=name), state.table.default_upstream
+    state = evolve(state, table=table, backing=backing, default_target=target)
+    return _soil(state, state.hosts) if name != old else state
 
 
 # Building.
@@ -476,8 +477,12 @@ def _build_some(state: RoutingState) -> tuple[RoutingState, list[Intent]]:
     if state.missing or not state.dirty:
         return state, []
     intents: list[Intent] = []
-    for host in [host for host, _ in zip(state.dirty, range(MOST), strict=False)]:
-        state, said = _build(evolve(state, dirty=state.dirty.delete(host)), host)
+    dirty, hosts = state.dirty, list(islice(state.dirty, state.settings.most))
+    for host in hosts:
+        dirty = dirty.delete(host)
+    state = evolve(state, dirty=dirty)
+    for host in hosts:
+        state, said = _build(state, host)
         intents += said
     return state, intents
 
@@ -488,7 +493,7 @@ def _build_streams(state: RoutingState) -> tuple[RoutingState, list[Intent]]:
     if state.missing:
         return state, []
     if made.dirty:
-        made = streams.build(made, _View(state), state.settings.namespace)
+        made = streams.build(made, state.backing, state.settings.namespace)
         state = evolve(state, streams=made, table=evolve(state.table, streams=made.streams))
     if made.troubles == state.said_of_streams:
         return state, []
@@ -500,17 +505,16 @@ def _build_streams(state: RoutingState) -> tuple[RoutingState, list[Intent]]:
 
 def _build(state: RoutingState, host: str) -> tuple[RoutingState, list[Intent]]:
     view = _View(state)
-    keys = state.hosts.get(host, Map())
+    keys = state.hosts.get(host, _NO_ONE)
     entries = [state.entries[key] for key in keys]
-    parent = state.hosts.get(_parent(host), Map()) if _parent(host) else Map()
-    covered = any(state.entries[key].ingress.tls for key in parent)
+    covered = _covers(state, _parent(host))
     fresh: Built | None = None
     if any(entry.policies.canary is None for entry in entries):
         fresh = build_site(host, entries, view, covered=covered, default=state.table.default_upstream)
     old = state.built.get(host)
     state = _with_users(state, host, frozenset(view.noted))
     state = _with_built(state, host, old, fresh)
-    return _speak(state, list(keys), fresh)
+    return _speak(state, keys, fresh)
 
 
 def _with_users(state: RoutingState, host: str, noted: frozenset[Dependency]) -> RoutingState:
@@ -530,23 +534,31 @@ def _with_users(state: RoutingState, host: str, noted: frozenset[Dependency]) ->
 def _with_built(state: RoutingState, host: str, old: Built | None, fresh: Built | None) -> RoutingState:
     if old == fresh:
         return state
-    sites, upstreams, used_by = state.table.sites, state.table.upstreams, state.used_by
-    for each in fresh.upstreams if fresh else ():
-        used_by = used_by.set(each.id, used_by.get(each.id, 0) + 1)
-        if upstreams.get(each.id) != each:
-            upstreams = upstreams.set(each.id, each)
-    for each in old.upstreams if old else ():
-        used_by, upstreams = _release(used_by, upstreams, each.id)
+    sites, backing = state.table.sites, state.backing
+    before, now = old.targets if old is not None else (), fresh.targets if fresh is not None else ()
+    if before != now:
+        backing = backing.exchanged(before, now)
     if fresh is None:
         sites, built = sites.delete(host), state.built.delete(host)
     else:
         built = state.built.set(host, fresh)
         if old is None or old.site != fresh.site:
             sites = sites.set(host, fresh.site)
-    return evolve(state, built=built, used_by=used_by, table=evolve(state.table, sites=sites, upstreams=upstreams))
+    table = state.table if sites is state.table.sites else evolve(state.table, sites=sites)
+    return evolve(state, built=built, backing=backing, table=table)
 
 
-def _speak(state: RoutingState, keys: list[ObjectKey], fresh: Built | None) -> tuple[RoutingState, list[Intent]]:
+def _speak_of_all(state: RoutingState) -> tuple[RoutingState, list[Intent]]:
+    """What is wrong with each Ingress; of those whose hosts are to be looked at again it is said then."""
+    intents: list[Intent] = []
+    for host in sorted(state.hosts):
+        if host not in state.dirty:
+            state, said = _speak(state, state.hosts[host], state.built.get(host))
+            intents += said
+    return state, intents
+
+
+def _speak(state: RoutingState, keys: Iterable[ObjectKey], fresh: Built | None) -> tuple[RoutingState, list[Intent]]:
     """Each trouble of an Ingress once, as an Event of its own."""
     intents: list[Intent] = []
     said = state.said
@@ -562,4 +574,4 @@ def _speak(state: RoutingState, keys: list[ObjectKey], fresh: Built | None) -> t
         intents += [_warn(f"Ingress {key}", "Rejected" if "denied" in text else "Ignored", text) for text in new]
         if new:
             said = said.set(key, known | set(new))
-    return evolve(state, said=said), intents
+    return state if said is state.said else evolve(state, said=said), intents

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from typing import Protocol as Contract
 
 from attrs import define, evolve, field, frozen
 
 from lbcore.annotations.maps import answered, fastcgi_params, sent
 from lbcore.ingress import Backend, Certificate, ConfigMap, Ingress, ObjectKey, PathType, Secret
-from lbcore.model import EndpointSlice, Service
+from lbcore.model import Service
 from lbcore.patterns import check
 from lbcore.proxy import (
     BasicAuth,
@@ -28,12 +27,11 @@ from lbcore.proxy import (
     Site,
     Source,
     Template,
-    Upstream,
     Variable,
 )
-from lbcore.upstreams import peers_of
+from lbcore.upstreams import Target, make_target
 
-__all__ = ["Built", "Entry", "View", "build_site", "in_order", "is_host", "make_upstream"]
+__all__ = ["Built", "Entry", "View", "build_site", "in_order", "is_host"]
 
 MOST_PATHS = 2000  # of one host
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
@@ -50,7 +48,7 @@ class Entry:
 
 
 class View(Contract):
-    """What building a site looks at. Whatever is asked for here is what the site depends on."""
+    """What building a site looks at. Whatever is asked for here is what the site depends on: no endpoints."""
 
     @property
     def options(self) -> Options:
@@ -58,10 +56,6 @@ class View(Contract):
         ...
 
     def service(self, key: ObjectKey) -> Service | None:
-        """Of this moment."""
-        ...
-
-    def slices(self, key: ObjectKey) -> Iterable[EndpointSlice]:
         """Of this moment."""
         ...
 
@@ -76,13 +70,13 @@ class View(Contract):
 
 @frozen
 class Built:
-    """A site, the upstreams that it uses, and what was wrong: an Ingress and a message each.
+    """A site, the targets that it has, and what was wrong: an Ingress and a message each.
 
     `lacking` is what is wrong with Secrets, and may mend itself.
     """
 
     site: Site
-    upstreams: tuple[Upstream, ...]
+    targets: tuple[Target, ...]
     problems: tuple[tuple[ObjectKey, str], ...] = ()
     lacking: tuple[tuple[ObjectKey, str], ...] = ()
 
@@ -96,30 +90,6 @@ def in_order(entries: Iterable[Entry]) -> list[Entry]:
     """Oldest first; of one age, the last by `namespace/name`, as ingress-nginx has it."""
     by_name = sorted(entries, key=lambda entry: str(entry.ingress.key), reverse=True)
     return sorted(by_name, key=lambda entry: entry.ingress.created)
-
-
-def make_upstream(view: View, namespace: str, backend: Backend, policies: Policies) -> Upstream:
-    """The upstream of a backend as one Ingress uses it; those that differ in what is sent there are apart."""
-    key = ObjectKey(namespace, backend.service)
-    tls = policies.upstream_tls
-    # TLS as well: a connection that is kept open was verified for one name, and shown one certificate.
-    parts = (
-        namespace, backend.service, backend.port, policies.protocol.value, repr(tls),
-        repr(policies.hash_by), repr(policies.affinity), repr(policies.balance), repr(policies.service_upstream),
-    )  # fmt: skip
-    service = view.service(key)
-    cluster_ip = view.options.service_upstream if policies.service_upstream is None else policies.service_upstream
-    peers = peers_of(service, backend.port, view.slices(key), cluster_ip=cluster_ip) if service is not None else ()
-    return Upstream(
-        id="u" + blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=10).hexdigest(),
-        service=key,
-        port=backend.port,
-        peers=peers,
-        external=service is not None and service.type == "ExternalName",
-        balance=policies.balance or view.options.balance,
-        hash_by=policies.hash_by,
-        affinity=policies.affinity,
-    )
 
 
 def build_site(host: str, entries: Iterable[Entry], view: View, *, covered: bool, default: str | None = None) -> Built:
@@ -136,7 +106,8 @@ class _Builder:
     view: View
     covered: bool
     default: str | None
-    upstreams: dict[str, Upstream] = field(factory=dict)
+    targets: dict[str, Target] = field(factory=dict)
+    resolved: dict[ObjectKey, Policies] = field(factory=dict)
     problems: list[tuple[ObjectKey, str]] = field(factory=list)
     lacking: list[tuple[ObjectKey, str]] = field(factory=list)
 
@@ -157,7 +128,7 @@ class _Builder:
         self._canaries(found)
         regex = any(_wants_patterns(location) for location in found.values())
         locations = [
-            evolve(location, to_https=self._redirects(location, to_https))
+            evolve(location, to_https=True) if self._redirects(location, to_https) else location
             for (_, kind), given in sorted(found.items(), key=lambda item: (len(item[0][0]), item[0][0]), reverse=True)
             for location in (self._as_patterns(kind, given) if regex else _as_paths(kind, given, found))
         ]
@@ -174,7 +145,7 @@ class _Builder:
             ),
         )
         whole = self._with_client_certificates(site, main)
-        return Built(whole, tuple(self.upstreams.values()), tuple(self.problems), tuple(self.lacking))
+        return Built(whole, tuple(self.targets.values()), tuple(self.problems), tuple(self.lacking))
 
     # Paths.
 
@@ -215,29 +186,34 @@ class _Builder:
         found[key] = self._location(entry, "/", backend)
 
     def _location(self, entry: Entry, path: str, backend: Backend | None) -> Location:
-        policies = self._with_global_auth(self._resolved(entry), path)
+        resolved = self.resolved.get(entry.ingress.key)
+        if resolved is None:
+            resolved = self.resolved[entry.ingress.key] = self._resolved(entry)
+        policies = self._with_global_auth(resolved, path)
         namespace = entry.ingress.key.namespace
         source = Source(
             ingress=entry.ingress.key, service=backend.service if backend else "", port=backend.port if backend else ""
         )
         upstream = self.default
         if backend is not None:
-            upstream = self._use(make_upstream(self.view, namespace, backend, policies))
+            upstream = self._use(make_target(self.view.options, namespace, backend, policies))
         fallback = self._fallback(namespace, policies)
         codes = policies.errors.codes or self.view.options.custom_errors
+        if codes != policies.errors.codes:
+            policies = evolve(policies, errors=evolve(policies.errors, codes=codes))
         return Location(
             path=path,
             match=Match.PREFIX,
             source=source,
-            policies=evolve(policies, errors=evolve(policies.errors, codes=codes)),
+            policies=policies,
             upstream=upstream,
             fallback=fallback,
             errors_to=(fallback or self.default) if codes else None,
         )
 
-    def _use(self, upstream: Upstream) -> str:
-        self.upstreams[upstream.id] = upstream
-        return upstream.id
+    def _use(self, target: Target) -> str:
+        self.targets[target.id] = target
+        return target.id
 
     def _fallback(self, namespace: str, policies: Policies) -> str | None:
         """`default-backend`: a Service of the namespace, by its first port."""
@@ -246,7 +222,7 @@ class _Builder:
         if service is None or not service.named_ports:
             return None
         backend = Backend(service.key.name, str(service.named_ports[0].number))
-        return self._use(make_upstream(self.view, namespace, backend, Policies()))
+        return self._use(make_target(self.view.options, namespace, backend, Policies()))
 
     def _canaries(self, found: dict[tuple[str, PathType], Location]) -> None:
         for entry in self.entries:
@@ -265,10 +241,10 @@ class _Builder:
                 if affinity is not None and not affinity.with_canary:
                     affinity = None
                 policies = evolve(entry.policies, affinity=affinity, protocol=main.policies.protocol)
-                upstream = make_upstream(self.view, entry.ingress.key.namespace, backend, policies)
-                if upstream.id != main.upstream:
+                target = make_target(self.view.options, entry.ingress.key.namespace, backend, policies)
+                if target.id != main.upstream:
                     cookie = affinity.name if affinity is not None else None
-                    canary = Canary(rule=rule, upstream=self._use(upstream), cookie=cookie)
+                    canary = Canary(rule=rule, upstream=self._use(target), cookie=cookie)
                     found[path, kind] = evolve(main, canary=canary)
 
     def _as_patterns(self, kind: PathType, location: Location) -> list[Location]:
@@ -305,7 +281,7 @@ class _Builder:
             return policies
         if options.global_denied:
             return evolve(policies, denied=policies.denied or options.global_denied)
-        return evolve(policies, external_auth=options.global_auth)
+        return policies if options.global_auth is None else evolve(policies, external_auth=options.global_auth)
 
     # Secrets.
 

@@ -28,6 +28,7 @@ from lbcore.adapters.nginx.capabilities import Capabilities, modules_of, read_ca
 from lbcore.adapters.nginx.lua import CONTROL
 from lbcore.adapters.nginx.render import Places, Rendered, Renderer
 from lbcore.backends.figures import Figures, read_figures
+from lbcore.backends.leftovers import KEPT, Leftovers
 from lbcore.backends.openings import unopenable
 from lbcore.backends.peers import Peers
 from lbcore.errors import LbcoreError, LocalProtocolError
@@ -40,7 +41,6 @@ __all__ = ["Nginx", "NginxSettings", "Told", "find_capabilities", "most_files", 
 
 _TEST_TIME = 120.0  # seconds that `nginx -t` may take: 10,000 hosts took 1.8
 _START_TIME = 10.0
-_KEPT = 60.0  # seconds in which files that are named no more may still be read
 _LOOK = 0.5  # seconds between two looks for an nginx to take care of, or two starts
 _PORTS = 5.0  # seconds between two looks whether a port that somebody else had is free
 _MOST_TESTS = 40  # of one table: finds 3 bad hosts among 1,000
@@ -129,7 +129,8 @@ class Nginx:
         self._capabilities = capabilities
         self._places = places
         self._text = ""
-        self._unnamed: dict[str, float] = {}  # files that the configuration in force does not name, and since when
+        self._files: dict[str, bytes] = {}  # that the configuration in force names
+        self._leftovers = Leftovers(self._folder)
         self._last_reload = 0.0
         self._peers = Peers(self._folder)
         self._busy = asyncio.Lock()
@@ -152,14 +153,15 @@ class Nginx:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Which hosts were refused, and why. As long as somebody listens, an nginx that ends by itself is restarted."""
-        cares = [asyncio.create_task(each) for each in (self._take_care(), self._look_at_ports())]
+        cares = (self._take_care(), self._look_at_ports(), self._tidy_now_and_then())
+        care = [asyncio.create_task(each) for each in cares]
         try:
             while True:
                 yield await self._told.get()
         finally:
-            for care in cares:
-                care.cancel()
-            await asyncio.gather(*cares, return_exceptions=True)
+            for each in care:
+                each.cancel()
+            await asyncio.gather(*care, return_exceptions=True)
 
     async def _take_care(self) -> None:
         while True:
@@ -197,6 +199,14 @@ class Nginx:
         held = {each.name for each in self._good.streams} - self._refused if self._good is not None and runs else set()
         return await asyncio.to_thread(unopenable, table.streams, frozenset(held), self._places, self._capabilities)
 
+    async def _tidy_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(KEPT)
+            async with self._busy:
+                if self._leftovers.waiting:
+                    with contextlib.suppress(OSError):
+                        await self._tidy(self._files)
+
     async def apply(self, intent: Intent) -> Applied | Failed:
         """Serve a table."""
         if not isinstance(intent, ServeRoutes):
@@ -231,7 +241,9 @@ class Nginx:
         unopened = await self._unopenable(table)
         refused = (self._refused - self._unopened.keys()) & self._unchanged(table) if self._refused else self._refused
         rendered, refused, why = await self._acceptable(table, refused | unopened.keys())
-        await asyncio.to_thread(self._write, rendered.files)
+        same = rendered.files is self._files  # nothing but peers has changed
+        if not same:
+            await asyncio.to_thread(self._write, rendered.files)
         peers = await asyncio.to_thread(self._peers.note, rendered.dynamic, all_of_them=True)
         if rendered.text == self._text and self._process is not None and self._process.returncode is None:
             await self._tell(peers)
@@ -242,10 +254,14 @@ class Nginx:
             number = int.from_bytes(blake2b(rendered.text.encode(), digest_size=6).digest())
             taken = self.told.taken + 1
             self.told = attrs.evolve(self.told, taken=taken, number=number, last_taken=True, last_taken_at=time.time())
-        await asyncio.to_thread(self._tidy, frozenset(rendered.files))
+        if not same:
+            await self._tidy(rendered.files)
         for part in sorted(refused - self._refused):
             self._told.put_nowait(RoutesRefused((part,), unopened.get(part, why)))
-        self._good, self._refused, self._unopened = table, refused, unopened
+        self._good, self._refused, self._unopened, self._files = table, refused, unopened, rendered.files
+
+    async def _tidy(self, files: dict[str, bytes]) -> None:
+        await asyncio.to_thread(self._leftovers.tidy, files.keys(), asyncio.get_running_loop().time())
 
     async def _tell(self, peers: str) -> None:
         try:
@@ -293,7 +309,8 @@ class Nginx:
 
     async def _try(self, table: RoutingTable, without: frozenset[str]) -> tuple[Rendered | None, str]:
         try:
-            rendered = self._renderer.render(table, without)
+            # Seconds for 10,000 hosts: others (who asks for health, and what is told meanwhile) have their turns.
+            rendered = await asyncio.to_thread(self._renderer.render, table, without)
         except LocalProtocolError as error:
             return None, str(error)
         if rendered.text == self._text:
@@ -370,22 +387,6 @@ class Nginx:
     def _owner(self) -> int | None:
         """The user of the workers, where we are root and they are not."""
         return pwd.getpwnam(self._user).pw_uid if self._user and os.geteuid() == 0 else None
-
-    def _tidy(self, wanted: frozenset[str]) -> None:
-        """Take away the files that no configuration has named for a while.
-
-        Workers of earlier ones read certificates by their names at each handshake, and on a busy machine there may be
-        several such generations at once: reloads follow each other faster than nginx is done with one.
-        """
-        now = time.monotonic()
-        for path in self._folder.iterdir():
-            if path.suffix not in {".pem", ".users", ".ca", ".crl", ".dh", ".ticket"}:
-                continue
-            if path.name in wanted:
-                self._unnamed.pop(path.name, None)
-            elif now - self._unnamed.setdefault(path.name, now) >= _KEPT:
-                path.unlink(missing_ok=True)
-                del self._unnamed[path.name]
 
 
 def _parts(table: RoutingTable) -> dict[str, Site | Stream]:

@@ -9,6 +9,7 @@ the time of one write it shows less, rather than both the same.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Hashable
 
 from attrs import define, evolve, field, frozen
@@ -39,7 +40,7 @@ class LaneState:
     """
 
     lane: Lane
-    ready: dict[Hashable, Intent] = field(factory=dict)
+    ready: OrderedDict[Hashable, Intent] = field(factory=OrderedDict)  # taken from the front
     behind: dict[Hashable, Intent] = field(factory=dict)
     held: dict[Hashable, tuple[Intent, Hashable]] = field(factory=dict)
     holds: dict[Hashable, dict[Hashable, None]] = field(factory=dict)
@@ -114,8 +115,8 @@ class LaneState:
 
     def start(self) -> Intent:
         """Take the one that has waited longest under way."""
-        subject = next(iter(self.ready))
-        intent = self.running[subject] = self.ready.pop(subject)
+        subject, intent = self.ready.popitem(last=False)
+        self.running[subject] = intent
         return intent
 
     def applied(self, intent: Intent) -> None:

@@ -144,7 +144,7 @@ def _orphans(state: RoutingState, own: dict[str, str]) -> Iterator[Metric]:
             upstream = state.table.upstreams.get(location.upstream or "")
             if upstream is None or upstream.peers or not location.source.service:
                 continue
-            kind = "no-endpoint" if upstream.service in state.services else "no-service"
+            kind = "no-endpoint" if upstream.service in state.backing.services else "no-service"
             found.add((location.source.ingress.namespace, location.source.ingress.name, kind))
     for each in sorted(found):
         family.add_metric([*own.values(), *each], 1.0)

@@ -155,7 +155,7 @@ class LocationWriter:
             ]
             if self.pass_certificate:
                 more.append(("ssl-client-cert", (Variable("ssl_client_escaped_cert"),)))
-        known = {header.lower(): header for header, _ in self.headers}
+        known = {header.lower(): header for header, _ in self.headers} if policies.snippet.sent else {}
         for header, value in policies.snippet.sent:
             if header.lower() in known:
                 changed[known[header.lower()]] = value

@@ -1,12 +1,13 @@
 """A routing table -> the whole configuration: one text and the files that it names.
 
 Lean: what holds for all stands once at the http level. What did not change since the last time is not written
-anew: a site is written again when it, its upstreams' emptiness or the options are other than they were.
+anew: a site is written again when it, its upstreams' emptiness or the options are other than they were, and nothing
+is where only peers that Lua chooses are other ones.
 """
 
 from __future__ import annotations
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.counts import COUNT_SCRIPTS
@@ -46,11 +47,21 @@ class Rendered:
 
 
 @frozen
+class _Last:
+    """What was written last, and of what."""
+
+    table: RoutingTable
+    without: frozenset[str]
+    rendered: Rendered
+
+
+@frozen
 class _Piece:
     """What one site came to."""
 
     site: Site
     aliases: tuple[str, ...]
+    default: str | None
     peers: tuple[tuple[str, tuple[object, ...]], ...]
     text: str
     http: dict[str, Directive]
@@ -93,11 +104,40 @@ class Renderer:
     _options: Options | None = None
     _headers: Headers = ()
     _says: frozenset[str] = frozenset()
+    _last: _Last | None = None
 
     def render(self, table: RoutingTable, without: frozenset[str] = frozenset()) -> Rendered:
         """The configuration for a table; hosts in `without` answer 503 whatever they ask for, and streams that are
         named there are left out.
+
+        `files` is the same object as before where nothing but peers that Lua chooses has changed.
         """
+        rendered = self._with_other_peers(table, without)
+        if rendered is None:
+            rendered = self._render(table, without)
+        self._last = _Last(table, without, rendered)
+        return rendered
+
+    def _with_other_peers(self, table: RoutingTable, without: frozenset[str]) -> Rendered | None:
+        """What was written last, where no other text comes of the table; None: it may be another."""
+        last = self._last
+        if last is None or without != last.without or evolve(table, upstreams=last.table.upstreams) != last.table:
+            return None
+        dynamic = dict(last.rendered.dynamic)
+        if len(table.upstreams) != len(last.table.upstreams):
+            return None
+        for name, upstream in table.upstreams.items():
+            known = last.table.upstreams.get(name)
+            if known is upstream:
+                continue
+            if known is None or name not in dynamic or is_static(upstream) or bool(known.peers) != bool(upstream.peers):
+                return None
+            if evolve(known, peers=upstream.peers) != upstream:
+                return None
+            dynamic[name] = upstream
+        return evolve(last.rendered, dynamic=dynamic)
+
+    def _render(self, table: RoutingTable, without: frozenset[str]) -> Rendered:
         if table.options != self._options:
             self._pieces, self._blocks, self._options = {}, {}, table.options
             self._headers = sent_to_all(table.options, self.places.https_port)
@@ -193,7 +233,8 @@ class Renderer:
         used = _upstreams(site)
         peers = tuple((name, self._shape(host, table.upstreams.get(name))) for name in used)
         known = self._pieces.get(host)
-        if known is not None and known.site is site and (known.aliases, known.peers) == (aliases, peers):
+        own = (aliases, table.default_upstream, peers)
+        if known is not None and known.site is site and (known.aliases, known.default, known.peers) == own:
             return known
         shared = Shared(folder=self.places.folder)
         upstreams = {name: table.upstreams[name] for name in used if name in table.upstreams}
@@ -227,7 +268,7 @@ class Renderer:
             if not any(location.path == "/" for location in site.locations):
                 body.append(default_location(table))
         text = serialize([servers.write(site, body, aliases)], 1)
-        piece = _Piece(site, aliases, peers, text, shared.http, shared.files)
+        piece = _Piece(site, *own, text, shared.http, shared.files)
         self._pieces[host] = piece
         return piece
 

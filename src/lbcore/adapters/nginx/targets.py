@@ -14,6 +14,15 @@ from lbcore.proxy import Affinity, Canary, Location, Protocol, Template, Upstrea
 
 __all__ = ["Targets", "block_of", "scheme"]
 
+_SCHEMES: dict[Protocol, Template] = {
+    Protocol.HTTP: ("http://",),
+    Protocol.HTTPS: ("https://",),
+    Protocol.AUTO_HTTP: (Variable("scheme"), "://"),
+    Protocol.GRPC: ("grpc://",),
+    Protocol.GRPCS: ("grpcs://",),
+    Protocol.FCGI: (),
+}
+
 
 @frozen
 class Targets:
@@ -139,14 +148,7 @@ def block_of(protocol: Protocol, upstream: Upstream) -> str:
 
 def scheme(protocol: Protocol) -> Template:
     """What stands before the name of an upstream."""
-    return {
-        Protocol.HTTP: ("http://",),
-        Protocol.HTTPS: ("https://",),
-        Protocol.AUTO_HTTP: (Variable("scheme"), "://"),
-        Protocol.GRPC: ("grpc://",),
-        Protocol.GRPCS: ("grpcs://",),
-        Protocol.FCGI: (),
-    }[protocol]
+    return _SCHEMES[protocol]
 
 
 def _exactly(text: str) -> str:

@@ -9,7 +9,7 @@ is no argument. Quoting with backslashes neutralises every byte but `$` (measure
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from attrs import field, frozen
 
@@ -34,6 +34,7 @@ MOST_BYTES = 4000  # of one token: nginx ends at 4,096
 _WORD = re.compile(r"[A-Za-z0-9_./:=@*+~-]+")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VARIABLE = re.compile(r"[a-z][a-z0-9_]*|[1-9]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BARE = re.compile(r"[A-Za-z0-9_/.*-]+")  # what needs no quotes, wherever it stands
 
 
@@ -116,23 +117,25 @@ def serialize(tree: Iterable[Directive | Entry], depth: int = 0) -> str:
     """The text. Raises `LocalProtocolError` for what must have been refused long before: control characters,
     tokens that are too long, names that are none.
     """
-    return "".join(_lines(tree, "  " * depth))
+    pieces: list[str] = []
+    _write(tree, "  " * depth, pieces)
+    return "".join(pieces)
 
 
-def _lines(tree: Iterable[Directive | Entry], indent: str) -> Iterator[str]:
+def _write(tree: Iterable[Directive | Entry], indent: str, pieces: list[str]) -> None:
     for each in tree:
         if isinstance(each, Entry):
-            yield f"{indent}{_token(each.key)} {_token(each.value)};\n"
+            pieces.append(f"{indent}{_token(each.key)} {_token(each.value)};\n")
             continue
         if not _NAME.fullmatch(each.name):
             raise LocalProtocolError(f"{each.name[:60]!r} is no directive")
-        yield indent + " ".join((each.name, *map(_token, each.arguments)))
+        pieces.append(indent + " ".join((each.name, *map(_token, each.arguments))))
         if each.block is None:
-            yield ";\n"
+            pieces.append(";\n")
             continue
-        yield " {\n"
-        yield from _lines(each.block, indent + "  ")
-        yield indent + "}\n"
+        pieces.append(" {\n")
+        _write(each.block, indent + "  ", pieces)
+        pieces.append(indent + "}\n")
 
 
 def _token(argument: Argument) -> str:
@@ -150,7 +153,7 @@ def _token(argument: Argument) -> str:
 
 
 def _escaped(text: str) -> str:
-    if any(ord(each) < 0x20 or ord(each) == 0x7F for each in text):
+    if _CONTROL.search(text):
         raise LocalProtocolError("a control character in a configuration")
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
