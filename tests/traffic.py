@@ -55,7 +55,9 @@ __all__ = ["History", "histories", "settings", "settle", "standing", "started"]
 
 History = tuple[tuple[Event, ...], ...]  # of bursts; the first one is there when the lists are read
 
-HOSTS = ("a.example", "www.a.example", "b.example", "*.example", "")
+# Ingresses, and the host that each of them has as a rule: so that changes meet what is there.
+INGRESSES = {"one": "a.example", "two": "b.example", "three": "*.example", "four": "www.a.example", "five": ""}
+HOSTS = tuple(INGRESSES.values())
 NAMESPACES = ("shop", "shop", "shop", "team")
 SERVICES = ("web", "api", "spare")
 OPTIONS, STREAMS = ObjectKey("lb", "options"), ObjectKey("lb", "tcp")
@@ -104,23 +106,36 @@ _paths = st.builds(
     type=st.sampled_from(PathType),
     backend=st.one_of(_backends, _backends, st.none()),
 )
-_rules = st.builds(
-    IngressRule,
-    host=st.sampled_from((*HOSTS, *HOSTS, "no host")),
-    paths=st.lists(_paths, min_size=1, max_size=2).map(tuple),
-)
+_any_host = st.sampled_from((*HOSTS, "no host"))
+
+
+def _rules(host: str) -> st.SearchStrategy[IngressRule]:
+    return st.builds(
+        IngressRule,
+        host=st.one_of(st.just(host), st.just(host), _any_host),
+        paths=st.lists(_paths, min_size=1, max_size=2).map(tuple),
+    )
+
+
 _tls = st.builds(IngressTLS, hosts=_some(*HOSTS[:4]), secret=st.sampled_from(("users", "pair", "")))
-_ingresses = st.builds(
-    Ingress,
-    key=st.builds(ObjectKey, st.sampled_from(NAMESPACES), st.sampled_from(("one", "two", "three"))),
-    created=st.sampled_from(("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")),
-    class_name=st.sampled_from((*("nginx",) * 6, "other", None)),
-    annotations=_together(WISHES, f"{PREFIX}/"),
-    default_backend=st.one_of(st.none(), st.none(), _backends),
-    rules=st.sampled_from((1, 1, 1, 2, 0)).flatmap(lambda size: st.tuples(*[_rules] * size)),
-    tls=st.lists(_tls, max_size=1).map(tuple),
-    held=_some("192.0.2.9"),
-)
+
+
+def _ingress(name: str) -> st.SearchStrategy[Ingress]:
+    rules = _rules(INGRESSES[name])
+    return st.builds(
+        Ingress,
+        key=st.builds(ObjectKey, st.sampled_from(NAMESPACES), st.just(name)),
+        created=st.sampled_from(("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")),
+        class_name=st.sampled_from((*("nginx",) * 6, "other", None)),
+        annotations=_together(WISHES, f"{PREFIX}/"),
+        default_backend=st.one_of(st.none(), st.none(), _backends),
+        rules=st.sampled_from((1, 1, 1, 2, 0)).flatmap(lambda size: st.tuples(*[rules] * size)),
+        tls=st.lists(_tls, max_size=1).map(tuple),
+        held=_some("192.0.2.9"),
+    )
+
+
+_ingresses = st.sampled_from(sorted(INGRESSES)).flatmap(_ingress)
 _services = st.builds(
     Service,
     key=_keys,
@@ -163,6 +178,11 @@ _seen: st.SearchStrategy[Seen] = st.one_of(
                                        labels=st.sampled_from(({}, {"ours": "yes"})))),
 )  # fmt: skip
 
+
+def _plain(host: str) -> IngressRule:
+    return IngressRule(host=host, paths=(IngressPath(path="/", type=PathType.PREFIX, backend=Backend("web", "80")),))
+
+
 GOOD = EndpointSlice(
     key=SliceKey("shop", ""),
     service="",
@@ -178,6 +198,10 @@ BEGIN: tuple[Event, ...] = (
         SliceSeen(evolve(GOOD, key=SliceKey("shop", f"s{number}"), service=each))
         for number, each in enumerate(SERVICES)
     ),
+    *(
+        IngressSeen(Ingress(key=ObjectKey("shop", name), class_name="nginx", rules=(_plain(host),)))
+        for name, host in INGRESSES.items()
+    ),
     SecretSeen(Secret(key=ObjectKey("shop", "users"), data={"auth": b"x", "ca.crt": b"x"}, certificate=PAIR)),
 )
 
@@ -192,7 +216,7 @@ def histories(bursts: int = 4, most: int = 4) -> st.SearchStrategy[History]:
     """What there is at first, then bursts of changes."""
     first = st.tuples(
         st.just(BEGIN),
-        _of(_ingress_seen, least=3, most=6),
+        _of(_ingress_seen, least=1, most=4),
         _of(_seen, least=0, most=3),
     ).map(lambda parts: tuple(event for part in parts for event in part))
     changes = _of(_seen, _seen, _seen, _seen.map(gone), _others, least=1, most=most)
@@ -214,14 +238,17 @@ settings = st.builds(
 
 
 def standing(events: Iterable[Event]) -> tuple[Event, ...]:
-    """What is there after all these: each object as it was seen last, unless it is gone."""
+    """What is there after all these: each object as it was seen last, unless it is gone; the newest come first, so
+    that who is told this hears of things in another order than they came.
+    """
     found: dict[tuple[str, str], Event] = {}
     for event in events:
         if isinstance(event, Gone):
             found.pop(event.subject, None)
         elif isinstance(event, Seen):
+            found.pop(event.subject, None)
             found[event.subject] = event
-    return tuple(found.values())
+    return tuple(reversed(found.values()))
 
 
 def settle(state: RoutingState, events: Iterable[Event]) -> tuple[RoutingState, list[Intent]]:
