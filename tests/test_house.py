@@ -24,7 +24,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 CORE = sorted(
     [
         *PACKAGE.glob("*.py"),
-        *(p for d in ("annotations", "announcement", "assignment", "proxy") for p in PACKAGE.glob(f"{d}/*.py")),
+        *(p for d in ("annotations", "announcement", "assignment", "proxy", "routing") for p in PACKAGE.glob(f"{d}/*.py")),
     ]
 )
 

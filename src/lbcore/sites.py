@@ -12,23 +12,11 @@ from typing import Protocol as Contract
 
 from attrs import define, evolve, field, frozen
 
-from lbcore.annotations.maps import answered, fastcgi_params, sent
-from lbcore.ingress import Backend, Certificate, ConfigMap, Ingress, ObjectKey, PathType, Secret
+from lbcore.contents import Store, certificate_for, with_authorities, with_contents
+from lbcore.ingress import Backend, Certificate, Ingress, ObjectKey, PathType
 from lbcore.model import Service
 from lbcore.patterns import check
-from lbcore.proxy import (
-    BasicAuth,
-    Canary,
-    Location,
-    Match,
-    Options,
-    Policies,
-    Protocol,
-    Site,
-    Source,
-    Template,
-    Variable,
-)
+from lbcore.proxy import Canary, Location, Match, Policies, Site, Source, Template, Variable
 from lbcore.upstreams import Target, make_target
 
 __all__ = ["Built", "Entry", "View", "build_site", "in_order", "is_host"]
@@ -47,23 +35,10 @@ class Entry:
     policies: Policies
 
 
-class View(Contract):
+class View(Store, Contract):
     """What building a site looks at. Whatever is asked for here is what the site depends on: no endpoints."""
 
-    @property
-    def options(self) -> Options:
-        """Of this moment."""
-        ...
-
     def service(self, key: ObjectKey) -> Service | None:
-        """Of this moment."""
-        ...
-
-    def secret(self, key: ObjectKey) -> Secret | None:
-        """Of this moment."""
-        ...
-
-    def config_map(self, key: ObjectKey) -> ConfigMap | None:
         """Of this moment."""
         ...
 
@@ -285,97 +260,30 @@ class _Builder:
 
     # Secrets.
 
-    def _secret(self, entry: Entry, key: ObjectKey) -> Secret | None:
-        """A Secret that an annotation names: of its own namespace, unless the options allow others."""
-        if key.namespace != entry.ingress.key.namespace and not self.view.options.cross_namespace:
-            return None
-        return self.view.secret(key)
-
-    def _config_map(self, entry: Entry, key: ObjectKey) -> ConfigMap:
-        """A ConfigMap that an annotation names, as a Secret is. Raises `ValueError`."""
-        if key.namespace != entry.ingress.key.namespace and not self.view.options.cross_namespace:
-            raise ValueError(f"ConfigMap {key} is in another namespace")
-        found = self.view.config_map(key)
-        if found is None:
-            raise ValueError(f"there is no ConfigMap {key}, or it is very large")
-        return found
-
-    def _with_maps(self, entry: Entry, policies: Policies) -> Policies:
-        """The policies with what their ConfigMaps hold; one that is missing, or holds what it may not, denies."""
-        fastcgi, auth, name = policies.fastcgi, policies.external_auth, ""
-        try:
-            name = "auth-proxy-set-headers"
-            if auth is not None and auth.headers_from is not None:
-                found = sent(self._config_map(entry, auth.headers_from).data)
-                policies = evolve(policies, external_auth=evolve(auth, headers=found))
-            name = "custom-headers"
-            if policies.response_headers is not None:
-                data = self._config_map(entry, policies.response_headers).data
-                policies = evolve(policies, answered=answered(data, self.view.options.allowed_response_headers))
-            name = "fastcgi-params-configmap"
-            if policies.protocol is Protocol.FCGI and fastcgi.config_map is not None:
-                params = fastcgi_params(self._config_map(entry, fastcgi.config_map).data)
-                policies = evolve(policies, fastcgi=evolve(fastcgi, params=params))
-        except ValueError as error:
-            return self._denied(entry, policies, f"{name}: {error}")
-        return policies
-
     def _resolved(self, entry: Entry) -> Policies:
         """The policies with what their Secrets and ConfigMaps hold; one that is missing denies."""
-        policies = entry.policies
-        if policies.basic_auth is not None:
-            users = _users(policies.basic_auth, self._secret(entry, policies.basic_auth.secret))
-            if users is None:
-                return self._denied(
-                    entry, policies, f"auth-secret: no passwords in Secret {policies.basic_auth.secret}"
-                )
-            policies = evolve(policies, basic_auth=evolve(policies.basic_auth, users=users))
-        tls = policies.upstream_tls
-        if tls is not None:
-            secret = self._secret(entry, tls.secret)
-            authorities = secret.data.get("ca.crt", b"") if secret is not None else b""
-            certificate = secret.certificate if secret is not None else ""
-            pair = certificate if isinstance(certificate, Certificate) else None
-            if secret is None or (pair is None and not authorities) or (tls.verify and not authorities):
-                return self._denied(entry, policies, f"proxy-ssl-secret: Secret {tls.secret} lacks what it is for")
-            policies = evolve(policies, upstream_tls=evolve(tls, certificate=pair, authorities=authorities))
-        return self._with_maps(entry, policies)
-
-    def _denied(self, entry: Entry, policies: Policies, why: str) -> Policies:
-        self._lack(entry, why)
-        return evolve(policies, denied=policies.denied or why)
+        policies, why = with_contents(entry.policies, entry.ingress.key.namespace, self.view)
+        if why:
+            self._lack(entry, why)
+        return policies
 
     def _certificate(self, entry: Entry | None) -> Certificate | None:
         if entry is None:
             return None
-        listed = [tls for tls in entry.ingress.tls if self.host in {name.lower() for name in tls.hosts}]
-        for tls in listed[:1] or entry.ingress.tls:
-            if not tls.secret:
-                continue
-            secret = self.view.secret(ObjectKey(entry.ingress.key.namespace, tls.secret))
-            certificate = secret.certificate if secret is not None else "is not there"
-            if isinstance(certificate, Certificate) and _covers(certificate, self.host):
-                return certificate
-            if listed:
-                why = (
-                    "is for other names"
-                    if isinstance(certificate, Certificate)
-                    else certificate or "holds no certificate"
-                )
-                self._lack(entry, f"tls: Secret {tls.secret} {why}; the default certificate is shown")
-        return None
+        certificate, why = certificate_for(self.host, entry.ingress, self.view)
+        if why:
+            self._lack(entry, why)
+        return certificate
 
     def _with_client_certificates(self, site: Site, main: list[Entry]) -> Site:
         for entry in main:
             wanted = entry.policies.client_certificates
             if wanted is None:
                 continue
-            secret = self._secret(entry, wanted.secret)
-            authorities = secret.data.get("ca.crt", b"") if secret is not None else b""
-            if secret is None or not authorities:
+            found = with_authorities(wanted, entry.ingress.key.namespace, self.view)
+            if found is None:
                 self._lack(entry, f"auth-tls-secret: no ca.crt in Secret {wanted.secret}")
                 return evolve(site, forbidden="auth-tls-secret")
-            found = evolve(wanted, authorities=authorities, revoked=secret.data.get("ca.crl", b""))
             return evolve(site, client_certificates=found)
         return site
 
@@ -427,18 +335,3 @@ def _without_twins(locations: list[Location]) -> list[Location]:
     for location in locations:
         seen.setdefault((location.match, location.path), location)
     return list(seen.values())
-
-
-def _users(auth: BasicAuth, secret: Secret | None) -> bytes | None:
-    """The lines of a password file; None where there is none."""
-    if secret is None:
-        return None
-    if not auth.by_user:
-        return secret.data.get("auth") or None
-    lines = [name.encode() + b":" + value.strip() for name, value in sorted(secret.data.items())]
-    return b"\n".join(line for line in lines if b"\n" not in line) + b"\n" if lines else None
-
-
-def _covers(certificate: Certificate, host: str) -> bool:
-    wildcard = "*." + host.partition(".")[2]
-    return host in certificate.names or wildcard in certificate.names

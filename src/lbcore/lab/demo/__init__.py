@@ -44,7 +44,7 @@ _MORE: Sequence[tuple[str, str, _TellMore]] = (
         "src/lbcore/exports.py, src/lbcore/draining.py, src/lbcore/adapters/bgp/, src/lbcore/adapters/bfd/",
         all_nodes_at_once,
     ),
-    ("Ingress: web sites behind one address", "src/lbcore/routing.py, src/lbcore/adapters/nginx/", web_sites),
+    ("Ingress: web sites behind one address", "src/lbcore/routing/, src/lbcore/adapters/nginx/", web_sites),
 )
 _SOURCES = (
     ("which address a Service gets", "src/lbcore/assignment/ and allocation.py"),
@@ -52,7 +52,7 @@ _SOURCES = (
     ("what is said on the wire", "src/lbcore/adapters/arp.py, ndp.py and responder.py"),
     ("who lives", "src/lbcore/adapters/memberlist/ and detector/"),
     ("what a router is told", "src/lbcore/exports.py, adapters/bgp/ and backends/bgp.py"),
-    ("which host and path lead where", "src/lbcore/routing.py, and adapters/nginx/ as nginx.conf"),
+    ("which host and path lead where", "src/lbcore/routing/, and adapters/nginx/ as nginx.conf"),
     ("who answers within a millisecond", "src/lbcore/daemons/reflex.py, a process of its own"),
     ("the nodes, the switch, the client", "src/lbcore/lab/"),
     ("the files that were applied", "src/lbcore/lab/demo/manifests/"),

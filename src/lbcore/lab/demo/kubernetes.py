@@ -108,5 +108,5 @@ _STORY: tuple[tuple[str, str, Callable[[Scene], None]], ...] = (
     ),
     ("IPv4 and IPv6", "src/lbcore/requests.py, src/lbcore/adapters/ndp.py", _both_families),
     ("kubectl delete", "src/lbcore/assignment/, src/lbcore/announcement/", _deletion),
-    ("Ingress: web sites behind one address", "deploy/ingress-chart/, src/lbcore/routing.py", web_sites),
+    ("Ingress: web sites behind one address", "deploy/ingress-chart/, src/lbcore/routing/", web_sites),
 )
