@@ -47,6 +47,11 @@ class Upstream:
     affinity: Affinity | None = None
 
     @property
+    def is_looked_up(self) -> bool:
+        """Whether it leads to a name that has to be looked up, or may: an ExternalName without a peer does."""
+        return self.external and not (self.peers and self.peers[0].is_address)
+
+    @property
     def label(self) -> str:
         """As ingress-nginx names it in logs."""
         return f"{self.service.namespace}-{self.service.name}-{self.port}"

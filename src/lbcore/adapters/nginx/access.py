@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.shared import Shared
-from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, Word, directive
+from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, Word, directive, map_of
 from lbcore.proxy import ExternalAuth, Location, Options, RateLimit, Template, Variable
 
 __all__ = ["access", "asking_locations", "limits"]
@@ -38,8 +38,7 @@ def _limit_key(limit: RateLimit, shared: Shared) -> Value:
     zero = Directive("default", (Word("0"),))
     shared.http[f"g{name}"] = directive("geo", Name(f"{name}e"), block=(zero, *lines))
     counted = Entry(Plain("0"), Value((Variable("binary_remote_addr"),)))
-    block: tuple[Directive | Entry, ...] = (Directive("default", (Value(()),)), counted)
-    shared.http[f"m{name}"] = directive("map", Value((Variable(f"{name}e"),)), Name(name), block=block)
+    shared.http[f"m{name}"] = map_of(Value((Variable(f"{name}e"),)), name, Value(()), (counted,))
     return Value((Variable(name),))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from lbcore.adapters.nginx.names import digest
-from lbcore.adapters.nginx.passing import kind_of
+from lbcore.adapters.nginx.passing import Headers, kind_of
 from lbcore.adapters.nginx.shared import Shared, literal
 from lbcore.adapters.nginx.snippets import answered
 from lbcore.adapters.nginx.targets import Targets
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Plain, Value, directive
-from lbcore.proxy import Cors, Location, Options, Template, Variable
+from lbcore.proxy import Cors, Location, Options, Source, Template, Variable
 
-__all__ = ["answer_headers", "error_locations", "errors", "for_all", "hidden", "preflight"]
+__all__ = ["answer_headers", "asked_of_default", "error_locations", "errors", "for_all", "hidden", "preflight"]
 
 
 def answer_headers(location: Location, options: Options, targets: Targets) -> Iterator[Directive]:
@@ -97,17 +97,10 @@ def error_locations(location: Location, targets: Targets, name: str) -> list[Dir
     """The internal locations from which the pages of errors come."""
     if location.errors_to is None or not targets.has_peers(location.errors_to):
         return []
-    source = location.source
     made = []
     for code in location.policies.errors.codes:
-        headers: tuple[tuple[str, Template], ...] = (
-            ("X-Code", (str(code),)),
-            ("X-Format", (Variable("http_accept"),)),
-            ("X-Original-URI", (Variable("request_uri"),)),
-            ("X-Namespace", (source.ingress.namespace,)),
-            ("X-Ingress-Name", (source.ingress.name,)),
-            ("X-Service-Name", (source.service,)),
-            ("X-Service-Port", (source.port,)),
+        headers: Headers = (
+            *asked_of_default(location.source, code),
             ("X-Request-ID", (Variable("lbcore_request_id"),)),
             ("Host", (Variable("lbcore_host"),)),
         )
@@ -122,7 +115,20 @@ def error_locations(location: Location, targets: Targets, name: str) -> list[Dir
     return made
 
 
+def asked_of_default(source: Source, code: int) -> Headers:
+    """The headers by which a default backend hears what it is to answer for whom: ingress-nginx's."""
+    return (
+        ("X-Code", (str(code),)),
+        ("X-Format", (Variable("http_accept"),)),
+        ("X-Original-URI", (Variable("request_uri"),)),
+        ("X-Namespace", (source.ingress.namespace,)),
+        ("X-Ingress-Name", (source.ingress.name,)),
+        ("X-Service-Name", (source.service,)),
+        ("X-Service-Port", (source.port,)),
+    )
+
+
 def _origin_pattern(origin: str) -> str:
     scheme, _, host = origin.partition("://")
     label = "[A-Za-z0-9-]+" if host.startswith("*") else ""
-    return f"(?i){scheme}://{label}" + "".join(literal(each) for each in host.removeprefix("*"))
+    return f"(?i){scheme}://{label}" + literal(host.removeprefix("*"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lbcore.adapters.nginx.tree import Argument, Condition, Directive, Entry, Name, Plain, Value, Word, directive
+from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, directive, map_of
 from lbcore.proxy import Blocked, Variable
 
 __all__ = ["blocked_maps", "refusal"]
@@ -27,12 +27,13 @@ def blocked_maps(blocked: Blocked) -> Iterator[Directive]:
         ("lbcore_blocked_referer", "http_referer", blocked.referers),
     ):
         if listed:
-            yield _map(name, Value((Variable(source),)), Word("0"), *(Entry(_key(each), Word("1")) for each in listed))
+            lines = (Entry(_key(each), Word("1")) for each in listed)
+            yield map_of(Value((Variable(source),)), name, Word("0"), lines)
             found.append(Variable(name))
     if blocked.everybody:
-        yield _map(_BLOCKED, Value((Variable("request_id"),)), Word("1"))
+        yield map_of(Value((Variable("request_id"),)), _BLOCKED, Word("1"))
     else:
-        yield _map(_BLOCKED, Value(tuple(found)), Word("1"), Entry(Plain("0" * len(found)), Word("0")))
+        yield map_of(Value(tuple(found)), _BLOCKED, Word("1"), (Entry(Plain("0" * len(found)), Word("0")),))
 
 
 def refusal(blocked: Blocked) -> Iterator[Directive]:
@@ -44,7 +45,3 @@ def refusal(blocked: Blocked) -> Iterator[Directive]:
 def _key(text: str) -> Plain:
     """A pattern as it is; any other text as itself, whatever it would mean to nginx."""
     return Plain(text if text.startswith("~") else f"\\{text}")
-
-
-def _map(name: str, key: Value, default: Argument, *lines: Entry) -> Directive:
-    return directive("map", key, Name(name), block=(Directive("default", (default,)), *lines))

@@ -14,7 +14,7 @@ from lbcore.adapters.nginx.lua import CONTROL
 from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.passing import sent_to_all, tuning
 from lbcore.adapters.nginx.switches import switches
-from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, directive
+from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, directive, map_of
 from lbcore.proxy import Balance, Options, RoutingTable, Variable
 
 __all__ = ["Places", "files_of", "http_level", "main_level", "said_by_locations"]
@@ -193,9 +193,7 @@ def _power(number: int, least: int) -> int:
 
 
 def _map(key: str, name: str, default: Value, *lines: tuple[str, Value]) -> Directive:
-    entries = (Entry(Plain(each), value) for each, value in lines)
-    block: tuple[Directive | Entry, ...] = (directive("default", default), *entries)
-    return directive("map", Value((Variable(key),)), Name(name), block=block)
+    return map_of(Value((Variable(key),)), name, default, (Entry(Plain(each), value) for each, value in lines))
 
 
 def _v(*parts: str | Variable) -> Value:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from attrs import define, evolve, field
 
 from lbcore.adapters.nginx.access import access, asking_locations, limits
-from lbcore.adapters.nginx.answers import answer_headers, error_locations, errors, preflight
+from lbcore.adapters.nginx.answers import answer_headers, asked_of_default, error_locations, errors, preflight
 from lbcore.adapters.nginx.fastcgi import parameters
 from lbcore.adapters.nginx.logs import name_route
 from lbcore.adapters.nginx.names import digest
@@ -93,17 +93,7 @@ class LocationWriter:
 
     def _fall_back(self, location: Location, fallback: str, name: str) -> Iterator[Directive]:
         yield from access(location, self.options, self.shared, name)
-        source = location.source
-        more = (
-            ("X-Code", ("503",)),
-            ("X-Format", (Variable("http_accept"),)),
-            ("X-Original-URI", (Variable("request_uri"),)),
-            ("X-Namespace", (source.ingress.namespace,)),
-            ("X-Ingress-Name", (source.ingress.name,)),
-            ("X-Service-Name", (source.service,)),
-            ("X-Service-Port", (source.port,)),
-        )
-        yield from headers("proxy", self.headers, {}, more)
+        yield from headers("proxy", self.headers, {}, asked_of_default(location.source, 503))
         yield directive("proxy_pass", Value(("http://", self._targets.target(fallback))))
 
     def _pass(self, location: Location, target: str) -> Iterator[Directive]:

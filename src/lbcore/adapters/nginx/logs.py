@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, Word, directive
+from lbcore.adapters.nginx.tree import Directive, Entry, Name, Plain, Value, Word, directive, map_of
 from lbcore.proxy import AccessLog, Source, Template, Variable
 
 __all__ = ["access_log", "log_variables", "name_route", "named_by"]
@@ -75,8 +75,7 @@ def access_log(log: AccessLog, usual: str) -> Iterator[Directive]:
     skipped: tuple[Value, ...] = ()
     if log.skipped:
         lines = (Entry(Plain(f"\\{url}"), Word("0")) for url in dict.fromkeys(log.skipped))
-        block: tuple[Directive | Entry, ...] = (directive("default", 1), *lines)
-        yield directive("map", Value((Variable("request_uri"),)), Name("lbcore_logged"), block=block)
+        yield map_of(Value((Variable("request_uri"),)), "lbcore_logged", Word("1"), lines)
         skipped = (Value(("if=", Variable("lbcore_logged"))),)
     yield directive("access_log", log.path or usual, "upstreaminfo", *log.parameters, *skipped)
 
@@ -94,12 +93,12 @@ def log_variables(named: frozenset[str]) -> Iterator[Directive]:
 
 def _constant(name: str, value: Template) -> Directive:
     """A variable that is there, and the same wherever it is not set."""
-    return directive("map", Value(()), Name(name), block=(directive("default", Value(value)),))
+    return map_of(Value(()), name, Value(value))
 
 
 def _part(name: str, pattern: str, capture: str) -> Directive:
-    lines = (directive("default", Value(())), Entry(Plain(pattern), Value((Variable(capture),))))
-    return directive("map", Value((Variable("lbcore_route"),)), Name(name), block=lines)
+    line = Entry(Plain(pattern), Value((Variable(capture),)))
+    return map_of(Value((Variable(_ROUTE),)), name, Value(()), (line,))
 
 
 def _is_on(log: AccessLog, usual: str) -> bool:

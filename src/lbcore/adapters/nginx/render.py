@@ -28,7 +28,7 @@ from lbcore.adapters.nginx.server import (
 from lbcore.adapters.nginx.shared import ESCAPED_URI, Shared, escaped_uri
 from lbcore.adapters.nginx.streams import stream_level
 from lbcore.adapters.nginx.tree import Condition, Directive, Plain, Value, directive, serialize
-from lbcore.adapters.nginx.upstream import is_static, write_dynamic, write_upstream
+from lbcore.adapters.nginx.upstream import write_dynamic, write_upstream
 from lbcore.ingress import Certificate
 from lbcore.proxy import Options, Protocol, RoutingTable, Site, Upstream, Variable, Verify
 
@@ -130,7 +130,7 @@ class Renderer:
             known = last.table.upstreams.get(name)
             if known is upstream:
                 continue
-            if known is None or name not in dynamic or is_static(upstream) or bool(known.peers) != bool(upstream.peers):
+            if known is None or name not in dynamic or upstream.is_looked_up or bool(known.peers) != bool(upstream.peers):
                 return None
             if evolve(known, peers=upstream.peers) != upstream:
                 return None
@@ -184,7 +184,7 @@ class Renderer:
 
     def _named(self, table: RoutingTable) -> frozenset[str]:
         """The upstreams whose peers stand in the text although Lua chooses those of others."""
-        named = {name for name, upstream in table.upstreams.items() if is_static(upstream)}
+        named = {name for name, upstream in table.upstreams.items() if upstream.is_looked_up}
         if table.default_upstream is not None:
             named.add(table.default_upstream)
         uses = self._uses
@@ -317,5 +317,4 @@ def _uses(site: Site) -> _Uses:
 def _shape(upstream: Upstream | None) -> tuple[object, ...]:
     if upstream is None or not upstream.peers:
         return ()
-    first = upstream.peers[0]
-    return (True, str(first) if upstream.external and not first.is_address else "")
+    return (True, str(upstream.peers[0]) if upstream.is_looked_up else "")

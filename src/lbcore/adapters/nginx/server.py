@@ -11,7 +11,7 @@ from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.general import Places
 from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.shared import Shared
-from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, directive
+from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, directive, map_of
 from lbcore.ingress import Certificate
 from lbcore.proxy import ClientCertificates, Options, RoutingTable, Site, Variable
 
@@ -119,7 +119,7 @@ def certificate_map(
     """The map from a server's name to its certificate, and their files by host: a renewed one takes its place."""
     default = table.default_certificate or fake
     files = {"default.pem": default.chain + default.key}
-    lines: list[Directive | Entry] = [directive("default", "default")]
+    lines: list[Entry] = []
     for host, site in sorted(table.sites.items()):
         if site.certificate is None or host in without:
             continue
@@ -128,7 +128,7 @@ def certificate_map(
         for each in (host, *aliases[host]):
             key = f"~*^[^.]+{_escaped(each[1:])}$" if each.startswith("*") else f"\\{each}"
             lines.append(Entry(Plain(key), Word(name)))
-    return directive("map", Value((Variable("ssl_server_name"),)), Name("lbcore_certificate"), block=lines), files
+    return map_of(Value((Variable("ssl_server_name"),)), "lbcore_certificate", Word("default"), lines), files
 
 
 def aliases_of(table: RoutingTable) -> dict[str, tuple[str, ...]]:

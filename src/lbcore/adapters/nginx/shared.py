@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from attrs import define, field
 
 from lbcore.adapters.nginx.names import digest
-from lbcore.adapters.nginx.tree import Argument, Directive, Entry, Name, Plain, Value, Word, directive
+from lbcore.adapters.nginx.tree import Argument, Directive, Entry, Plain, Value, Word, map_of
 from lbcore.proxy import Variable
 
-__all__ = ["ESCAPED_URI", "Shared", "escaped_uri", "literal"]
+__all__ = ["ESCAPED_URI", "Shared", "escaped_uri", "exactly", "literal"]
 
 ESCAPED_URI = "escaped_request_uri"  # by ingress-nginx's name
 _MOST_ENCODED = 24  # of one character in a URL: what follows stays as it is
@@ -32,8 +32,7 @@ class Shared:
 
     def map(self, name: str, key: Variable | None, default: Argument, lines: tuple[Entry, ...] = ()) -> Value:
         """A map of this name; what it comes to. Without a key it is the default, whatever is asked for."""
-        block: tuple[Directive | Entry, ...] = (Directive("default", (default,)), *lines)
-        self.http[name] = directive("map", Value((key,) if key is not None else ()), Name(name), block=block)
+        self.http[name] = map_of(Value((key,) if key is not None else ()), name, default, lines)
         return Value((Variable(name),))
 
     def constant(self, value: str) -> str:
@@ -45,7 +44,7 @@ class Shared:
     def cookie_variable(self, name: str, cookie: str) -> None:
         """`$cookie_x` for names with characters that a variable cannot have: read out of the header."""
         capture = f"c{digest(cookie)}"  # a number is no variable in a map, and PCRE takes 32 characters
-        pattern = "~(?:^|;\\s*)" + "".join(literal(each) for each in cookie) + f"=(?<{capture}>[^;]*)"
+        pattern = f"~(?:^|;\\s*){literal(cookie)}=(?<{capture}>[^;]*)"
         self.map(name, Variable("http_cookie"), Value(()), (Entry(Plain(pattern), Value((Variable(capture),))),))
 
 
@@ -73,6 +72,11 @@ def _encodings(name: str, character: str, code: str) -> Iterator[Entry]:
         yield Entry(Plain("~^" + literal(character).join(groups) + "$"), Value(tuple(value)))
 
 
-def literal(character: str) -> str:
-    """A character as a pattern that matches it alone."""
-    return character if character.isalnum() or character in "-_" else "\\" + character
+def literal(text: str) -> str:
+    """A text as a pattern that matches it alone."""
+    return "".join(each if each.isalnum() or each in "-_" else f"\\{each}" for each in text)
+
+
+def exactly(text: str) -> Plain:
+    """A key of a map that is compared as it is, whatever it would mean to nginx, and not in any case."""
+    return Plain(f"~^{literal(text)}$")

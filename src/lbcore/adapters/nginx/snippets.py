@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lbcore.adapters.nginx.names import digest
-from lbcore.adapters.nginx.shared import Shared, literal
+from lbcore.adapters.nginx.shared import Shared, exactly
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Plain, Value, Word, directive
 from lbcore.proxy import Comparison, Return, Reworded, Snippet, Variable
 
@@ -45,7 +45,7 @@ def _compared(when: Comparison, shared: Shared) -> str:
     yes, no = (Word("0"), Word("1")) if when.negated else (Word("1"), Word("0"))
     lines: tuple[Entry, ...]
     if when.equals is not None:
-        lines = (Entry(Plain("~^" + "".join(map(literal, when.equals)) + "$"), yes),)
+        lines = (Entry(exactly(when.equals), yes),)
     elif when.matches is not None:
         lines = (Entry(Plain("~" + when.matches), yes),)
     else:

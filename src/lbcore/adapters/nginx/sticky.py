@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from lbcore.adapters.nginx.names import digest
 from lbcore.adapters.nginx.shared import Shared, literal
-from lbcore.adapters.nginx.tree import Argument, Directive, Entry, Name, Plain, Value, Word, directive
+from lbcore.adapters.nginx.tree import Argument, Directive, Entry, Plain, Value, Word, directive, map_of
 from lbcore.addresses import Address
 from lbcore.proxy import Affinity, Canary, Location, Peer, Template, Upstream, Variable
 
@@ -59,7 +59,7 @@ def pins(upstream: Upstream | None) -> bool:
     """Whether clients of an upstream are led back to a peer by its token; not to names, which nginx looks up."""
     if upstream is None or upstream.affinity is None or not upstream.peers:
         return False
-    return upstream.affinity.persistent and not (upstream.external and not upstream.peers[0].is_address)
+    return upstream.affinity.persistent and not upstream.is_looked_up
 
 
 def pinned_servers(upstream: Upstream, affinity: Affinity, shared: Shared) -> dict[str, list[Directive]]:
@@ -70,13 +70,13 @@ def pinned_servers(upstream: Upstream, affinity: Affinity, shared: Shared) -> di
     peers = upstream.peers if len(upstream.peers) <= MOST_PINNED else ()
     tokens = {peer: digest(upstream.id, _shown(peer)) for peer in {_shown(each): each for each in peers}.values()}
     back = tuple(Entry(Plain(token), Word(f"{upstream.id}x{token}")) for token in tokens.values())
-    shared.http[f"lbcore_p{upstream.id}"] = _map(f"lbcore_p{upstream.id}", key, Word(upstream.id), back)
+    shared.http[f"lbcore_p{upstream.id}"] = map_of(key, f"lbcore_p{upstream.id}", Word(upstream.id), back)
     first = tuple(Entry(Plain(_shown(peer)), Word(token)) for peer, token in tokens.items())
     later = tuple(  # after others that failed
-        Entry(Plain("~ " + "".join(map(literal, _shown(peer))) + "$"), Word(token)) for peer, token in tokens.items()
+        Entry(Plain(f"~ {literal(_shown(peer))}$"), Word(token)) for peer, token in tokens.items()
     )
     answered, unknown = Value((Variable("upstream_addr"),)), Value(()) if peers else key
-    shared.http[f"lbcore_t{upstream.id}"] = _map(f"lbcore_t{upstream.id}", answered, unknown, (*first, *later))
+    shared.http[f"lbcore_t{upstream.id}"] = map_of(answered, f"lbcore_t{upstream.id}", unknown, (*first, *later))
     return {
         f"{upstream.id}x{token}": [
             directive("server", Plain(str(each)), "max_fails=0", *(() if each == peer else ("backup",)))
@@ -89,11 +89,6 @@ def pinned_servers(upstream: Upstream, affinity: Affinity, shared: Shared) -> di
 def _shown(peer: Peer) -> str:
     """As nginx has it in $upstream_addr: the usual one of an IPv6 address's texts."""
     return str(evolve(peer, host=str(Address.parse(peer.host))))
-
-
-def _map(name: str, key: Value, default: Argument, lines: tuple[Entry, ...]) -> Directive:
-    block: tuple[Directive | Entry, ...] = (Directive("default", (default,)), *lines)
-    return directive("map", key, Name(name), block=block)
 
 
 @frozen(kw_only=True)
@@ -165,7 +160,7 @@ class Sticky:
         value = self.shared.map(f"{name}v", token, self._cookie(token), (_NOTHING,))
         if self.affinity.change_on_failure:
             both = Value((_given(self.affinity.name, self.shared), "=", *self._value(token)))
-            self.shared.http[name] = _map(name, both, value, (Entry(Plain("~^([^=]*)=\\1$"), Value(())),))
+            self.shared.http[name] = map_of(both, name, value, (Entry(Plain("~^([^=]*)=\\1$"), Value(())),))
             return Value((Variable(name),))
         canary = self.location.canary
         nobody = [self.location.upstream or "", *([canary.upstream] if canary is not None else [])]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from lbcore.adapters.nginx.names import DYNAMIC, DYNAMIC_GRPC, digest
-from lbcore.adapters.nginx.shared import Shared, literal
+from lbcore.adapters.nginx.shared import Shared, exactly
 from lbcore.adapters.nginx.sticky import CHANGED, Sticky, affinity_key, kept, pins
 from lbcore.adapters.nginx.tree import Argument, Directive, Entry, Name, Plain, Value, Word, directive
 from lbcore.proxy import Affinity, Canary, Location, Protocol, Template, Upstream, Variable
@@ -45,7 +45,7 @@ class Targets:
     def word(self, upstream: str) -> Word:
         """What an upstream is called where one is chosen: its id, or name and port of a host that nginx looks up."""
         found = self.upstreams[upstream]
-        return Word(str(found.peers[0])) if found.external and not found.peers[0].is_address else Word(upstream)
+        return Word(str(found.peers[0])) if found.is_looked_up else Word(upstream)
 
     def target(self, upstream: str) -> str | Variable:
         """What stands behind `http://`. A host's name is a variable: looked up for a request, not at the start."""
@@ -79,7 +79,7 @@ class Targets:
         if rule.header:
             lines: tuple[Entry, ...] = always
             if rule.header_value is not None:
-                lines = (Entry(Plain(_exactly(rule.header_value)), elsewhere),)
+                lines = (Entry(exactly(rule.header_value), elsewhere),)
             elif rule.header_pattern is not None:
                 lines = (Entry(Plain("~" + rule.header_pattern), elsewhere),)
             last = self.shared.map(f"{name}h", Variable(f"http_{rule.header.lower().replace('-', '_')}"), last, lines)
@@ -149,8 +149,3 @@ def block_of(protocol: Protocol, upstream: Upstream) -> str:
 def scheme(protocol: Protocol) -> Template:
     """What stands before the name of an upstream."""
     return _SCHEMES[protocol]
-
-
-def _exactly(text: str) -> str:
-    """A key of a map that is compared as it is: the words that mean something else get a backslash or a pattern."""
-    return "~^" + "".join(literal(each) for each in text) + "$"

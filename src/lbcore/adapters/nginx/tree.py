@@ -26,6 +26,7 @@ __all__ = [
     "Value",
     "Word",
     "directive",
+    "map_of",
     "serialize",
     "word",
 ]
@@ -111,6 +112,11 @@ def directive(
         each if isinstance(each, Word | Plain | Value | Name | Condition) else word(each) for each in arguments
     )
     return Directive(name, made, tuple(block) if block is not None else None)
+
+
+def map_of(key: Value, name: str, default: Argument, lines: Iterable[Entry] = ()) -> Directive:
+    """A variable of this name that is worked out of the key by the lines, or else is the default."""
+    return directive("map", key, Name(name), block=(Directive("default", (default,)), *lines))
 
 
 def serialize(tree: Iterable[Directive | Entry], depth: int = 0) -> str:

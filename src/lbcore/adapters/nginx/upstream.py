@@ -9,12 +9,7 @@ from lbcore.adapters.nginx.sticky import MOST_PINNED, affinity_key, pinned_serve
 from lbcore.adapters.nginx.tree import Directive, Plain, Value, directive
 from lbcore.proxy import Balance, Options, Upstream
 
-__all__ = ["is_static", "write_dynamic", "write_upstream"]
-
-
-def is_static(upstream: Upstream) -> bool:
-    """Whether nginx has to look up a name, which Lua does not do."""
-    return upstream.external and not (upstream.peers and upstream.peers[0].is_address)
+__all__ = ["write_dynamic", "write_upstream"]
 
 
 def write_dynamic(name: str, options: Options, folder: str) -> Directive:
@@ -23,24 +18,18 @@ def write_dynamic(name: str, options: Options, folder: str) -> Directive:
         directive("server", Plain("0.0.0.1:80")),
         directive("balancer_by_lua_file", f"{folder}/balance.lua"),
     ]
-    if options.keepalive:
-        block += [
-            directive("keepalive", options.keepalive),
-            directive("keepalive_timeout", f"{options.keepalive_timeout}s"),
-            directive("keepalive_requests", options.keepalive_requests),
-        ]
-    return directive("upstream", name, block=block)
+    return directive("upstream", name, block=(*block, *_kept_open(options, options.keepalive)))
 
 
 def write_upstream(upstream: Upstream, options: Options, shared: Shared) -> Iterator[Directive]:
     """The block, and the map of its cookie; nothing where there is no peer or nginx looks a name up itself."""
-    if not upstream.peers or (upstream.external and not upstream.peers[0].is_address):
+    if not upstream.peers or upstream.is_looked_up:
         return
     block: list[Directive] = []
     affinity = upstream.affinity
     if affinity is not None and pins(upstream):
         for name, servers in pinned_servers(upstream, affinity, shared).items():
-            yield directive("upstream", name, block=(*servers, *_kept_open(options, len(servers))))
+            yield directive("upstream", name, block=(*servers, *_kept_open(options, 32 * len(servers))))
     if affinity is not None and not (pins(upstream) and len(upstream.peers) <= MOST_PINNED):
         block.append(directive("hash", affinity_key(affinity, shared), "consistent"))
     elif upstream.hash_by:
@@ -49,15 +38,16 @@ def write_upstream(upstream: Upstream, options: Options, shared: Shared) -> Iter
         block.append(directive("random", "two", "least_conn"))
     # `max_fails=0`: a peer is only ever taken away by its readiness, as in ingress-nginx.
     block += [directive("server", Plain(str(peer)), "max_fails=0") for peer in upstream.peers]
-    block += _kept_open(options, len(upstream.peers))
+    block += _kept_open(options, 32 * len(upstream.peers))
     yield directive("upstream", upstream.id, block=block)
 
 
-def _kept_open(options: Options, peers: int) -> list[Directive]:
+def _kept_open(options: Options, most: int) -> list[Directive]:
+    """Connections that are kept for later, at most so many in a worker."""
     if not options.keepalive:
         return []
     return [
-        directive("keepalive", min(options.keepalive, 32 * peers)),
+        directive("keepalive", min(options.keepalive, most)),
         directive("keepalive_timeout", f"{options.keepalive_timeout}s"),
         directive("keepalive_requests", options.keepalive_requests),
     ]
