@@ -21,12 +21,8 @@ PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "src" / "lbcore"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 # The modules of the package itself, and of those folders in it that hold a part of the core.
-CORE = sorted(
-    [
-        *PACKAGE.glob("*.py"),
-        *(p for d in ("annotations", "announcement", "assignment", "proxy", "routing") for p in PACKAGE.glob(f"{d}/*.py")),
-    ]
-)
+FOLDERS = ("annotations", "announcement", "assignment", "proxy", "routing")
+CORE = sorted([*PACKAGE.glob("*.py"), *(path for folder in FOLDERS for path in PACKAGE.glob(f"{folder}/*.py"))])
 
 # What `import lbcore` may load besides the standard library (attr is attrs under its older name).
 THIRD_PARTY_OF_THE_CORE = {"attr", "attrs", "immutables", "netaddr"}

@@ -160,10 +160,43 @@ _secrets = st.builds(
     data=st.dictionaries(st.sampled_from(("auth", "ca.crt")), st.sampled_from((b"x", b"y"))),
     certificate=st.sampled_from((PAIR, "", "is broken")),
 )
+
+
+def _plain(host: str, service: str = "web") -> IngressRule:
+    return IngressRule(host=host, paths=(IngressPath(path="/", type=PathType.PREFIX, backend=Backend(service, "80")),))
+
+
+# Those that are there at the beginning.
+FIRST = {
+    name: Ingress(key=ObjectKey("shop", name), class_name="nginx", rules=(_plain(host),))
+    for name, host in INGRESSES.items()
+}
+# And a canary of one of them: two that have to meet are rare.
+CANARY = Ingress(
+    key=ObjectKey("shop", "canary"),
+    class_name="nginx",
+    annotations={f"{PREFIX}/canary": "true", f"{PREFIX}/canary-weight": "30"},
+    rules=(_plain(INGRESSES["one"], "api"),),
+)
+# One of them with one wish, or with TLS or without, and nothing else about it: what would hide a change that is passed
+# over. With TLS it is mostly the wildcard, which others look at.
+_one_wish_seen = st.builds(
+    lambda name, wish: IngressSeen(
+        evolve(FIRST[name], annotations={f"{PREFIX}/{key}": text for key, text in wish.items()})
+    ),
+    st.sampled_from(sorted(INGRESSES)),
+    st.sampled_from(WISHES),
+)
+_tls_seen = st.builds(
+    lambda name, tls: IngressSeen(evolve(FIRST[name], tls=tls)),
+    st.sampled_from(("three", "three", "three", *INGRESSES)),
+    st.lists(_tls, max_size=1).map(tuple),
+)
 _ingress_seen, _slice_seen = st.builds(IngressSeen, _ingresses), st.builds(SliceSeen, _slices)
 _seen: st.SearchStrategy[Seen] = st.one_of(
     _ingress_seen,
-    _ingress_seen,
+    _one_wish_seen,
+    _tls_seen,
     _slice_seen,
     _slice_seen,
     st.builds(ServiceSeen, _services),
@@ -177,10 +210,6 @@ _seen: st.SearchStrategy[Seen] = st.one_of(
     st.builds(NamespaceSeen, st.builds(Namespace, name=st.sampled_from(NAMESPACES),
                                        labels=st.sampled_from(({}, {"ours": "yes"})))),
 )  # fmt: skip
-
-
-def _plain(host: str) -> IngressRule:
-    return IngressRule(host=host, paths=(IngressPath(path="/", type=PathType.PREFIX, backend=Backend("web", "80")),))
 
 
 GOOD = EndpointSlice(
@@ -198,11 +227,9 @@ BEGIN: tuple[Event, ...] = (
         SliceSeen(evolve(GOOD, key=SliceKey("shop", f"s{number}"), service=each))
         for number, each in enumerate(SERVICES)
     ),
-    *(
-        IngressSeen(Ingress(key=ObjectKey("shop", name), class_name="nginx", rules=(_plain(host),)))
-        for name, host in INGRESSES.items()
-    ),
+    *map(IngressSeen, (*FIRST.values(), CANARY)),
     SecretSeen(Secret(key=ObjectKey("shop", "users"), data={"auth": b"x", "ca.crt": b"x"}, certificate=PAIR)),
+    ConfigMapSeen(ConfigMap(key=STREAMS, data=PORTS_OPEN[0])),
 )
 
 _others: st.SearchStrategy[Event] = st.sampled_from((Tick(), LeadershipSeen(True), LeadershipSeen(False)))
@@ -216,7 +243,7 @@ def histories(bursts: int = 4, most: int = 4) -> st.SearchStrategy[History]:
     """What there is at first, then bursts of changes."""
     first = st.tuples(
         st.just(BEGIN),
-        _of(_ingress_seen, least=1, most=4),
+        _of(_ingress_seen, _one_wish_seen, least=1, most=4),
         _of(_seen, least=0, most=3),
     ).map(lambda parts: tuple(event for part in parts for event in part))
     changes = _of(_seen, _seen, _seen, _seen.map(gone), _others, least=1, most=most)

@@ -10,10 +10,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 from immutables import Map
 
-from lbcore.events import Event, IngressSeen, LeadershipSeen, ServiceSeen, SliceSeen
-from lbcore.ingress import Backend, Ingress, IngressPath, IngressRule, ObjectKey, PathType
+from lbcore.annotations.table import PREFIX
+from lbcore.events import (
+    ConfigMapGone,
+    ConfigMapSeen,
+    Event,
+    IngressClassGone,
+    IngressClassSeen,
+    IngressGone,
+    IngressSeen,
+    LeadershipSeen,
+    NamespaceGone,
+    NamespaceSeen,
+    SecretGone,
+    SecretSeen,
+    ServiceGone,
+    ServiceSeen,
+    SliceGone,
+    SliceSeen,
+)
+from lbcore.ingress import (
+    Backend,
+    ConfigMap,
+    Ingress,
+    IngressClass,
+    IngressPath,
+    IngressRule,
+    IngressTLS,
+    ObjectKey,
+    PathType,
+    Secret,
+)
 from lbcore.intents import RecordEvent, ServeRoutes
-from lbcore.model import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort, SliceKey
+from lbcore.model import (
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    LabelSelector,
+    Namespace,
+    Service,
+    ServicePort,
+    SliceKey,
+)
+from lbcore.proxy import Balance, Location
 from lbcore.routing import RoutingSettings, RoutingState
 from traffic import History, histories, settings, settle, standing, started
 
@@ -61,22 +100,29 @@ def _troubles(said: Iterable[object]) -> set[RecordEvent]:
     return {each for each in said if isinstance(each, RecordEvent) and each.reason in {"Rejected", "Ignored"}}
 
 
+EVERYBODY = RoutingSettings(without_class=True)
+
+
+def ingress(name: str, host: str, service: str = "web", **annotations: str) -> Ingress:
+    path = IngressPath(path="/", type=PathType.PREFIX, backend=Backend(service, "80"))
+    asked = {f"{PREFIX}/{key.replace('_', '-')}": text for key, text in annotations.items()}
+    return Ingress(key=ObjectKey("shop", name), rules=(IngressRule(host=host, paths=(path,)),), annotations=asked)
+
+
 def hosts(number: int) -> list[Event]:
     """Hosts that share one Service."""
-    path = IngressPath(path="/", type=PathType.PREFIX, backend=Backend("web", "80"))
-    return [
-        IngressSeen(
-            Ingress(key=ObjectKey("shop", f"i{each}"), rules=(IngressRule(host=f"h{each}.example", paths=(path,)),))
-        )
-        for each in range(number)
-    ]
+    return [IngressSeen(ingress(f"i{each}", f"h{each}.example")) for each in range(number)]
 
 
-def endpoints(*addresses: str) -> SliceSeen:
+def service(name: str = "web") -> ServiceSeen:
+    return ServiceSeen(Service(key=ObjectKey("shop", name), named_ports=(ServicePort("", 80),)))
+
+
+def endpoints(*addresses: str, of: str = "web") -> SliceSeen:
     return SliceSeen(
         EndpointSlice(
-            key=SliceKey("shop", "web-1"),
-            service="web",
+            key=SliceKey("shop", f"{of}-1"),
+            service=of,
             endpoints=tuple(Endpoint(addresses=(each,), ready=True) for each in addresses),
             ports=(EndpointPort("", 8080),),
         )
@@ -87,9 +133,7 @@ def endpoints(*addresses: str) -> SliceSeen:
 def test_however_many_hosts_share_a_service_its_endpoints_change_in_one_step_that_looks_at_no_host(
     number: int, addresses: list[str]
 ) -> None:
-    service = ServiceSeen(Service(key=ObjectKey("shop", "web"), named_ports=(ServicePort("", 80),)))
-    settings = RoutingSettings(without_class=True)
-    before, _ = started(settings, [*hosts(number), service, endpoints("2001:db8::9")])
+    before, _ = started(EVERYBODY, [*hosts(number), service(), endpoints("2001:db8::9")])
     after, intents = settle(before, [endpoints(*addresses)])
     assert [ServeRoutes(table=after.table)] == intents
     assert sorted(addresses) == sorted(peer.host for _, each in after.table.upstreams.items() for peer in each.peers)
@@ -97,3 +141,118 @@ def test_however_many_hosts_share_a_service_its_endpoints_change_in_one_step_tha
     assert after.table.sites is before.table.sites
     assert after.built is before.built
     assert evolve(after.table, upstreams=before.table.upstreams) == before.table
+
+
+# One thing comes, changes and goes: what looked at it follows. The property above finds these, too, a minute later.
+
+
+def location(state: RoutingState, host: str = "a.example") -> Location:
+    """The only one of a host."""
+    (found,) = state.table.sites[host].locations
+    return found
+
+
+def test_a_host_redirects_to_https_while_the_wildcard_right_above_it_has_tls() -> None:
+    state, _ = started(
+        EVERYBODY, [IngressSeen(ingress("one", "a.example")), IngressSeen(ingress("two", "x.a.example"))]
+    )
+    plain = ingress("wild", "*.example")
+    sealed = evolve(plain, tls=(IngressTLS(),))
+    changes: list[Event] = [
+        IngressSeen(plain),
+        IngressSeen(sealed),
+        IngressSeen(plain),
+        IngressSeen(sealed),
+        IngressGone(plain.key),
+    ]
+    for event, expected in zip(changes, (False, True, False, True, False), strict=True):
+        state, _ = settle(state, [event])
+        assert (expected, False) == (location(state).to_https, location(state, "x.a.example").to_https)
+
+
+def test_an_ingress_is_served_while_its_namespace_has_the_labels_that_are_asked_for() -> None:
+    state, _ = started(
+        evolve(EVERYBODY, namespace_selector=LabelSelector.of(ours="yes")), [IngressSeen(ingress("one", "a.example"))]
+    )
+    ours, others = Namespace(name="shop", labels={"ours": "yes"}), Namespace(name="shop")
+    changes: list[Event] = [NamespaceSeen(ours), NamespaceSeen(others), NamespaceSeen(ours), NamespaceGone("shop")]
+    for event, expected in zip(changes, ({"a.example"}, set(), {"a.example"}, set()), strict=True):
+        state, _ = settle(state, [event])
+        assert expected == set(state.table.sites)
+
+
+def test_an_ingress_is_served_while_its_class_is_ours() -> None:
+    state, _ = started(RoutingSettings(), [IngressSeen(evolve(ingress("one", "a.example"), class_name="x"))])
+    ours, others = IngressClass(name="x", controller="k8s.io/ingress-nginx"), IngressClass(name="x", controller="other")
+    changes: list[Event] = [
+        IngressClassSeen(ours),
+        IngressClassSeen(others),
+        IngressClassSeen(ours),
+        IngressClassGone("x"),
+    ]
+    for event, expected in zip(changes, ({"a.example"}, set(), {"a.example"}, set()), strict=True):
+        state, _ = settle(state, [event])
+        assert expected == set(state.table.sites)
+
+
+@pytest.mark.parametrize("secret_is_first", [True, False])
+def test_a_host_is_denied_while_what_its_passwords_or_headers_are_in_is_not_there(secret_is_first: bool) -> None:
+    options = ObjectKey("lb", "options")
+    allowed = ConfigMapSeen(ConfigMap(key=options, data={"global-allowed-response-headers": "X-A"}))
+    asking = ingress("one", "a.example", auth_type="basic", auth_secret="users", custom_headers="shop/answers")
+    state, _ = started(evolve(EVERYBODY, config_map=options), [allowed, IngressSeen(asking)])
+    users, answers = ObjectKey("shop", "users"), ObjectKey("shop", "answers")
+    seen: list[Event] = [SecretSeen(Secret(key=users, data={"auth": b"u:x"})), ConfigMapSeen(ConfigMap(key=answers))]
+    first, second = seen if secret_is_first else seen[::-1]
+    for event, denied in ((first, True), (second, False), (SecretGone(users), True), (seen[0], False),
+                          (ConfigMapGone(answers), True), (seen[1], False)):  # fmt: skip
+        state, _ = settle(state, [event])
+        assert denied is bool(location(state).policies.denied)
+
+
+def test_a_default_backend_is_there_while_it_has_peers_and_hosts_follow_it() -> None:
+    spare = ObjectKey("shop", "spare")
+    nothing = evolve(ingress("one", "a.example"), rules=(IngressRule(host="a.example"),))
+    state, _ = started(evolve(EVERYBODY, default_backend=spare), [IngressSeen(nothing)])
+    up, empty = endpoints("2001:db8::1", of="spare"), endpoints(of="spare")
+    changes: list[Event] = [
+        service("spare"),
+        up,
+        empty,
+        up,
+        SliceGone(SliceKey("shop", "spare-1")),
+        up,
+        ServiceGone(spare),
+    ]
+    for event, expected in zip(changes, (False, True, False, True, False, True, False), strict=True):
+        state, _ = settle(state, [event])
+        name = state.table.default_upstream
+        assert expected is (name is not None)
+        assert name == location(state).upstream
+        assert ([name] if expected else []) == list(state.table.upstreams)
+
+
+def test_a_host_follows_the_service_that_answers_for_another_one() -> None:
+    asking = ingress("one", "a.example", default_backend="spare")
+    state, _ = started(EVERYBODY, [IngressSeen(asking), service()])
+    spare = ObjectKey("shop", "spare")
+    other = ServiceSeen(Service(key=spare, named_ports=(ServicePort("", 8443),)))
+    changes: list[Event] = [service("spare"), other, ServiceGone(spare), service("spare")]
+    for event, port in zip(changes, ("80", "8443", None, "80"), strict=True):
+        state, _ = settle(state, [event])
+        fallback = location(state).fallback
+        assert port == (state.table.upstreams[fallback].port if fallback is not None else None)
+
+
+def test_what_is_said_for_all_holds_for_hosts_and_for_the_default_backend_at_once() -> None:
+    options, spare = ObjectKey("lb", "options"), ObjectKey("shop", "spare")
+    asking = ingress("one", "a.example", configuration_snippet="return 403;")
+    there: list[Event] = [IngressSeen(asking), service(), service("spare"), endpoints("2001:db8::1", of="spare")]
+    state, _ = started(evolve(EVERYBODY, config_map=options, default_backend=spare), there)
+    said = {"load-balance": "ewma", "allow-snippet-annotations": "true"}
+    changes: list[Event] = [ConfigMapSeen(ConfigMap(key=options, data=said)), ConfigMapGone(options)]
+    for event, applies in zip(changes, (True, False), strict=True):
+        state, _ = settle(state, [event])
+        assert applies is bool(location(state).policies.snippet.steps)
+        assert {applies} == {each.balance is Balance.EWMA for each in state.table.upstreams.values()}
+        assert 2 == len(state.table.upstreams)

@@ -130,9 +130,9 @@ class Renderer:
             known = last.table.upstreams.get(name)
             if known is upstream:
                 continue
-            if known is None or name not in dynamic or upstream.is_looked_up or bool(known.peers) != bool(upstream.peers):
+            if known is None or name not in dynamic or upstream.is_looked_up:
                 return None
-            if evolve(known, peers=upstream.peers) != upstream:
+            if bool(known.peers) != bool(upstream.peers) or evolve(known, peers=upstream.peers) != upstream:
                 return None
             dynamic[name] = upstream
         return evolve(last.rendered, dynamic=dynamic)
