@@ -3,6 +3,10 @@
 Sealed, as with a secret. Packets and bytes are what a node sends while nothing happens: datagrams without the 28 or 48
 bytes of their headers, and its half of the connections. CPU is the engine's alone, without sockets: datagrams opened
 and read, made and sealed.
+
+Connections are memberlist's exchanges of everything with one member, and they are counted at their pace, every 30 s to
+180 s: what is looked at is a few seconds, and they are of the 30 s in which members that have just started make their
+first. (The CPU is as it was in those seconds.)
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from benchmarks.report import Row, frozen_heap, progress
 from lbcore.adapters.detector.engine import Detector, DetectorOutput
 from lbcore.adapters.memberlist.envelope import Envelope, Sealer
 from lbcore.adapters.memberlist.messages import Endpoint, Message, NodeState, PushPull, Status
+from lbcore.adapters.memberlist.settings import LAN
 from lbcore.intents import SetPresence
 from lbcore.simulation.clock import Clock
 from lbcore.simulation.gossip import GossipMember, GossipNetwork
@@ -113,8 +118,11 @@ def _weigh(size: int, seconds: float) -> tuple[float, float, float]:
         clock.run_until(SETTLE + seconds)
     assert all(len(member.members or ()) == size for member in members), "members were lost while nothing happened"
     counts, share = network.counts, 1 / size / seconds
-    sent = counts["datagram bytes"] + counts["stream bytes"]
-    return counts["datagrams"] * share, sent * share, _Timed.spent / 1e6 * share
+    exchanged = (
+        counts["stream bytes"] / counts["connections"]
+    )  # of both halves, and every member begins one in its turn
+    sent = counts["datagram bytes"] * share + exchanged / LAN.exchange_every(size)
+    return counts["datagrams"] * share, sent, _Timed.spent / 1e6 * share
 
 
 def run() -> list[Row]:

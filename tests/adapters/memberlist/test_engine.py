@@ -28,6 +28,14 @@ def test_members_that_start_together_soon_see_each_other(count: int) -> None:
     world.until(lambda: world.agreed, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("members", "seconds"),
+    [(1, 30), (32, 30), (33, 60), (64, 60), (65, 90), (128, 90), (129, 120), (1000, 180)],  # Go's pushPullScale
+)
+def test_the_more_members_the_rarer_a_member_exchanges_everything(members: int, seconds: int) -> None:
+    assert seconds == LAN.exchange_every(members)
+
+
 def test_nobody_is_suspected_while_all_live_and_a_tenth_of_the_datagrams_is_lost() -> None:
     world = GossipWorld(5, loss=0.1).start()
     world.until(lambda: world.agreed, 5.0)

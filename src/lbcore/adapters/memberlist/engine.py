@@ -7,7 +7,6 @@ joined, and everything is exchanged with one member now and then.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from random import Random
 
@@ -47,7 +46,7 @@ _FIRST_DIALS = 8  # peers asked at once at the start; each of them knows all oth
 _ASKED = 2  # one of them may have been away as well
 _LATER_DIALS = 3
 _HASTE = 0.005  # seconds between two rounds of gossip when there is news of ours
-_FEW = 32  # members up to which the exchange of everything keeps its pace, as in Go
+_PARTED = 32  # members that a last word is sent to at once
 
 
 @frozen(kw_only=True)
@@ -176,7 +175,7 @@ class Memberlist:
         if word is not None:
             # Nobody is left to say it twice, so it is said to many at once, and to the first of them again.
             here = list(self.table.others(Status.ALIVE, Status.SUSPECT))
-            chosen = self._rng.sample(here, min(len(here), _FEW))
+            chosen = self._rng.sample(here, min(len(here), _PARTED))
             outputs += (self._send(each.endpoint, [word]) for each in (*chosen, *chosen))
         self._reported = self.table.names
         return [*outputs, Report(MembersSeen(self._reported))]
@@ -305,9 +304,7 @@ class Memberlist:
         return [*missing, *(self._dial_exchange(each.endpoint, join=False) for each in asked)]
 
     def _exchange(self, now: float) -> list[GossipOutput]:
-        count = self.table.count
-        slower = math.ceil(math.log2(count) - math.log2(_FEW)) + 1 if count > _FEW else 1
-        self._exchange_at = now + self._settings.push_pull_interval * slower
+        self._exchange_at = now + self._settings.exchange_every(self.table.count)
         here = list(self.table.others(Status.ALIVE))
         return [self._dial_exchange(self._rng.choice(here).endpoint, join=False)] if here else []
 

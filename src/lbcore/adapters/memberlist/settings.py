@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from attrs import frozen
 
 __all__ = ["LAN", "WAN", "Settings"]
+
+_KEEPS_PACE = 32  # members up to which the exchange of everything is as frequent as among two
 
 
 @frozen(kw_only=True)
@@ -32,6 +36,11 @@ class Settings:
     nack_after: float = 0.8  # of the probe timeout
     settle: float = 2.0
     rejoin: float = 1.0
+
+    def exchange_every(self, members: int) -> float:
+        """Seconds between two exchanges of everything that a member begins: the more there are, the rarer, as in Go."""
+        slower = math.ceil(math.log2(members) - math.log2(_KEEPS_PACE)) if members > _KEEPS_PACE else 0
+        return self.push_pull_interval * (slower + 1)
 
 
 LAN = Settings()
