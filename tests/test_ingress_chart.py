@@ -195,5 +195,20 @@ def test_what_the_config_map_says_itself_goes_before_a_value_of_the_same_meaning
     assert {"allow-snippet-annotations": "false"} == made({"controller": controller}, tmp_path)["ConfigMap"]["data"]
 
 
+def test_ports_of_the_pod_and_where_those_of_the_service_lead_may_be_others(tmp_path: Path) -> None:
+    values = {
+        "controller": {"containerPort": {"http": 8080, "https": 8443}, "service": {"targetPorts": {"https": "http"}}}
+    }
+    found = made(values, tmp_path)
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert {"--http-port=8080", "--https-port=8443"} <= set(container["args"])
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert (8080, 8443) == (ports["http"], ports["https"])
+    assert {("http", 80, "http"), ("https", 443, "http")} == {
+        (each["name"], each["port"], each["targetPort"]) for each in found["Service"]["spec"]["ports"]
+    }
+    assert [] == in_vain(values, tmp_path)
+
+
 def test_values_without_effect_are_named_and_no_others(tmp_path: Path) -> None:
     assert (IN_VAIN, []) == (in_vain(VALUES, tmp_path), in_vain({}, tmp_path))

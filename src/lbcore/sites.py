@@ -21,6 +21,7 @@ from lbcore.upstreams import Target, make_target
 
 __all__ = ["Built", "Entry", "View", "build_site", "in_order", "is_host"]
 
+_NO_OWN_HOST = "auth-url: denied: $host is whatever a client says, where a rule has no host; write the name"
 MOST_PATHS = 2000  # of one host
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")  # of a Service or a port: nothing else is one in a cluster
@@ -164,7 +165,7 @@ class _Builder:
         resolved = self.resolved.get(entry.ingress.key)
         if resolved is None:
             resolved = self.resolved[entry.ingress.key] = self._resolved(entry)
-        policies = self._with_global_auth(resolved, path)
+        policies = self._with_own_host(entry, self._with_global_auth(resolved, path))
         namespace = entry.ingress.key.namespace
         source = Source(
             ingress=entry.ingress.key, service=backend.service if backend else "", port=backend.port if backend else ""
@@ -257,6 +258,16 @@ class _Builder:
         if options.global_denied:
             return evolve(policies, denied=policies.denied or options.global_denied)
         return policies if options.global_auth is None else evolve(policies, external_auth=options.global_auth)
+
+    def _with_own_host(self, entry: Entry, policies: Policies) -> Policies:
+        """An authentication service at `$host`: a name of this site, and where it has none the client's own choice, who
+        would be let in by a server of his.
+        """
+        auth = policies.external_auth
+        if self.host or auth is None or isinstance(auth.url.host, str):
+            return policies
+        self._say(entry, _NO_OWN_HOST)
+        return evolve(policies, denied=policies.denied or _NO_OWN_HOST)
 
     # Secrets.
 

@@ -41,6 +41,22 @@ def test_packages_of_debian_that_carry_the_fixes_are_known(version: str, package
     assert fixed is read_capabilities(said(version), package).fixed
 
 
+@pytest.mark.parametrize(
+    ("version", "package", "recent"),
+    [
+        ("1.30.6", "", False),
+        ("1.30.7", "", True),
+        ("1.31.3", "", True),  # it is not known where they came
+        ("1.22.1", "1.22.1-9+deb12u10", False),
+        ("1.22.1", "1.22.1-9+deb12u11", True),
+        ("1.26.3", "1.26.3-3+deb13u8", True),  # not known, either
+    ],
+)
+def test_what_is_known_to_lack_later_fixes_is_used_and_said(version: str, package: str, recent: bool) -> None:
+    found = read_capabilities(said(version), package)
+    assert (True, recent) == (found.fixed, found.recent)
+
+
 @given(VERSIONS, st.sampled_from(["1.22.1-9+deb12u11", "1.26.3-3+deb13u10"]))
 def test_a_package_vouches_for_its_own_version_only(version: tuple[int, ...], package: str) -> None:
     alone, beside = (read_capabilities(said(version), each).fixed for each in ("", package))

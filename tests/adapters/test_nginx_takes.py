@@ -11,13 +11,14 @@ from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lbcore.annotations.log_lines import LOG_VARIABLES, STREAM_VARIABLES
 from lbcore.annotations.passing import TUNING
 from lbcore.annotations.rules import State
 from lbcore.annotations.table import PREFIX, RULES, read
 from lbcore.backends.nginx import find_capabilities
 from machine import NEWER_NGINX
 from nginx_text import refusal
-from rendering import BASE, ingress, render
+from rendering import BASE, OPTIONS, STREAMS, ingress, render
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("nginx")]
 
@@ -99,6 +100,7 @@ URLS = [
 ]
 URLS += [
     "$scheme://$host$uri",
+    "https://$host/oauth2/auth",
     "http://127.0.0.1/;{}#'",
     "https://x.example/%41%zz",
     "http://x.example/$http_x_a$arg_b$cookie_c",
@@ -228,3 +230,19 @@ def test_knobs_in_any_company_are_taken_by_nginx(drawn: list[dict[str, int]]) ->
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         assert "" == refusal(render([*BASE, *made], folder), Path(folder))
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_each_variable_of_a_line_of_the_log_is_one_of_nginx_or_ours(part: int, tmp_path: Path) -> None:
+    names = [f"${each}" for each in sorted(LOG_VARIABLES)][part::3]  # in one line they would be too long
+    data = {"log-format-upstream": " ".join(names), "log-format-stream": " ".join(f"${e}" for e in STREAM_VARIABLES)}
+    assert STREAMS.tcp is not None
+    maps = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "data": each,
+         "metadata": {"name": key.name, "namespace": key.namespace}}
+        for key, each in ((OPTIONS, data), (STREAMS.tcp, {"5432": "shop/web:80"}))
+    ]  # fmt: skip
+    rendered = render([*BASE, *maps, ingress("log.example")], str(tmp_path), find_capabilities("nginx"))
+    (line,) = [each for each in rendered.text.splitlines() if "log_format upstreaminfo" in each]
+    assert len(names) == line.count("${")
+    assert "" == refusal(rendered, tmp_path)

@@ -73,6 +73,13 @@ def test_options_are_total(data: dict[str, str]) -> None:
     assert isinstance(read_options(data)[0], Options)
 
 
+@pytest.mark.parametrize("name", ["http-snippet", "server-snippet", "location-snippet", "enable-modsecurity"])
+def test_an_option_that_kept_somebody_out_and_has_no_effect_is_named_with_that(name: str) -> None:
+    _, [problem] = read_options({name: "deny all;"})
+    assert problem.startswith(f"{name} has no effect")
+    assert "keeps" in problem
+
+
 def test_a_list_of_who_may_come_that_cannot_be_read_keeps_everybody_out() -> None:
     options, problems = read_options({"whitelist-source-range": "10.0.0.0/99"})
     assert ("127.0.0.1/32",) == options.access.allow

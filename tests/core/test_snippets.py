@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbcore.annotations.rules import State
-from lbcore.annotations.snippets import LISTED, read_snippet
-from lbcore.annotations.table import PREFIX, SNIPPET, read
+from lbcore.annotations.snippets import LISTED, keeps_out, read_snippet
+from lbcore.annotations.table import PREFIX, SERVER, SNIPPET, read
 from lbcore.proxy import Comparison, Return, Reworded, Snippet, Step, Variable
 
 WORDS = st.sampled_from(
@@ -68,6 +68,7 @@ def test_what_ends_a_request_early_keeps_its_order() -> None:
     if ($host = "www.shop.example") { return 301 https://shop.example$request_uri; }
     if ($http_user_agent !~* "curl|wget") { return 403; }
     rewrite ^/old/(.*)$ /new/$1 permanent;
+    rewrite ^(/dashboard)$ $1/ redirect;
     return 410 "gone; {for} good";
     """
     assert (
@@ -80,6 +81,7 @@ def test_what_ends_a_request_early_keeps_its_order() -> None:
             when=Comparison(variable="http_user_agent", matches="(?i)curl|wget", negated=True),
         ),
         Step(what=Reworded(pattern="^/old/(.*)$", to=("/new/", Variable("1")), permanent=True)),
+        Step(what=Reworded(pattern="^(/dashboard)$", to=(Variable("1"), "/"), permanent=False)),
         Step(what=Return(code=410, text=("gone; {for} good",))),
     ) == snippet_of(text).steps
 
@@ -94,6 +96,9 @@ def test_what_ends_a_request_early_keeps_its_order() -> None:
         "return 101;",
         "rewrite ^/((a)(b)) /$1$2 permanent;",  # overlapping captures, CVE-2026-9256
         "rewrite ^/a(b) /$2 permanent;",
+        "rewrite ^/a(b) $1/ permanent;",
+        "rewrite ^(?:/a)(b) $1/ permanent;",
+        "rewrite ^(/?)(.*)$ $1$2 permanent;",
         "rewrite ^/a /b?c permanent;",
         "rewrite (a+)+$ /b permanent;",
         "rewrite ^/a /b last;",
@@ -105,6 +110,7 @@ def test_what_ends_a_request_early_keeps_its_order() -> None:
         "access_by_lua_block { ngx.exit(403) }",
         "auth_request /x;",
         "limit_req zone=x;",
+        "location /metrics { deny all; }",
         'add_header X "a',
         "add_header X a; }",
         "}",
@@ -141,3 +147,49 @@ def test_what_is_not_in_the_list_is_named_and_nothing_of_it_is_there(text: str) 
     assert (State.PARTIAL, "") == (finding.state, policies.denied)
     assert "never: " in finding.message
     assert Snippet(answered=(("X-Good", ("yes",), False),)) == policies.snippet
+
+
+@given(TEXTS)
+def test_a_server_snippet_denies_where_it_was_taken_and_may_have_kept_somebody_out(text: str) -> None:
+    name = f"{PREFIX}/{SERVER}"
+    assert isinstance(keeps_out(text), bool)
+    for allowed in (False, True):
+        policies, [finding] = read({name: text}, "ns", snippets=allowed)
+        wanted = State.DENIED if allowed and keeps_out(text.strip()) else State.REFUSED
+        assert (wanted, wanted is State.DENIED) == (finding.state, bool(policies.denied))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "location /metrics { deny all; }",
+        "location ~* /actuator { return 403; }",
+        "if ($http_user_agent ~* bot) { return 444; }",
+        "if ($a) { rewrite ^ /nothing last; }",
+        "location /x { location /x/y { auth_basic on; } }",
+        "ssl_verify_client on;",
+        "rewrite_by_lua_block { ngx.exit(403) }",
+        "return 401;",
+        "if ($cookie_in = '') { return 302 /login; }",
+        "if ($request_method !~ ^(GET|HEAD)$) { return 405; }",
+        "location /a {",
+    ],
+)
+def test_what_keeps_somebody_out_of_a_server_is_seen_wherever_it_stands(text: str) -> None:
+    assert keeps_out(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "location = /.well-known/carddav { return 301 $scheme://$host/remote.php/dav; }",
+        "if ($host = www.shop.example) { return 301 https://shop.example$request_uri; }",
+        "rewrite ^/old/(.*)$ /new/$1 permanent;",
+        "client_max_body_size 8m; gzip on; location /a { proxy_read_timeout 5; }",
+        "return https://shop.example/;",
+        "if ($request_method = OPTIONS) { add_header Access-Control-Max-Age 5; return 204; }",
+    ],
+)
+def test_a_redirect_or_a_size_keeps_nobody_out_of_a_server(text: str) -> None:
+    assert not keeps_out(text)

@@ -6,6 +6,7 @@ Every bad value here denies: a list that cannot be read is not an open door.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import cast
 
 from attrs import evolve
@@ -47,6 +48,8 @@ __all__ = ["ACCESS", "external_auth"]
 
 _MOST_CONNECTIONS = 65535  # nginx refuses to count further
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE")
+# RFC 4918, RFC 3253, RFC 3744, RFC 4791, RFC 5323.
+_WEBDAV = ("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "ACL", "MKCALENDAR", "SEARCH")
 
 
 def _realm(text: str) -> str:
@@ -74,6 +77,13 @@ def _origins(text: str) -> tuple[str, ...] | None:
     """None is everybody."""
     found = listed(lambda part: part if part == "*" else _origin(part), 200)(text)
     return None if "*" in found else found
+
+
+def _or_usual(one: Callable[[str], str], usual: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """A list, of which `*` is what is usual: with credentials, which are allowed by default, browsers take it for a name
+    (Fetch, 3.2.2).
+    """
+    return lambda text: usual if text == "*" else listed(one)(text)
 
 
 def _cache_key(text: str) -> Template:
@@ -133,8 +143,8 @@ RULES = (
     _deny("limit-allowlist", cidrs, "2", "limit-whitelist"),
     _deny("enable-cors", flag, "1A"),
     _deny("cors-allow-origin", _origins, "1A"),
-    _deny("cors-allow-methods", listed(choice(*_METHODS)), "1A"),
-    _deny("cors-allow-headers", listed(header_name), "1A"),
+    _deny("cors-allow-methods", _or_usual(choice(*_METHODS, *_WEBDAV, fold=True), Cors().methods), "1A"),
+    _deny("cors-allow-headers", _or_usual(header_name, Cors().headers), "1A"),
     _deny("cors-expose-headers", listed(lambda part: part if part == "*" else header_name(part)), "1B"),
     _deny("cors-allow-credentials", flag, "1A"),
     Rule(name="cors-max-age", parse=integer(0, 1 << 30), tier="1B"),

@@ -10,10 +10,10 @@ from typing import Any
 from attrs import evolve
 
 from lbcore.annotations.access import ACCESS, external_auth
+from lbcore.annotations.log_lines import log_form, log_parameters, log_path, stream_form
 from lbcore.annotations.passing import TUNING
 from lbcore.annotations.rules import Values
 from lbcore.annotations.scalars import (
-    REQUEST_VARIABLES,
     absolute_path,
     choice,
     cidrs,
@@ -26,57 +26,17 @@ from lbcore.annotations.scalars import (
     object_key,
     pattern,
     size,
-    template,
     words,
 )
-from lbcore.proxy import AccessLog, Balance, Blocked, ExternalAuth, Options, StreamOptions, Template
+from lbcore.proxy import AccessLog, Balance, Blocked, ExternalAuth, Options, StreamOptions
 
 __all__ = ["NAMES", "OPTIONS", "read_options"]
 
-_OF_ANSWERS = re.compile(r"(?:sent_http|upstream_http)_[a-z0-9_]{1,64}")
 _PREFIXES = listed(lambda text: text if text.startswith("/") else _not_a_path())
 
 
 def _not_a_path() -> str:
     raise ValueError("write paths that begin with /")
-
-
-# What a line of the log may hold: nginx's own variables of a request and of what was asked for it, and those that
-# ingress-nginx sets. Any other is refused: nginx does not start with a variable that it does not know.
-LOG_VARIABLES = REQUEST_VARIABLES | {
-    "body_bytes_sent", "bytes_sent", "connection", "connection_requests", "content_length", "content_type", "hostname",
-    "msec", "pid", "pipe", "proxy_protocol_addr", "proxy_protocol_port", "realip_remote_addr", "remote_port", "request",
-    "request_body", "request_completion", "request_length", "request_time", "server_addr", "server_port",
-    "server_protocol", "ssl_cipher", "ssl_client_fingerprint", "ssl_client_i_dn", "ssl_client_s_dn",
-    "ssl_client_serial", "ssl_client_verify", "ssl_protocol", "ssl_server_name", "ssl_session_id",
-    "ssl_session_reused", "status", "time_iso8601", "time_local", "upstream_addr", "upstream_bytes_received",
-    "upstream_bytes_sent", "upstream_cache_status", "upstream_connect_time", "upstream_header_time",
-    "upstream_response_length", "upstream_response_time", "upstream_status", "proxy_add_x_forwarded_for",
-    "proxy_host", "proxy_port", "http2", "limit_rate",
-    # ingress-nginx's
-    "namespace", "ingress_name", "service_name", "service_port", "location_path", "proxy_upstream_name",
-    "proxy_alternative_upstream_name", "req_id", "the_real_ip", "best_http_host", "pass_access_scheme",
-    "pass_server_port", "pass_port",
-}  # fmt: skip
-_line = template(LOG_VARIABLES, r" -~", of_request=True, more=_OF_ANSWERS)
-
-
-def _log_form(text: str) -> Template:
-    return _line(" ".join(text.splitlines()))
-
-
-# The same for what is no HTTP.
-STREAM_VARIABLES = frozenset({
-    "bytes_received", "bytes_sent", "connection", "hostname", "msec", "pid", "protocol", "proxy_protocol_addr",
-    "proxy_protocol_port", "proxy_upstream_name", "remote_addr", "remote_port", "server_addr", "server_port",
-    "session_time", "status", "time_iso8601", "time_local", "upstream_addr", "upstream_bytes_received",
-    "upstream_bytes_sent", "upstream_connect_time", "upstream_first_byte_time", "upstream_session_time",
-})  # fmt: skip
-_stream_line = template(STREAM_VARIABLES, r" -~")
-
-
-def _stream_form(text: str) -> Template:
-    return _stream_line(" ".join(text.splitlines()))
 
 
 def _time(text: str) -> int:
@@ -86,22 +46,6 @@ def _time(text: str) -> int:
     if not 0 < seconds <= 1 << 30:
         raise ValueError("write a time such as 600s, 10m or 1h")
     return seconds
-
-
-def _log_path(text: str) -> str | None:
-    """None is where logs go by default, as the usual path is a link to in ingress-nginx's image."""
-    if text in {"/var/log/nginx/access.log", "/dev/stdout"}:
-        return None
-    if not re.fullmatch(r"/[A-Za-z0-9._/-]{0,199}[A-Za-z0-9._-]", text) or ".." in text:
-        raise ValueError("write a path from the root, of letters, digits and ._-")
-    return text
-
-
-def _log_parameters(text: str) -> tuple[str, ...]:
-    found = tuple(text.split())
-    if not all(re.fullmatch(r"buffer=\d{1,6}[km]|flush=\d{1,4}[smh]", each) for each in found):
-        raise ValueError("write buffer=SIZE and flush=TIME, such as buffer=16k flush=5s")
-    return found
 
 
 def _access_log(given: dict[str, Any], default: AccessLog) -> AccessLog:
@@ -238,12 +182,12 @@ OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "global-allowed-response-headers": ("allowed_response_headers", lambda text: frozenset(listed(header_name)(text))),
 }
 _LOG: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    "log-format-upstream": ("form", _log_form),
+    "log-format-upstream": ("form", log_form),
     "log-format-escape-json": ("json", flag),
     "log-format-escape-none": ("none", flag),
-    "access-log-path": ("path", _log_path),
-    "http-access-log-path": ("http_path", _log_path),
-    "access-log-params": ("parameters", _log_parameters),
+    "access-log-path": ("path", log_path),
+    "http-access-log-path": ("http_path", log_path),
+    "access-log-params": ("parameters", log_parameters),
     "disable-access-log": ("off", flag),
     "disable-http-access-log": ("http_off", flag),
     "enable-access-log-for-default-backend": ("of_default_backend", flag),
@@ -257,8 +201,8 @@ _STREAMS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "proxy-stream-next-upstream-tries": ("next_tries", integer(0, 1000)),
 }
 _STREAM_LOG: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    "log-format-stream": ("form", _stream_form),
-    "stream-access-log-path": ("path", _log_path),
+    "log-format-stream": ("form", stream_form),
+    "stream-access-log-path": ("path", log_path),
     "disable-stream-access-log": ("stream_off", flag),
 }
 _SWITCHES: Mapping[str, Callable[[str], tuple[str, ...]]] = {
@@ -296,6 +240,18 @@ _GLOBAL = {f"global-{rule.name}": rule for rule in ACCESS.rules if rule.name in 
     "auth-request-redirect", "auth-always-set-cookie", "auth-cache-key", "auth-cache-duration",
 }}  # fmt: skip
 
+# What else is lost with what has no effect.
+_LOST = {
+    **dict.fromkeys(
+        ("http-snippet", "server-snippet", "location-snippet"),
+        ": text in nginx's own language is never taken; if this keeps somebody out, nothing does now",
+    ),
+    **dict.fromkeys(("main-snippet", "stream-snippet"), ": text in nginx's own language is never taken"),
+    **dict.fromkeys(
+        ("enable-modsecurity", "enable-owasp-modsecurity-crs", "modsecurity-snippet"),
+        ": there is no such firewall here; whom it keeps out is let in",
+    ),
+}
 # Every key that means something.
 NAMES = frozenset(
     {*OPTIONS, *_LOG, *_STREAMS, *_STREAM_LOG, *_SWITCHES, *_LISTS, *_BLOCKED, *_TUNING_OPTIONS, *_GLOBAL}
@@ -367,7 +323,7 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
                 problems.append(f"{name}: {error}; everybody is kept out")
             continue
         if parse is None:
-            problems.append(f"{name[:80]} has no effect in lbcore")
+            problems.append(f"{name[:80]} has no effect in lbcore{_LOST.get(name, '')}")
             continue
         try:
             target[field] = parse(text.strip())

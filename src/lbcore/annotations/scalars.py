@@ -260,17 +260,22 @@ _url_path = template(REFLECTED_VARIABLES, URL_CHARACTERS, of_request=True)
 
 
 def url(text: str) -> Url:
-    """An absolute http or https URL without user information; variables may stand in its path only."""
-    found = re.fullmatch(r"(https?)://([^/?#:\[\]@$]+|\[[^\]/]*\])(?::(\d{1,5}))?([/?].*)?", text)
+    """An absolute http or https URL without user information; variables may stand in its path only, but for `$host`,
+    which may be its host.
+    """
+    found = re.fullmatch(r"(https?)://(\$host|\$\{host\}|[^/?#:\[\]@$]+|\[[^\]/]*\])(?::(\d{1,5}))?([/?].*)?", text)
     if not found:
-        raise ValueError("write a URL such as https://auth.example/check")
+        raise ValueError("write a URL such as https://auth.example/check, or with the host that was asked for, $host")
     scheme, host, port, path = found.groups()
-    if not (_HOST.fullmatch(host) or _IPV4.fullmatch(host) or _IPV6.fullmatch(host)):
+    own = host in {"$host", "${host}"}
+    if not (own or _HOST.fullmatch(host) or _IPV4.fullmatch(host) or _IPV6.fullmatch(host)):
         raise ValueError("its host is no name and no address")
     if port and not 0 < int(port) < 65536:
         raise ValueError("its port is not from 1 to 65535")
     rest = _url_path(path or "")
-    return Url(scheme=scheme, host=host.lower(), port=int(port) if port else None, path=rest)
+    return Url(
+        scheme=scheme, host=Variable("host") if own else host.lower(), port=int(port) if port else None, path=rest
+    )
 
 
 def redirect_target(text: str) -> Template:

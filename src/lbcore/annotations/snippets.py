@@ -26,7 +26,7 @@ from lbcore.annotations.scalars import (
 )
 from lbcore.proxy import Comparison, Return, Reworded, Snippet, Step, Template, Variable
 
-__all__ = ["LISTED", "SnippetRead", "read_snippet"]
+__all__ = ["LISTED", "SnippetRead", "keeps_out", "read_snippet"]
 
 MOST_CHARACTERS = 8000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
@@ -46,6 +46,9 @@ _PROTECTING = re.compile(
 _ANYWAY = {("upgrade", "$http_upgrade"), ("connection", "upgrade"), ("connection", "$connection_upgrade")}
 _COMPARED = {"host", "http_host", "request_uri", "uri", "request_method", "scheme", "remote_addr", "args",
              "query_string", "ssl_client_verify"}  # fmt: skip
+# What says nothing of who asks.
+_OF_NOBODY = {"host", "http_host", "server_name", "scheme", "http_x_forwarded_proto", "request_uri", "uri",
+              "request_method"}  # fmt: skip
 _END, _OPEN, _CLOSE = object(), object(), object()
 
 
@@ -75,7 +78,7 @@ def read_snippet(text: str) -> SnippetRead:
         directives = _parse(text)
     except ValueError as error:
         return SnippetRead(refused=(f"what cannot be read: {error}",), protects=True)
-    made, taken, refused = Snippet(), [], []
+    made, taken, refused, left = Snippet(), [], [], []
     for each in directives:
         reader = _READERS.get(each.name)
         try:
@@ -85,14 +88,45 @@ def read_snippet(text: str) -> SnippetRead:
         except ValueError as error:
             name = each.name if _NAME.fullmatch(each.name) else "what is no directive"
             refused.append(name if reader is None else f"{name} ({error})")
+            left.append(each)
         else:
             taken.append(each.name)
     return SnippetRead(
         snippet=made,
         taken=tuple(dict.fromkeys(taken)),
         refused=tuple(dict.fromkeys(refused)),
-        protects=any(_PROTECTING.fullmatch(each.partition(" ")[0]) for each in refused),
+        protects=any(map(_may_keep_out, left)),
     )
+
+
+def _may_keep_out(directive: _Directive) -> bool:
+    """Whether it, or one in its block, may keep somebody out."""
+    return bool(_PROTECTING.fullmatch(directive.name)) or any(map(_bars, directive.block or ()))
+
+
+def keeps_out(text: str) -> bool:
+    """Whether a `server-snippet`, of which nothing is taken, may have kept somebody out: total.
+
+    To send clients elsewhere keeps nobody out, unless it hangs on who they are.
+    """
+    try:
+        return any(map(_bars, _parse(text)))
+    except ValueError:
+        return True
+
+
+def _bars(directive: _Directive) -> bool:
+    words = (*directive.words, "")
+    match directive.name:
+        case "return":
+            return not re.fullmatch(r"[23]\d\d|(?:https?:/)?/.*|\$scheme:.*", words[0])
+        case "rewrite" if words[-2] in {"permanent", "redirect"}:
+            return False
+        case "if":
+            asked = words[0].removeprefix("(").removeprefix("$").removesuffix(")")
+            return asked not in _OF_NOBODY or any(map(_bars, directive.block or ()))
+        case name:
+            return bool(_PROTECTING.fullmatch(name)) or any(map(_bars, directive.block or ()))
 
 
 # Words, as nginx cuts them (ngx_conf_read_token): quotes open at a word's start, a backslash guards what follows.
@@ -260,7 +294,9 @@ def _rewrite(words: Sequence[str]) -> Reworded:
     if len(words) != 3 or words[2] not in {"permanent", "redirect"}:
         raise ValueError("write a pattern, a target, and permanent or redirect")
     found, to = pattern(words[0]), _target(words[1])
-    if not re.match(r"/(?!/)|https?://|\$scheme://", words[1]):
+    # A capture that begins where the path does begins with /, or is empty.
+    from_start = words[0].startswith("^(") and not words[0].startswith("^(?") and re.match(r"\$1(?:/|$)", words[1])
+    if not from_start and not re.match(r"/(?!/)|https?://|\$scheme://", words[1]):
         raise ValueError("its target is no path and no URL")
     used = {int(part.name) for part in to if isinstance(part, Variable) and part.name in CAPTURES}
     if max(used, default=0) > found.groups or (found.nested and len(used) > 1):  # the shape of CVE-2026-9256

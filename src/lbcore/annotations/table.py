@@ -5,6 +5,7 @@ Nothing is ignored silently: whatever has the prefix and no effect becomes a `Fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from attrs import evolve
@@ -14,10 +15,10 @@ from lbcore.annotations.passing import PASSING
 from lbcore.annotations.redirecting import REDIRECTING
 from lbcore.annotations.rules import Bad, Finding, Rule, State, Values
 from lbcore.annotations.sessions import SESSIONS
-from lbcore.annotations.snippets import LISTED, read_snippet
+from lbcore.annotations.snippets import LISTED, keeps_out, read_snippet
 from lbcore.proxy import Policies
 
-__all__ = ["NOT_SUPPORTED", "OBSOLETE", "PARTS", "PREFIX", "RULES", "SNIPPET", "SWITCH", "read"]
+__all__ = ["NOT_SUPPORTED", "OBSOLETE", "PARTS", "PREFIX", "RULES", "SERVER", "SNIPPET", "SWITCH", "read"]
 
 PREFIX = "nginx.ingress.kubernetes.io"
 
@@ -25,13 +26,13 @@ GROUPS = (REDIRECTING, PASSING, ACCESS, SESSIONS)
 RULES: Mapping[str, Rule] = {rule.name: rule for group in GROUPS for rule in group.rules}
 _BY_ALIAS = {alias: rule for rule in RULES.values() for alias in rule.aliases}
 
-SNIPPET, SWITCH = "configuration-snippet", "allow-snippet-annotations"
+SNIPPET, SERVER, SWITCH = "configuration-snippet", "server-snippet", "allow-snippet-annotations"
 _SNIPPET = "text in nginx's own language is never taken"
 _LISTED = f"never taken but for {', '.join(LISTED)}, and these where the ConfigMap says {SWITCH}"
 _CLOSED = "not yet: an access control, so the Ingress is not served without it"
 REFUSED = {
     SNIPPET: _LISTED,
-    **dict.fromkeys(("server-snippet", "stream-snippet", "auth-snippet", "modsecurity-snippet"), _SNIPPET),
+    **dict.fromkeys((SERVER, "stream-snippet", "auth-snippet", "modsecurity-snippet"), _SNIPPET),
 }
 # What protects and is not there may not be passed over: these deny, as a bad value does.
 PROTECTING = dict.fromkeys(("enable-modsecurity", "enable-owasp-core-rules"), _CLOSED)
@@ -60,10 +61,18 @@ NOT_SUPPORTED: Mapping[str, str] = {
 PARTS: Mapping[str, str] = {
     "upstream-hash-by": "by another hash: a key may have another backend than with ingress-nginx",
 }
+_AFTER_COMMA = re.compile(r",[ \t]*\r?\n[ \t]*")  # where a list may go on in the next line, as YAML's | makes it
 OBSOLETE = frozenset(
     {"secure-backends", "add-base-url", "grpc-backend", "session-cookie-hash", "secure-verify-ca-secret", "mirror-uri",
      "enable-influxdb", "enable-opentracing"}
 )  # fmt: skip
+# Where ingress-nginx has taken it, which it does where the ConfigMap says so.
+_BARRED = Finding(
+    annotation=SERVER,
+    state=State.DENIED,
+    message=f"{_SNIPPET}, and this may have kept somebody out; close the path by an Ingress of its own with "
+    "denylist-source-range 0.0.0.0/0,::/0, and take the snippet out",
+)
 
 
 def read(
@@ -79,9 +88,11 @@ def read(
     }
     parsed: dict[str, object] = {}
     findings = [
-        _snippet(text, snippets) if name == SNIPPET else _finding(name, text, ours, parsed)
+        _snippet(text, snippets) if name == SNIPPET
+        else _BARRED if name == SERVER and snippets and keeps_out(text)
+        else _finding(name, text, ours, parsed)
         for name, text in sorted(ours.items())
-    ]
+    ]  # fmt: skip
     denied = next((f"{each.annotation} {each.message}" for each in findings if each.state is State.DENIED), "")
     policies = Policies()
     if snippets and SNIPPET in ours:
@@ -102,6 +113,7 @@ def _finding(name: str, text: str, ours: Mapping[str, str], parsed: dict[str, ob
         return _unknown(name)
     if name != rule.name and ours.get(rule.name):
         return Finding(annotation=name, state=State.DROPPED, message=f"{rule.name} is there, too, and counts")
+    text = _AFTER_COMMA.sub(", ", text)
     try:
         if not text.isprintable():
             raise ValueError("holds a character that cannot be printed")

@@ -44,6 +44,8 @@ from lbcore.streams import StreamSettings
 
 __all__ = ["ingress_command", "render_command"]
 
+_UPDATE = "none is needed for what is written here, as far as is known; update it: 1.30.7, Debian 12: 1.22.1-9+deb12u11"
+
 
 @frozen(kw_only=True)
 class _Listening:
@@ -115,6 +117,8 @@ def ingress_command(
         log.info("requests are not counted", why="nginx's Lua module is not there, or not in use")
     version = ".".join(map(str, capabilities.version))
     log.info("started", version=lbcore.__version__, cluster=str(place), nginx=version, lua=bool(capabilities.lua))
+    if not capabilities.recent:
+        log.warning("nginx lacks the fixes of November 2026", why=_UPDATE)
     nginx = Nginx(NginxSettings(program=program, interval=reload_interval), places, capabilities, _fake(), log.warning)
     pod = os.environ.get("POD_NAME", "")
     elected = election is not None and not isinstance(place, Path)

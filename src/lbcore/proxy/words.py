@@ -39,10 +39,12 @@ class Size:
 
 @frozen(kw_only=True)
 class Url:
-    """An http or https URL. `host` is a name, an IPv4 address or an IPv6 one in brackets; `path` is what follows."""
+    """An http or https URL. `host` is a name, an IPv4 address or an IPv6 one in brackets, or the variable `host`: that
+    of the request; `path` is what follows.
+    """
 
     scheme: str
-    host: str
+    host: str | Variable
     port: int | None = None
     path: Template = ()
 

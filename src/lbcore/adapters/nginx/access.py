@@ -76,7 +76,7 @@ def _external(auth: ExternalAuth, name: str) -> Iterator[Directive]:
 def _auth_location(auth: ExternalAuth, name: str, shared: Shared) -> Directive:
     url = auth.url
     port = f":{url.port}" if url.port else ""
-    target = f"{url.scheme}://{url.host}{port}"
+    target: Template = (f"{url.scheme}://", url.host, port)
     slash = () if url.path and isinstance(url.path[0], str) and url.path[0].startswith("/") else ("/",)
     path: Template = (*slash, *url.path)
     headers: list[tuple[str, Template]] = [
@@ -104,7 +104,7 @@ def _auth_location(auth: ExternalAuth, name: str, shared: Shared) -> Directive:
         *([directive("proxy_ssl_server_name", "on")] if url.scheme == "https" else []),
         *_remembered(auth, name, shared),
         # By a variable: a name that cannot be resolved costs this request, not everybody's configuration.
-        directive("set", Name("lbcore_to"), Value((target,))),
+        directive("set", Name("lbcore_to"), Value(target)),
         directive("proxy_pass", Value((Variable("lbcore_to"), *path))),
     ]
     return directive("location", "=", f"/_lbcore_auth_{name}", block=block)
@@ -121,7 +121,9 @@ def _remembered(auth: ExternalAuth, name: str, shared: Shared) -> Iterator[Direc
     )  # fmt: skip
     yield directive("proxy_buffering", "on")  # what is not is not kept, either
     yield directive("proxy_cache", "lbcore_auth")
-    yield directive("proxy_cache_key", Value((f"{name}{digest(auth.url)} ", *auth.cache_key)))
+    # Of a wildcard each host has a service of its own.
+    whose: Template = (auth.url.host, " ") if isinstance(auth.url.host, Variable) else ()
+    yield directive("proxy_cache_key", Value((f"{name}{digest(auth.url)} ", *whose, *auth.cache_key)))
     for words in auth.cache_times or (("200", "202", "401", "5m"),):
         yield directive("proxy_cache_valid", *words)
 
