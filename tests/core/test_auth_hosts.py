@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbcore.annotations.table import PREFIX, read
-from lbcore.ingress import Backend, Ingress, IngressPath, IngressRule, ObjectKey, PathType
 from lbcore.events import IngressSeen
+from lbcore.ingress import Backend, Ingress, IngressPath, IngressRule, ObjectKey, PathType
 from lbcore.proxy import Url, Variable
 from lbcore.routing import RoutingSettings
 from traffic import started

@@ -80,8 +80,8 @@ def _origins(text: str) -> tuple[str, ...] | None:
 
 
 def _or_usual(one: Callable[[str], str], usual: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """A list, of which `*` is what is usual: with credentials, which are allowed by default, browsers take it for a name
-    (Fetch, 3.2.2).
+    """A list, of which `*` is what is usual: with credentials, which are allowed by default, browsers take it for a
+    name (Fetch, 3.2.2).
     """
     return lambda text: usual if text == "*" else listed(one)(text)
 

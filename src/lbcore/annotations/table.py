@@ -51,10 +51,11 @@ NOT_SUPPORTED: Mapping[str, str] = {
     ),
     **dict.fromkeys(("upstream-hash-by-subset", "upstream-hash-by-subset-size"), "all peers are used"),
     **dict.fromkeys(
-        ("ssl-passthrough", "use-port-in-redirects", "enable-rewrite-log",
+        ("use-port-in-redirects", "enable-rewrite-log",
          "disable-proxy-intercept-errors"),
         "not yet",
     ),
+    "ssl-passthrough": "not yet: TLS ends here, and the backend is asked as backend-protocol says",
     "http2-push-preload": "nginx no longer pushes",
 }  # fmt: skip
 # What is supported and does not mean quite the same.
