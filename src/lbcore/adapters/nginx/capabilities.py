@@ -26,8 +26,9 @@ _LATER, _LATER_BACKPORTS = (1, 30, 7), {"1.22.1-9+deb12u": 11}
 class Capabilities:
     """`version` of nginx; `http2_directive` from 1.25.1; `fixed`: the known overflows are not there.
 
-    `recent`: nor is it known to lack later fixes. `status`: it tells its connections. `lua` are the files of the modules
-    by which Lua chooses peers; empty where nginx does that itself. `stream`: it passes on what is not HTTP, by the module in a file of its own where one is named;
+    `recent`: nor is it known to lack later fixes. `status`: it tells its connections. `lua` are the files of the
+    modules by which Lua chooses peers; empty where nginx does that itself. `stream`: it passes on what is not HTTP, by
+    the module in a file of its own where one is named;
     `stream_real_ip`: and believes the PROXY protocol there, so that it can hand on whose a connection is.
     """
 
