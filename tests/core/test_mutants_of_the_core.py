@@ -23,13 +23,15 @@ PROJECT = Path(__file__).parent.parent.parent
 PACKAGE = PROJECT / "src" / "lbcore"
 TABLE = PROJECT / "tests" / "mutants" / "core.tsv"
 
-# The modules that decide about addresses and who announces them: none of them without.
+# The modules that decide about addresses and who announces them, and what an Ingress's hosts are to be looked at again
+# for: none of them without.
 WITH_MUTANTS = {
     "addresses", "model", "config", "soundness", "resources", "bgp", "requests", "pools", "sharing", "occupancy",
     "ledger", "allocation", "election", "waiting", "worklist", "keeping", "links", "endpoints", "advertising",
     "verdicts", "assignment/__init__", "assignment/knowing", "assignment/deciding", "assignment/reporting",
     "assignment/explaining", "announcement/knowing", "announcement/judging", "announcement/voting",
     "announcement/answering", "announcement/routers", "announcement/explaining",
+    "routing/hosting", "routing/knowing", "routing/building", "backing", "streams",
 }  # fmt: skip
 FAILED = 1  # pytest's exit status when a test failed; 2 to 5 are mistakes in running it
 
@@ -99,7 +101,7 @@ def test_a_mistake_in_the_core_is_noticed(mutant: Mutant, runner: Runner) -> Non
     assert FAILED == code, f"{mutant.before!r} -> {mutant.after!r} is not noticed:\n{printed}"
 
 
-def test_every_module_that_decides_about_addresses_has_its_mutants() -> None:
+def test_every_module_that_decides_has_its_mutants() -> None:
     counts = Counter(mutant.module for mutant in MUTANTS)
     assert WITH_MUTANTS <= counts.keys()
     assert len(MUTANTS) >= 100

@@ -249,10 +249,13 @@ def test_what_is_said_for_all_holds_for_hosts_and_for_the_default_backend_at_onc
     asking = ingress("one", "a.example", configuration_snippet="return 403;")
     there: list[Event] = [IngressSeen(asking), service(), service("spare"), endpoints("2001:db8::1", of="spare")]
     state, _ = started(evolve(EVERYBODY, config_map=options, default_backend=spare), there)
-    said = {"load-balance": "ewma", "allow-snippet-annotations": "true"}
-    changes: list[Event] = [ConfigMapSeen(ConfigMap(key=options, data=said)), ConfigMapGone(options)]
-    for event, applies in zip(changes, (True, False), strict=True):
+    changes: list[Event] = [
+        ConfigMapSeen(ConfigMap(key=options, data={"load-balance": "ewma"})),
+        ConfigMapSeen(ConfigMap(key=options, data={"allow-snippet-annotations": "true"})),
+        ConfigMapGone(options),
+    ]
+    for event, scored, snippets in zip(changes, (True, False, False), (False, True, False), strict=True):
         state, _ = settle(state, [event])
-        assert applies is bool(location(state).policies.snippet.steps)
-        assert {applies} == {each.balance is Balance.EWMA for each in state.table.upstreams.values()}
+        assert snippets is bool(location(state).policies.snippet.steps)
+        assert {scored} == {each.balance is Balance.EWMA for each in state.table.upstreams.values()}
         assert 2 == len(state.table.upstreams)
