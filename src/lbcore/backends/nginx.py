@@ -1,17 +1,15 @@
 """One nginx: started, given configurations, reloaded, and ended. The last good configuration stays in force.
 
 Everything lies in one folder (0700): `nginx.conf`, the files with secrets (0600) and `nginx.pid`. A new
-configuration is written aside and tested by nginx itself before it takes the place of the old one. If nginx
-refuses it, the hosts and streams that are to blame are found by halving those that changed; hosts answer 503 then,
-ports of streams are closed, and everybody else gets what is new.
+configuration is written aside and tested by nginx itself before it takes the place of the old one; of the first one
+the start is the test. If nginx refuses it, the hosts and streams that are to blame are found by halving those that
+changed; hosts answer 503 then, ports of streams are closed, and everybody else gets what is new.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import pwd
 import resource
 import shutil
 import signal
@@ -27,8 +25,10 @@ from attrs import frozen
 from lbcore.adapters.nginx.capabilities import Capabilities, modules_of, read_capabilities, stream_module_of
 from lbcore.adapters.nginx.lua import CONTROL
 from lbcore.adapters.nginx.render import Places, Rendered, Renderer
+from lbcore.backends import nginx_process
 from lbcore.backends.figures import Figures, read_figures
 from lbcore.backends.leftovers import KEPT, Leftovers
+from lbcore.backends.nginx_files import write_files
 from lbcore.backends.openings import unopenable
 from lbcore.backends.peers import Peers
 from lbcore.errors import LbcoreError, LocalProtocolError
@@ -39,10 +39,9 @@ from lbcore.proxy import RoutingTable, Site, Stream
 
 __all__ = ["Nginx", "NginxSettings", "Told", "find_capabilities", "most_files", "resolvers_of"]
 
-_TEST_TIME = 120.0  # seconds that `nginx -t` may take: 10,000 hosts took 1.8
-_START_TIME = 10.0
 _LOOK = 0.5  # seconds between two looks for an nginx to take care of, or two starts
 _PORTS = 5.0  # seconds between two looks whether a port that somebody else had is free
+_CONFIG, _NEW, _OLD = "nginx.conf", "nginx.conf.new", "nginx.conf.old"
 _MOST_TESTS = 40  # of one table: finds 3 bad hosts among 1,000
 
 
@@ -248,17 +247,20 @@ class Nginx:
         if rendered.text == self._text and self._process is not None and self._process.returncode is None:
             await self._tell(peers)
         else:
-            (self._folder / "nginx.conf.new").replace(self._folder / "nginx.conf")
+            (self._folder / _NEW).replace(self._folder / _CONFIG)
             await self._reload()
-            self._text = rendered.text
-            number = int.from_bytes(blake2b(rendered.text.encode(), digest_size=6).digest())
-            taken = self.told.taken + 1
-            self.told = attrs.evolve(self.told, taken=taken, number=number, last_taken=True, last_taken_at=time.time())
+            self._note_taken(rendered)
         if not same:
             await self._tidy(rendered.files)
         for part in sorted(refused - self._refused):
             self._told.put_nowait(RoutesRefused((part,), unopened.get(part, why)))
         self._good, self._refused, self._unopened, self._files = table, refused, unopened, rendered.files
+
+    def _note_taken(self, rendered: Rendered) -> None:
+        self._text = rendered.text
+        number = int.from_bytes(blake2b(rendered.text.encode(), digest_size=6).digest())
+        taken = self.told.taken + 1
+        self.told = attrs.evolve(self.told, taken=taken, number=number, last_taken=True, last_taken_at=time.time())
 
     async def _tidy(self, files: dict[str, bytes]) -> None:
         await asyncio.to_thread(self._leftovers.tidy, files.keys(), asyncio.get_running_loop().time())
@@ -277,7 +279,7 @@ class Nginx:
 
     async def _acceptable(self, table: RoutingTable, refused: frozenset[str]) -> tuple[Rendered, frozenset[str], str]:
         """A configuration that nginx takes, what had to be left out for it, and what nginx said."""
-        first, why = await self._try(table, refused)
+        first, why = await self._try(table, refused, begins=self._process is None)
         if first is not None:
             return first, refused, ""
         unchanged = self._unchanged(table)
@@ -307,7 +309,10 @@ class Nginx:
                 waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
         return bad
 
-    async def _try(self, table: RoutingTable, without: frozenset[str]) -> tuple[Rendered | None, str]:
+    async def _try(
+        self, table: RoutingTable, without: frozenset[str], *, begins: bool = False
+    ) -> tuple[Rendered | None, str]:
+        """The configuration, if nginx takes it, or why not; with `begins` nginx is started with it first."""
         try:
             # Seconds for 10,000 hosts: others (who asks for health, and what is told meanwhile) have their turns.
             rendered = await asyncio.to_thread(self._renderer.render, table, without)
@@ -315,30 +320,36 @@ class Nginx:
             return None, str(error)
         if rendered.text == self._text:
             return rendered, ""
-        await asyncio.to_thread(self._write, rendered.files | {"nginx.conf.new": rendered.text.encode()})
+        await asyncio.to_thread(self._write, rendered.files | {_NEW: rendered.text.encode()})
+        if begins and await self._begin(rendered):
+            return rendered, ""
         try:
-            code, said = await self._run("-t", "-q", "-c", str(self._folder / "nginx.conf.new"))
+            code, said = await nginx_process.test(self._settings.program, self._folder / _NEW)
         except TimeoutError:
             return None, "nginx took too long to test it"
         lines = [line for line in said.splitlines() if "[emerg]" in line]
         return (rendered, "") if code == 0 else (None, lines[0][:300] if lines else said[-300:])
 
-    async def _run(self, *arguments: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            self._settings.program,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=_environment(),
-        )
-        try:
-            _, said = await asyncio.wait_for(process.communicate(), _TEST_TIME)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise
-        return process.returncode or 0, said.decode(errors="replace")
+    async def _begin(self, rendered: Rendered) -> bool:
+        """Start nginx with what it has not tested; whether it did. Nothing is in force yet that could be harmed, and
+        10,000 hosts are read once instead of twice. What an earlier life left is there again if nginx refuses.
+        """
+        self._last_reload = asyncio.get_running_loop().time()
+        await asyncio.to_thread(self._peers.note, rendered.dynamic, all_of_them=True)
+        config, new, old = (self._folder / name for name in (_CONFIG, _NEW, _OLD))
+        old.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            old.hardlink_to(config)
+        new.replace(config)
+        if await self._start():
+            old.unlink(missing_ok=True)
+            self._note_taken(rendered)
+            return True
+        self._process = None
+        config.replace(new)  # to be tested: a test says why
+        with contextlib.suppress(FileNotFoundError):
+            old.replace(config)
+        return False
 
     async def _reload(self) -> None:
         self._last_reload = asyncio.get_running_loop().time()
@@ -346,47 +357,19 @@ class Nginx:
             self._process.send_signal(signal.SIGHUP)
             self.reloads += 1
             return
+        if not await self._start():
+            raise LbcoreError("nginx does not start; its own words are above")
+
+    async def _start(self) -> bool:
+        """Start nginx with `nginx.conf`; whether it has taken it, and has its ports."""
         pid = self._folder / "nginx.pid"
         pid.unlink(missing_ok=True)
         (self._folder / CONTROL).unlink(missing_ok=True)  # of one that was killed
-        self._process = await asyncio.create_subprocess_exec(
-            self._settings.program,
-            "-c",
-            str(self._folder / "nginx.conf"),
-            stdin=asyncio.subprocess.DEVNULL,
-            env=_environment(),
-        )
-        deadline = asyncio.get_running_loop().time() + _START_TIME
-        while not pid.exists():
-            if self._process.returncode is not None or asyncio.get_running_loop().time() > deadline:
-                raise LbcoreError("nginx does not start; its own words are above")
-            await asyncio.sleep(0.02)
+        self._process = await nginx_process.spawn(self._settings.program, self._folder / _CONFIG)
+        return await nginx_process.has_begun(self._process, pid)
 
     def _write(self, files: dict[str, bytes]) -> None:
-        """Each file whole or not at all; nobody but us and nginx's workers may read them."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._folder / "tmp").mkdir(mode=0o700, exist_ok=True)
-        owner = self._owner()
-        for path in (self._folder, self._folder / "tmp"):
-            if owner is not None:
-                os.chown(path, owner, -1)
-        for name, data in files.items():
-            path = self._folder / name
-            with contextlib.suppress(FileNotFoundError):
-                if path.read_bytes() == data:
-                    continue
-            aside = path.with_name(f".{name}.tmp")
-            aside.unlink(missing_ok=True)
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                if owner is not None:
-                    os.fchown(descriptor, owner, -1)
-                file.write(data)
-            aside.replace(path)
-
-    def _owner(self) -> int | None:
-        """The user of the workers, where we are root and they are not."""
-        return pwd.getpwnam(self._user).pw_uid if self._user and os.geteuid() == 0 else None
+        write_files(self._folder, files, self._user)
 
 
 def _parts(table: RoutingTable) -> dict[str, Site | Stream]:
@@ -397,8 +380,3 @@ def _parts(table: RoutingTable) -> dict[str, Site | Stream]:
 def _is_same(part: Site | Stream, before: Site | Stream | None) -> bool:
     """A site that has not changed is the same object; to compare two takes long."""
     return part is before or (isinstance(part, Stream) and part == before)
-
-
-def _environment() -> dict[str, str]:
-    """What nginx is told of our environment: no token, no name of a proxy."""
-    return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "TZ": "UTC"}
