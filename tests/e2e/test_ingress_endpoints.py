@@ -103,6 +103,25 @@ def test_what_is_retried_is_what_the_annotation_says(gateway: Gateway) -> None:
     assert 1 == len({gateway.get("retry-kept.test").status for _ in range(8)})
 
 
+CHOICES: list[dict[str, Any]] = [
+    {}, {"load_balance": "ewma"}, {"upstream_hash_by": "$request_uri"}, {"affinity": "cookie"},
+    {"affinity": "cookie", "affinity_mode": "persistent"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gateway", LUA, indirect=True)
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "-".join(map(str, choice.values())) or "turns")
+def test_nobody_is_tried_twice_for_one_request(gateway: Gateway, choice: dict[str, Any]) -> None:
+    name = "tried-" + ("-".join(each.strip("$").replace("_", "-") for each in map(str, choice.values())) or "turns")
+    bad = [Backend(f"bad-{number}", status=502) for number in range(3)]
+    again: dict[str, Any] = {"proxy_next_upstream": "error timeout http_502", "proxy_next_upstream_tries": "0"}
+    both = slices(name, *bad, Backend("good"))
+    gateway.put(name, *both, ingress(name, f"{name}.test", name, **again, **choice))
+    gateway.until(lambda: gateway.get(f"{name}.test").status == 200, "its endpoints")
+    answers = [gateway.get(f"{name}.test", f"/{number}") for number in range(24)]
+    assert {(200, "good")} == {(each.status, each.backend) for each in answers}
+
+
 def test_a_cookie_keeps_its_backend_while_others_come_and_go(gateway: Gateway) -> None:
     a, b, c = (Backend(name) for name in "abc")
     gateway.write("slices-cookie", *slices("cookie", a, b))

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import re
 
-from lbcore.errors import LocalProtocolError
+from lbcore.addresses import Address
+from lbcore.errors import AddressError, LocalProtocolError
 from lbcore.proxy import Balance, Upstream
 
 __all__ = ["CONTROL", "PEERS", "SCRIPTS", "gone_line", "peers_line"]
@@ -32,6 +33,8 @@ local dict = ngx.shared.lbcore_peers
 local M, cache, scores = {}, {}, {}
 local DECAY = 10
 local get_request, time = require("resty.core.base").get_request, ngx.now
+local get_failure, more_tries, set_peer = balancer.get_last_failure, balancer.set_more_tries, balancer.set_current_peer
+local NONE = {} -- of the peers no one was tried
 local checked, checked_at, answer -- the request that was checked last, when, and the upstream found for it
 
 local function upstream(id)
@@ -128,24 +131,26 @@ function M.check()
   checked, checked_at, answer = get_request(), time(), found
 end
 
+-- By name, the peers that a request was sent to already; nginx keeps them, so that only who tries again pays for it.
+local function peers_tried()
+  local tried = {}
+  for name in (ngx.var.upstream_addr or ""):gmatch("[^%s,]+") do tried[name] = true end
+  return tried
+end
+
 function M.balance()
   local found = answer
   if get_request() ~= checked or time() ~= checked_at then found = upstream(ngx.var.lbcore_upstream) end
   if not found or #found == 0 then return ngx.exit(ngx.ERROR) end
-  if #found == 1 then -- nobody else to try: nothing is to be remembered
-    local only = found.how == "pin" and choose.pin(found, {}) or found[1]
-    if balancer.set_current_peer(only.host, only.port) then return end
-    return ngx.exit(ngx.ERROR)
+  local peer = found[1]
+  if #found > 1 then
+    local tried = NONE
+    if get_failure() then tried = peers_tried() else more_tries(#found - 1) end
+    peer = choose[found.how](found, tried)
+  elseif found.how == "pin" then -- nobody else to try, but a cookie to be given
+    peer = choose.pin(found, NONE)
   end
-  local tried = ngx.ctx.lbcore_tried
-  if not tried then
-    tried = {}
-    ngx.ctx.lbcore_tried = tried
-    balancer.set_more_tries(#found - 1)
-  end
-  local peer = choose[found.how](found, tried)
-  tried[peer.name] = true
-  local done, why = balancer.set_current_peer(peer.host, peer.port)
+  local done, why = set_peer(peer.host, peer.port)
   if not done then
     ngx.log(ngx.ERR, "peer ", peer.name, ": ", why)
     return ngx.exit(ngx.ERROR)
@@ -221,15 +226,25 @@ def peers_line(upstream: Upstream, number: int) -> str:
         how = "ewma"
     words = [_id(upstream.id), str(number), how]
     for peer in upstream.peers:
-        if not _HOST.fullmatch(peer.host):
-            raise LocalProtocolError(f"{peer.host[:60]!r} is no address")
-        words += [f"[{peer.host}]" if ":" in peer.host else peer.host, str(peer.port)]
+        words += [_host(peer.host), str(peer.port)]
     return " ".join(words) + "\n"
 
 
 def gone_line(name: str, number: int) -> str:
     """The line for an upstream that is no longer there."""
     return f"{_id(name)} {number}\n"
+
+
+def _host(host: str) -> str:
+    """An address as nginx has it in $upstream_addr: the usual one of an IPv6 address's texts."""
+    if not _HOST.fullmatch(host):
+        raise LocalProtocolError(f"{host[:60]!r} is no address")
+    if ":" not in host:
+        return host
+    try:
+        return f"[{Address.parse(host)}]"
+    except AddressError:
+        raise LocalProtocolError(f"{host[:60]!r} is no address") from None
 
 
 def _id(name: str) -> str:
