@@ -1,8 +1,8 @@
 """Run benchmarks and print one table: every module here that has a `NAME` and a `run`.
 
 `python -m benchmarks allocation election` runs only some; `--services 2000,10000` is for those that ask an API server,
-`--markdown` prints rows as README.md has them. The exit status says nothing about aims: a busy machine is no reason to
-fail a build.
+`--hosts 1000,10000` for `ingress` and `ingresslive` (0: what a request costs, and no more), `--markdown` prints rows as
+README.md has them. The exit status says nothing about aims: a busy machine is no reason to fail a build.
 """
 
 from __future__ import annotations
@@ -108,8 +108,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("wanted", nargs="*")
     parser.add_argument("--services", help="how many Services at the API server: 2000, or 2000,10000")
+    parser.add_argument("--hosts", help="how many hosts nginx has: 1000, or 1000,10000")
     parser.add_argument("--markdown", action="store_true")
     given = parser.parse_args()
     if given.services:
         os.environ["LBCORE_BENCH_SERVICES"] = given.services
+    if given.hosts:
+        os.environ["LBCORE_BENCH_HOSTS"] = given.hosts
     main(given.wanted, as_markdown=given.markdown)

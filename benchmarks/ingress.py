@@ -1,8 +1,8 @@
 """Ingresses as nginx configuration: how long it takes to make, how large it is, and how fast nginx is with it.
 
 Hosts have three paths each, to a Service with three endpoints. Beside it the same hosts in the style of ingress-nginx:
-everything said anew in each location, some 55 directives, as its users have it. `LBCORE_INGRESS_HOSTS` are the sizes
-(1000,10000). What a request costs is measured beside an nginx.conf that one would write by hand (`ingressrequests`).
+everything said anew in each location, some 55 directives, as its users have it. `--hosts` are the sizes (1000,10000; 0:
+none). What a request costs is measured beside an nginx.conf that one would write by hand (`ingressrequests`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from attrs import evolve
 
 from benchmarks.ingressrequests import BACKEND_PORT, Contestant, by_hand
 from benchmarks.ingressrequests import rows as compared
-from benchmarks.report import Row, progress
+from benchmarks.report import Row, progress, sizes
 from lbcore.adapters.certificates import make_fake
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.lua import PEERS, peers_line
@@ -36,7 +36,7 @@ from lbcore.routing import NEEDS, RoutingSettings, RoutingState, step
 __all__ = ["NAME", "run"]
 
 NAME = "ingress: objects to nginx.conf, 3 paths a host, beside ingress-nginx's style"
-SIZES = [int(each) for each in os.environ.get("LBCORE_INGRESS_HOSTS", "1000,10000").split(",")]
+SIZES = sizes("LBCORE_BENCH_HOSTS")
 PATHS = ("/", "/api", "/static")
 
 
@@ -103,33 +103,31 @@ def _changes(hosts: int, state: RoutingState, renderer: Renderer) -> Iterator[Ro
     changed = next(_objects(hosts // 2))
     assert isinstance(changed, IngressSeen)
     other = evolve(changed.ingress, annotations={"nginx.ingress.kubernetes.io/proxy-read-timeout": "7"})
-    began = time.thread_time()
-    state = _settled(state, [IngressSeen(other)])
-    renderer.render(state.table)
-    yield Row(what=f"{hosts:,} hosts: one Ingress changes, to text", figure=(time.thread_time() - began) * 1000,
-              unit="ms", note="processor time")  # fmt: skip
-    *_, slice_ = _objects(hosts // 3)
+    for what, event in (("one Ingress changes", IngressSeen(other)), ("one endpoint goes", _one_less(hosts // 3))):
+        began = time.thread_time()
+        state = _settled(state, [event])
+        renderer.render(state.table)
+        yield Row(what=f"{hosts:,} hosts: {what}, to text", figure=(time.thread_time() - began) * 1000, unit="ms",
+                  note="processor time")  # fmt: skip
+
+
+def _one_less(number: int) -> SliceSeen:
+    """The endpoints of one host without the last."""
+    *_, slice_ = _objects(number)
     assert isinstance(slice_, SliceSeen)
-    fewer = evolve(slice_.slice, endpoints=slice_.slice.endpoints[:2])
-    began = time.thread_time()
-    state = _settled(state, [SliceSeen(fewer)])
-    renderer.render(state.table)
-    yield Row(what=f"{hosts:,} hosts: one endpoint goes, to text", figure=(time.thread_time() - began) * 1000,
-              unit="ms", note="processor time")  # fmt: skip
+    return SliceSeen(evolve(slice_.slice, endpoints=slice_.slice.endpoints[:-1]))
 
 
 def _shared(hosts: int, renderer: Renderer) -> Iterator[Row]:
     """One endpoint of a Service that all hosts have."""
     progress(f"{hosts:,} hosts: one Service")
     _, service, slice_ = _objects(0)
-    assert isinstance(slice_, SliceSeen)
     ingresses = [evolve(each, ingress=_on_the_first(each.ingress)) for each in _ingresses(hosts)]
     lists = map(Listed, sorted(NEEDS, key=str))
     state = _settled(RoutingState(settings=RoutingSettings(without_class=True)), [*ingresses, service, slice_, *lists])
     renderer.render(state.table)
-    fewer = evolve(slice_.slice, endpoints=slice_.slice.endpoints[:2])
     began = time.thread_time()
-    state = _settled(state, [SliceSeen(fewer)])
+    state = _settled(state, [_one_less(0)])
     yield Row(what=f"{hosts:,} hosts of one Service: one endpoint goes, to the routing table",
               figure=(time.thread_time() - began) * 1000, unit="ms", note="processor time")  # fmt: skip
     renderer.render(state.table)
@@ -291,15 +289,19 @@ def _throughput() -> Iterator[Row]:
         others = [_ours("without Lua", folder("plain"), evolve(capabilities, lua=()))]
         if capabilities.lua:
             others.append(_ours("with Lua", folder("lua"), capabilities))
+            others.append(_ours("with Lua, three endpoints", folder("three"), capabilities, endpoints=3))
             others.append(_ours("with Lua and metrics", folder("counted"), capabilities, metrics=True))
         others.append(by_hand("by hand without log and request id", folder("bare"), bare=True))
         yield from compared(by_hand("by hand", folder("hand")), others)
 
 
-def _ours(name: str, folder: Path, capabilities: Capabilities, *, metrics: bool = False) -> Contestant:
+def _ours(
+    name: str, folder: Path, capabilities: Capabilities, *, metrics: bool = False, endpoints: int = 1
+) -> Contestant:
+    addresses = tuple(f"127.0.0.{number}" for number in range(1, endpoints + 1))
     state = _settled(
         RoutingState(settings=RoutingSettings(without_class=True)),
-        [*_objects(0, ("127.0.0.1",), port=BACKEND_PORT), *map(Listed, sorted(NEEDS, key=str))],
+        [*_objects(0, addresses, port=BACKEND_PORT), *map(Listed, sorted(NEEDS, key=str))],
     )
     places = Places(folder=str(folder), access_log=f"{folder}/access.log", listen=("",), metrics=metrics)
     rendered = Renderer(places=places, capabilities=capabilities, fake=make_fake(datetime.now(UTC))).render(state.table)

@@ -3,13 +3,12 @@
 The real program on a folder of manifests, on loopback; backends are servers of nginx that say their number. A client
 asks again and again, each time on a new connection, until the answer is the new one's. One host has a Service to
 itself, all others share one: an endpoint changes of either.
-`LBCORE_INGRESS_LIVE_HOSTS` are the hosts that are there (1000,10000).
+`--hosts` are the hosts that are there (1000,10000).
 """
 
 from __future__ import annotations
 
 import http.client
-import os
 import socket
 import subprocess
 import sys
@@ -22,13 +21,13 @@ from typing import Any
 
 import yaml
 
-from benchmarks.report import Row, progress
+from benchmarks.report import Row, progress, sizes
 from lbcore.backends.nginx import find_capabilities
 
 __all__ = ["NAME", "run"]
 
 NAME = "ingress: the program that runs, in a folder of manifests"
-SIZES = [int(each) for each in os.environ.get("LBCORE_INGRESS_LIVE_HOSTS", "1000,10000").split(",")]
+SIZES = sizes("LBCORE_BENCH_HOSTS")
 _CHANGES = 100
 _TURNS, _RELOADS = 21, 7  # a reload of 10,000 hosts takes seconds
 _PATIENCE = 300.0

@@ -65,7 +65,7 @@ http {{
 _BACKEND = """
 worker_processes 1; daemon off; pid {folder}/backend.pid; error_log stderr;
 events {{ worker_connections 4096; }}
-http {{ access_log off; server {{ listen 127.0.0.1:{port}; keepalive_requests 1000000;
+http {{ access_log off; server {{ listen {port}; keepalive_requests 1000000;
   location / {{ return 200 "{body}"; }} }} }}
 """
 

@@ -7,6 +7,7 @@ median over several rounds, and what is compared is measured in turns within eac
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from statistics import median
 
 from attrs import frozen
 
-__all__ = ["Row", "Spread", "frozen_heap", "percentile", "progress", "samples"]
+__all__ = ["Row", "Spread", "frozen_heap", "percentile", "progress", "samples", "sizes"]
 
 
 @frozen(kw_only=True)
@@ -93,3 +94,11 @@ def frozen_heap() -> Iterator[None]:
 def progress(text: str) -> None:
     """One line about what is being done now, beside the table."""
     print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def sizes(variable: str) -> list[int]:
+    """How many of something there are to be, one size after another: 1,000 and 10,000, or as a variable of the
+    environment says. 0 is no size.
+    """
+    given = os.environ.get(variable, "1000,10000")
+    return [int(each) for each in given.split(",") if int(each)]
