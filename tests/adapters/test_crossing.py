@@ -33,7 +33,9 @@ class Lease:
 
 @attrs.define
 class Cluster:
-    """Nodes by name, and what lies at the API server; `doubles` is the longest time for which two announced."""
+    """Nodes by name, and what lies at the API server; `doubles` is the longest time for which two announced. While it
+    is `silent` nothing is read that is new, and what is written last comes to it afterwards.
+    """
 
     rng: Random
     now: float = 0.0
@@ -42,6 +44,22 @@ class Cluster:
     since: dict[Address, float] = attrs.field(factory=dict)
     doubles: float = 0.0
     writes: int = 0
+    silent: bool = False
+    unwritten: dict[str, Lease | None] = attrs.field(factory=dict)
+
+    def write(self, name: str, lease: Lease | None) -> None:
+        """Have a node's Lease so, or have none."""
+        self.unwritten[name] = lease
+        if not self.silent:
+            self.speak()
+
+    def speak(self) -> None:
+        """The API server takes what it was told last, and shows it."""
+        self.silent = False
+        self.leases |= {name: lease for name, lease in self.unwritten.items() if lease is not None}
+        for name in [name for name, lease in self.unwritten.items() if lease is None]:
+            self.leases.pop(name, None)
+        self.unwritten.clear()
 
     def start(self, name: str, *, gossips: bool) -> None:
         kind = New if gossips else Old
@@ -89,6 +107,7 @@ class Old:
         self.engine = Heartbeat(
             name, cluster.rng.getrandbits(62), rng=cluster.rng, interval=1.0, expiry=5.0, settle=3.0
         )
+        self.shown: dict[str, bytes] | None = None
 
     @property
     def members(self) -> frozenset[str]:
@@ -100,15 +119,17 @@ class Old:
     def turn(self) -> None:
         if self.engine.deadline <= self.cluster.now:
             records = {name: each.record for name, each in self.cluster.leases.items() if each.record is not None}
-            self.carry_out(self.engine.observe(records, self.cluster.now))
+            if records != self.shown:
+                self.shown = records
+                self.carry_out(self.engine.observe(records, self.cluster.now))
             self.carry_out(self.engine.tick(self.cluster.now))
 
     def carry_out(self, outputs: Iterable[HeartbeatOutput]) -> None:
         for output in outputs:
             if isinstance(output, WriteRecord):
-                self.cluster.leases[self.name] = Lease(output.data, gossips=False)
+                self.cluster.write(self.name, Lease(output.data, gossips=False))
             elif isinstance(output, RemoveRecord):
-                self.cluster.leases.pop(self.name, None)
+                self.cluster.write(self.name, None)
 
 
 class New:
@@ -118,15 +139,22 @@ class New:
         self.cluster, self.name = cluster, name
         self.engine = Crossing(name, cluster.rng.getrandbits(62), rng=cluster.rng)
         self.members = frozenset[str]()
+        self.reunions = 0
+        self.shown: dict[str, Lease] | None = None
 
     def command(self, intent: SetPresence) -> None:
         self.carry_out(self.engine.command(intent, self.cluster.now))
 
     def turn(self) -> None:
         if self.engine.deadline <= self.cluster.now:
-            leases = self.cluster.leases.items()
-            records = {name: each.record for name, each in leases if each.record is not None and not each.gossips}
-            self.carry_out(self.engine.observe(records, self.cluster.now))
+            leases = dict(self.cluster.leases)
+            if leases != self.shown:
+                self.shown = leases
+                lived = {name: each.record for name, each in leases.items() if not each.gossips}
+                records = {name: record for name, record in lived.items() if record is not None}
+                self.carry_out(self.engine.observe(records, self.cluster.now))
+            if self.name not in leases:
+                self.carry_out(self.engine.miss(self.cluster.now))
             self.carry_out(self.engine.tick(self.cluster.now))
 
     def carry_out(self, outputs: Iterable[CrossingOutput]) -> None:
@@ -134,11 +162,11 @@ class New:
             match output:
                 case Keep(data):
                     self.cluster.writes += 1
-                    self.cluster.leases[self.name] = Lease(data, gossips=True)
+                    self.cluster.write(self.name, Lease(data, gossips=True))
                 case Remove():
-                    self.cluster.leases.pop(self.name, None)
-                case Report(MembersSeen(names)):
-                    self.members = names
+                    self.cluster.write(self.name, None)
+                case Report(MembersSeen(names) as seen):
+                    self.members, self.reunions = names, seen.reunions
                 case _:
                     raise AssertionError(output)
 
@@ -187,6 +215,29 @@ def test_in_a_cluster_that_crosses_over_who_gossips_is_missed_at_once_and_who_do
     assert all(node.members == {"a", "c"} for node in cluster.nodes.values())
 
 
+def test_while_the_api_server_is_silent_nobody_is_missed_and_who_died_meanwhile_is_afterwards() -> None:
+    cluster = started(("a", "b", "dead"), gossips=False)
+    for name in ("c", "d"):
+        cluster.start(name, gossips=True)
+    cluster.run(8.0)
+    everybody = {"a", "b", "c", "d", "dead"}
+    new = [node for node in cluster.nodes.values() if isinstance(node, New)]
+    before = [node.reunions for node in new]
+    cluster.silent = True
+    cluster.run(30.0)
+    cluster.crash("dead")
+    cluster.run(30.0)
+    assert all(node.members == everybody for node in cluster.nodes.values())
+    cluster.speak()
+    for _ in range(150):
+        cluster.run(STEP)
+        assert all(node.members >= everybody - {"dead"} for node in cluster.nodes.values())
+    assert all(node.members == everybody - {"dead"} for node in cluster.nodes.values())
+    # Those who live by Leases may have held them for dead: each tells the segment anew what it announces.
+    assert [count + 1 for count in before] == [node.reunions for node in new]
+    assert 0.0 == cluster.doubles
+
+
 def test_where_all_gossip_a_lease_is_for_people_and_seldom_written() -> None:
     cluster = started(("a", "b", "c"), gossips=True)
     assert all(lease.record is None for lease in cluster.leases.values())
@@ -227,11 +278,14 @@ def test_who_is_cut_off_or_leaves_takes_its_lease_away() -> None:
 
 def test_a_lease_that_is_gone_though_it_was_kept_is_written_again() -> None:
     engine = Crossing("a", 1, rng=Random(1))
+    engine.observe({}, 0.0)
     engine.command(COME, 0.0)
     engine.gossiped(MembersSeen(frozenset("a")), 0.0)
-    assert [] == [each for each in engine.observe({}, 0.5, kept=False) if isinstance(each, Keep)]  # on its way
-    assert [] == [each for each in engine.observe({}, 5.0, kept=True) if isinstance(each, Keep)]
-    assert [Keep(None)] == engine.observe({}, 6.0, kept=False)
+    assert [] == engine.miss(0.5)  # on its way
+    assert [] == engine.observe({}, 5.0)
+    assert [Keep(None)] == engine.miss(6.0)
+    engine.command(GO, 7.0)
+    assert [] == engine.miss(20.0)
 
 
 def test_nothing_is_told_before_the_leases_are_known() -> None:

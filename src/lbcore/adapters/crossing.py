@@ -56,6 +56,7 @@ class Crossing:
         self._incarnation = incarnation
         self._rng = rng
         self._interval = interval
+        self._expiry = expiry
         self._heartbeat = Heartbeat(
             node, incarnation, rng=rng, interval=interval, expiry=expiry, settle=2 * interval + 1.0
         )
@@ -63,7 +64,9 @@ class Crossing:
         self._sequence = 0
         self._gossip: MembersSeen | None = None
         self._records: Mapping[str, bytes] | None = None
-        self._changed = float("-inf")  # when a record of another last did
+        self._looked = float("-inf")
+        self._unchanged = float("inf")  # seconds that we have looked at records of others and seen none change
+        self._absences = 0
         self._seen: object = None  # what was to be seen in our record when it was renewed last
         self._kept = False
         self._renewed = float("-inf")
@@ -79,7 +82,7 @@ class Crossing:
     @property
     def crosses(self) -> bool:
         """Whether somebody is there who lives by records, as far as was seen."""
-        return bool(self._records) and self._changed > float("-inf")
+        return bool(self._records) and self._unchanged <= _MEMORY
 
     @property
     def is_member(self) -> bool:
@@ -96,29 +99,43 @@ class Crossing:
         self._gossip = seen
         return [*self._renew(now), *self._report()]
 
-    def observe(self, records: Mapping[str, bytes], now: float, *, kept: bool = True) -> list[CrossingOutput]:
-        """The records of others who live by them, by node, and whether ours is there. Not called, nobody ages: they
-        cannot be read.
+    def observe(self, records: Mapping[str, bytes], now: float) -> list[CrossingOutput]:
+        """The records of others who live by them, by node. Not called, nobody ages: they cannot be read, or nothing
+        shows that whoever keeps them is alive.
         """
-        if not kept and now - self._renewed >= 2 * _HASTE:
-            self._renew_at = now  # an order to remove it, late by a cut, came after the one to keep it
         others = {node: data for node, data in records.items() if node != self._node}
         before = self._records or {}
+        if self._records is not None:
+            self._absences += self._was_away(now - self._looked)
+        # No more counts than for the heartbeat: who could not be seen to change did not stand still.
+        self._unchanged += min(now - self._looked, self._expiry / 2)
+        self._looked = now
         if any(before.get(node) != data for node, data in others.items()):
-            if now - self._changed > _MEMORY:
+            if self._unchanged > _MEMORY:
                 self._renew_at = now  # they wait for ours
-            self._changed = now
+            self._unchanged = 0.0
         self._records = others
         self._heartbeat.observe(others, now)
         return [*self._renew(now), *self._report()]
+
+    def _was_away(self, seconds: float) -> bool:
+        """Whether those who live by records may have held us for dead, so long did they and we not see each other."""
+        lives = self._heartbeat.members
+        return bool(lives) and self.is_member and seconds >= self._expiry
+
+    def miss(self, now: float) -> list[CrossingOutput]:
+        """Our record is not there. Where it should be, an order to remove it, late by a cut, came after the one to keep
+        it.
+        """
+        if now - self._renewed >= 2 * _HASTE:
+            self._renew_at = now
+        return self._renew(now)
 
     def tick(self, now: float, seen: object = None) -> list[CrossingOutput]:
         """Whatever is due. `seen` is what people are to see in our record; when it changes, it is renewed soon."""
         self._look_at = now + _LOOK
         if self._records is not None:  # the first look is given its time from when there is something to look at
             self._heartbeat.tick(now)
-        if now - self._changed > _MEMORY:
-            self._changed = float("-inf")
         if seen != self._seen and now - self._renewed >= _HASTE:
             self._seen, self._renew_at = seen, now
         return [*self._renew(now), *self._report()]
@@ -141,7 +158,8 @@ class Crossing:
         if gossip is None or self._records is None or (leased is None and self._records):
             return []
         leased = MembersSeen(frozenset()) if leased is None else leased
-        names, reunions = gossip.names | leased.names, gossip.reunions + leased.reunions
+        names = gossip.names | leased.names
+        reunions = gossip.reunions + leased.reunions + self._absences
         seen = MembersSeen(names, gossip.waiting - names, reunions)
         if seen == self._reported:
             return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import evolve
 
@@ -74,6 +74,7 @@ class GossipMembers:
         self._watching = KeepingUp(evolve(SPEAKERS, optional=True), rng=rng)
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._told = False
+        self._shown: dict[str, dict[str, Any]] | None = None
         gossip.divert_members(self._hear)
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -117,10 +118,24 @@ class GossipMembers:
             await asyncio.sleep(max(0.0, self._crossing.deadline - self._now()))
             follows = is_following(self._watching)
             if self._watching.listed and (follows or not self._watching.latest):
-                kept = not follows or f"{self._namespace}/{self._lease.name}" in self._watching.latest
-                self._carry_out(self._crossing.observe(self._records(), self._now(), kept=kept))
+                if self._is_news():
+                    self._carry_out(self._crossing.observe(self._records(), self._now()))
+                if follows and f"{self._namespace}/{self._lease.name}" not in self._watching.latest:
+                    self._carry_out(self._crossing.miss(self._now()))
             self._carry_out(self._crossing.tick(self._now(), self._gossip.view))
             self._say_unheard()
+
+    def _is_news(self) -> bool:
+        """Whether the API server shows that it lives: nobody ages by the Leases of one that is silent.
+
+        While anybody lives by Leases our own changes every second, so that a watch which shows no change at all shows
+        nothing: its server may have lost power, and a connection to it stands for minutes. Where ours may not be
+        written there is nothing to tell that by.
+        """
+        shown = dict(self._watching.latest)
+        news = shown != self._shown or self._lease.refused
+        self._shown = shown
+        return news
 
     def _say_unheard(self) -> None:
         """Where gossip does not pass each node is alone, and announces everything."""

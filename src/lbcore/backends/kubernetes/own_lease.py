@@ -13,14 +13,20 @@ from lbcore.backends.troubles import Troubles
 
 __all__ = ["OwnLease"]
 
+_REFUSALS = frozenset({400, 401, 403, 405, 422})
+
 
 class OwnLease:
-    """Writes the Lease called `name`. `run` carries it; `timeout` is what one request may take, in seconds."""
+    """Writes the Lease called `name`. `run` carries it; `timeout` is what one request may take, in seconds.
+
+    `refused` is whether the API server answered the last write, and will have none of the kind: a right is missing.
+    """
 
     def __init__(
         self, client: Client, namespace: str, node: str, *, timeout: float, say: Callable[[str], None]
     ) -> None:
         self.name = f"lbcore-speaker-{node}"
+        self.refused = False
         self._client = client
         self._path = object_path(LEASES, "leases", namespace, self.name)
         self._timeout = timeout
@@ -70,5 +76,6 @@ class OwnLease:
             else:
                 continue
             setback = answer.setback
+            self.refused = setback is not None and setback.status in _REFUSALS
             wrong = None if setback is None or setback.status == 404 else setback.message
             self._troubles.note("the Lease of this speaker cannot be kept", wrong)
