@@ -27,6 +27,8 @@ HOSTILE = (
     "/" + "|".join("a" * 400), "0/33", "::/129", "1.2.3.4/8", "javascript:x", "file:///etc/passwd", "http://x\n",
     "http://u:p@x/", "http://127.0.0.1:10246", "https://x.example/$document_root", "x y", "x: y", "x\r\ny: z",
     "neighbour.example", "neighbour.example,neighbour.example", "a.example,a.example", "/a/", "GETX", "GET\n", "/(a)/(b)",
+    # Digits to Python, and to nginx none.
+    "\u0663", "\u0663m", "200 \u0663m", "buffer=\u0663k", "http://\u0661.\u0662.\u0663.\u0664/",
 )  # fmt: skip
 HARMLESS = (
     "true", "false", "1", "400", "308", "65536", "4k", "4 8k", "text/html", "10.0.0.0/8", "X-A", "/x", "https://x.example/", "error", "on",

@@ -119,17 +119,22 @@ def peers_at(
 
 
 def _numbers(found: EndpointSlice, port: ServicePort) -> list[int]:
+    by_target = _number(port.target)
+    numbers = [
+        each.number if not port.name or port.name == each.name else by_target
+        for each in found.ports
+        if each.protocol == port.protocol
+    ]
     if not found.ports:
-        return [int(port.target)] if port.target.isdigit() else []
-    numbers = []
-    for each in found.ports:
-        if each.protocol != port.protocol:
-            continue
-        if not port.name or port.name == each.name:
-            numbers.append(each.number)
-        elif port.target.isdigit():
-            numbers.append(int(port.target))
-    return [number for number in numbers if 0 < number < 65536]
+        numbers = [by_target]
+    return [number for number in numbers if number is not None and 0 < number < 65536]
+
+
+def _number(text: str) -> int | None:
+    """The port that is written as a number; none where it is a name. A folder's manifests hold what no API server
+    takes: digits of other scripts, or thousands of them.
+    """
+    return int(text) if re.fullmatch(r"[0-9]{1,5}", text) else None
 
 
 @lru_cache(maxsize=1 << 16)  # each change of a slice asks for all of its Service's again, and reading one takes 10 us
@@ -158,11 +163,13 @@ def _usable(text: str) -> bool:
 
 def _external(service: Service, port: ServicePort | None, wanted: str) -> tuple[Peer, ...]:
     name = service.external_name
-    number = port.target if port is not None and port.target.isdigit() else str(port.number) if port else wanted
-    if not number.isdigit() or not 0 < int(number) < 65536:
+    number = _number(port.target if port is not None else wanted)
+    if number is None and port is not None:
+        number = port.number
+    if number is None or not 0 < number < 65536:
         return ()
     if re.fullmatch(r"[0-9.]+", name) or ":" in name:
-        return (Peer(name, int(number)),) if _usable(name) else ()
+        return (Peer(name, number),) if _usable(name) else ()
     if not _NAME.fullmatch(name) or _LOOPBACK.fullmatch(name):
         return ()
-    return (Peer(name.rstrip(".").lower(), int(number)),)
+    return (Peer(name.rstrip(".").lower(), number),)

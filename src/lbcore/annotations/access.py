@@ -66,7 +66,7 @@ def _subject(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    found = re.fullmatch(r"([a-z][a-z0-9+.-]{0,20})://((?:\*\.)?)([^:/]+)(?::(\d{1,5}))?", text)
+    found = re.fullmatch(r"([a-z][a-z0-9+.-]{0,20})://((?:\*\.)?)([^:/]+)(?::([0-9]{1,5}))?", text)
     if not found or (found[4] and not 0 < int(found[4]) < 65536):
         raise ValueError(f"{text[:60]!r} is no origin; write https://shop.example or https://*.shop.example")
     host_name(found[3])
@@ -99,7 +99,7 @@ def _cache_times(text: str) -> tuple[tuple[str, ...], ...]:
     def one(part: str) -> tuple[str, ...]:
         *codes, time = part.split()
         if not all(re.fullmatch(r"[1-5][0-9]{2}|any", code) for code in codes) or not re.fullmatch(
-            r"\d{1,6}[smhdw]?", time
+            r"[0-9]{1,6}[smhdw]?", time
         ):
             raise ValueError(f"{part[:60]!r} is no codes and a time, such as 200 202 10m")
         return (*codes, time)

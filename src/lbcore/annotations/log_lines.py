@@ -65,6 +65,6 @@ def log_path(text: str) -> str | None:
 def log_parameters(text: str) -> tuple[str, ...]:
     """`buffer=` and `flush=`. Raises `ValueError`."""
     found = tuple(text.split())
-    if not all(re.fullmatch(r"buffer=\d{1,6}[km]|flush=\d{1,4}[smh]", each) for each in found):
+    if not all(re.fullmatch(r"buffer=[0-9]{1,6}[km]|flush=[0-9]{1,4}[smh]", each) for each in found):
         raise ValueError("write buffer=SIZE and flush=TIME, such as buffer=16k flush=5s")
     return found

@@ -41,7 +41,7 @@ def _not_a_path() -> str:
 
 def _time(text: str) -> int:
     """Seconds, as `600s`, `10m`, `1h` or a number."""
-    found = re.fullmatch(r"(\d{1,6})([smhd]?)", text, re.ASCII)
+    found = re.fullmatch(r"([0-9]{1,6})([smhd]?)", text)
     seconds = int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else 0
     if not 0 < seconds <= 1 << 30:
         raise ValueError("write a time such as 600s, 10m or 1h")
@@ -133,6 +133,13 @@ def _client_texts(text: str) -> tuple[str, ...]:
     return tuple({each if each.startswith("~") else each.lower(): each for each in found}.values())
 
 
+def _as_named(
+    parsers: Mapping[str, Callable[[str], tuple[str, ...]]],
+) -> Mapping[str, tuple[str, Callable[[str], tuple[str, ...]]]]:
+    """The same with each key as its field: nginx has a directive of that name."""
+    return {name: (name, parse) for name, parse in parsers.items()}
+
+
 OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "ssl-redirect": ("ssl_redirect", flag),
     "force-ssl-redirect": ("force_ssl_redirect", flag),
@@ -205,33 +212,37 @@ _STREAM_LOG: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "stream-access-log-path": ("path", log_path),
     "disable-stream-access-log": ("stream_off", flag),
 }
-_SWITCHES: Mapping[str, Callable[[str], tuple[str, ...]]] = {
-    "client-header-timeout": _seconds,
-    "client-body-timeout": _seconds,
-    "client-header-buffer-size": _bytes,
-    "large-client-header-buffers": _buffers,
-    "http2-max-concurrent-streams": lambda text: (str(integer(1, 1 << 16)(text)),),
-    "ignore-invalid-headers": lambda text: ("on" if flag(text) else "off",),
-    "default-type": lambda text: (_media_type(text),),
-    "ssl-session-cache-size": lambda text: (_cache(text),),
-    "ssl-session-timeout": lambda text: (_matching(r"\d{1,6}[smhd]?", "a time such as 10m")(text),),
-    "ssl-session-tickets": lambda text: ("on" if flag(text) else "off",),
-    "ssl-buffer-size": _bytes,
-    "ssl-ecdh-curve": lambda text: (
-        _matching(rf"auto|(?:{_CURVE})(?::(?:{_CURVE}))*", "auto, or curves such as X25519:P-256")(text),
-    ),
-    "ssl-early-data": lambda text: ("on" if flag(text) else "off",),
-    "gzip-level": lambda text: (str(integer(1, 9)(text)),),
-    "gzip-min-length": lambda text: (str(integer(0, 1 << 30)(text)),),
-    "gzip-types": lambda text: tuple(dict.fromkeys(map(_media_type, text.split()))),
-}
+_SWITCHES: Mapping[str, tuple[str, Callable[[str], tuple[str, ...]]]] = _as_named(
+    {
+        "client-header-timeout": _seconds,
+        "client-body-timeout": _seconds,
+        "client-header-buffer-size": _bytes,
+        "large-client-header-buffers": _buffers,
+        "http2-max-concurrent-streams": lambda text: (str(integer(1, 1 << 16)(text)),),
+        "ignore-invalid-headers": lambda text: ("on" if flag(text) else "off",),
+        "default-type": lambda text: (_media_type(text),),
+        "ssl-session-cache-size": lambda text: (_cache(text),),
+        "ssl-session-timeout": lambda text: (_matching(r"[0-9]{1,6}[smhd]?", "a time such as 10m")(text),),
+        "ssl-session-tickets": lambda text: ("on" if flag(text) else "off",),
+        "ssl-buffer-size": _bytes,
+        "ssl-ecdh-curve": lambda text: (
+            _matching(rf"auto|(?:{_CURVE})(?::(?:{_CURVE}))*", "auto, or curves such as X25519:P-256")(text),
+        ),
+        "ssl-early-data": lambda text: ("on" if flag(text) else "off",),
+        "gzip-level": lambda text: (str(integer(1, 9)(text)),),
+        "gzip-min-length": lambda text: (str(integer(0, 1 << 30)(text)),),
+        "gzip-types": lambda text: tuple(dict.fromkeys(map(_media_type, text.split()))),
+    }
+)
 _BLOCKED: Mapping[str, tuple[str, Callable[[str], tuple[str, ...]]]] = {
     "block-cidrs": ("cidrs", cidrs),
     "block-user-agents": ("agents", _client_texts),
     "block-referers": ("referers", _client_texts),
 }
-_LISTS = ("whitelist-source-range", "denylist-source-range")
-_NO: tuple[str, None] = ("", None)
+_LISTS = {
+    "whitelist-source-range": ("allow", ("127.0.0.1/32",)),
+    "denylist-source-range": ("deny", ("0.0.0.0/0", "::/0")),
+}
 _TUNING_OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     name: (field, parse) for name, parse, _, field in TUNING if not name.startswith(("enable", "proxy-redirect"))
 }
@@ -286,52 +297,50 @@ def _blocked(data: Mapping[str, str]) -> tuple[Blocked, list[str]]:
     return Blocked(**found), problems
 
 
-def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
-    """The options, and a sentence for each value that is not understood or has no effect; sorted."""
-    options, problems = Options(), []
-    found: dict[str, Any] = {}
-    tuning: dict[str, Any] = {}
-    lists: dict[str, tuple[str, ...]] = {}
-    log: dict[str, Any] = {}
-    streams: dict[str, Any] = {}
-    stream_log: dict[str, Any] = {}
-    service, denied = _global_auth(data)
-    if denied:
-        problems.append(f"{denied}; nobody is let in")
-    switches: dict[str, tuple[str, ...]] = {}
-    blocked, bad = _blocked(data)
-    problems += bad
-    for name, text in sorted(data.items()):
-        if name in _SWITCHES:
-            try:
-                switches[name] = _SWITCHES[name](text.strip())
-            except ValueError as error:
-                problems.append(f"{name}: {error}")
-            continue
-        if name in _GLOBAL or name in _BLOCKED:
-            continue
-        target, (field, parse) = (found, OPTIONS[name]) if name in OPTIONS else (tuning, _TUNING_OPTIONS.get(name, _NO))
-        for other, table in ((log, _LOG), (streams, _STREAMS), (stream_log, _STREAM_LOG)):
-            if name in table:
-                target, (field, parse) = other, table[name]
-        if name in _LISTS:
-            try:
-                lists[name] = cidrs(text)
-            except ValueError as error:
-                # Whom to let in cannot be read: nobody but this machine, rather than everybody.
-                lists[name] = ("127.0.0.1/32",) if name.startswith("white") else ("0.0.0.0/0", "::/0")
-                problems.append(f"{name}: {error}; everybody is kept out")
-            continue
-        if parse is None:
-            problems.append(f"{name[:80]} has no effect in lbcore{_LOST.get(name, '')}")
+def _lists(data: Mapping[str, str]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Whom `access` lets in and keeps out: nobody but this machine, and everybody, if that cannot be read."""
+    found: dict[str, tuple[str, ...]] = {}
+    problems = []
+    for name, (field, otherwise) in _LISTS.items():
+        if name not in data:
             continue
         try:
-            target[field] = parse(text.strip())
+            found[field] = cidrs(data[name])
         except ValueError as error:
-            problems.append(f"{name[:80]}: {error}")
-    for name, field in (("whitelist-source-range", "allow"), ("denylist-source-range", "deny")):
-        if name in lists:
-            found["access"] = evolve(found.get("access", options.access), **{field: lists[name]})
+            found[field] = otherwise
+            problems.append(f"{name}: {error}; everybody is kept out")
+    return found, problems
+
+
+def _values(
+    data: Mapping[str, str], table: Mapping[str, tuple[str, Callable[[str], object]]]
+) -> tuple[dict[str, Any], list[str]]:
+    """What a table's keys hold, by its fields."""
+    found: dict[str, Any] = {}
+    problems = []
+    for name in sorted(set(data) & set(table)):
+        field, parse = table[name]
+        try:
+            found[field] = parse(data[name].strip())
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    return found, problems
+
+
+def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
+    """The options, and a sentence for each value that is not understood or has no effect; sorted."""
+    options = Options()
+    service, denied = _global_auth(data)
+    (blocked, problems), (lists, bad) = _blocked(data), _lists(data)
+    problems += bad
+    problems += [f"{denied}; nobody is let in"] if denied else []
+    problems += [f"{name[:80]} has no effect in lbcore{_LOST.get(name, '')}" for name in set(data) - NAMES]
+    read = [_values(data, table) for table in (OPTIONS, _TUNING_OPTIONS, _LOG, _STREAMS, _STREAM_LOG)]
+    (found, tuning, log, streams, stream_log), said = zip(*read, strict=True)
+    switches, bad = _values(data, _SWITCHES)
+    problems += [*bad, *(each for some in said for each in some)]
+    if lists:
+        found["access"] = evolve(options.access, **lists)
     if switches:
         found["switches"] = tuple(switches.items())
     if streams or stream_log or log:
@@ -346,4 +355,4 @@ def read_options(data: Mapping[str, str]) -> tuple[Options, tuple[str, ...]]:
         global_auth=service,
         global_denied=denied,
     )
-    return made, tuple(dict.fromkeys(problems))
+    return made, tuple(sorted(set(problems)))

@@ -26,13 +26,13 @@ MOST_BYTES = 2000  # of one value that goes into a configuration: nginx ends at 
 
 _LABEL = r"[A-Za-z0-9](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
-_IPV4 = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
+_IPV4 = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")
 _IPV6 = re.compile(r"\[[0-9A-Fa-f:.]{2,45}\]")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _TOKEN = re.compile(r"[!#%&*+.^_`|~0-9A-Za-z-]{1,128}")  # RFC 9110, 5.6.2, without $ and '
 _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PATH = re.compile(r"/[A-Za-z0-9._~!&*+,:=@%/?#;()-]*")
-_SIZE = re.compile(r"(\d{1,9})([kKmMgG]?)")
+_SIZE = re.compile(r"([0-9]{1,9})([kKmMgG]?)")
 _VARIABLE = re.compile(r"\$(?:\{([a-z0-9_]+)\}|([a-z][a-z0-9_]*|[1-9]))", re.IGNORECASE)
 _OF_REQUEST = re.compile(r"(?:http|arg|cookie)_[a-z0-9_]{1,64}")
 _PRINTABLE = re.compile(r"[ -~]*")
@@ -89,7 +89,7 @@ def integer(lowest: int, highest: int) -> Callable[[str], int]:
     """A whole number within bounds, without a unit."""
 
     def read(text: str) -> int:
-        if not re.fullmatch(r"\d{1,10}", text) or not lowest <= int(text) <= highest:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not lowest <= int(text) <= highest:
             raise ValueError(f"write a whole number from {lowest} to {highest}, without a unit")
         return int(text)
 
@@ -152,7 +152,7 @@ def cidrs(text: str) -> tuple[str, ...]:
         except AddressError as error:
             raise ValueError(f"{part[:60]!r} is no CIDR: {error}") from None
         bits = address.family.bits
-        if slash and not (re.fullmatch(r"\d{1,3}", length) and int(length) <= bits):
+        if slash and not (re.fullmatch(r"[0-9]{1,3}", length) and int(length) <= bits):
             raise ValueError(f"{part[:60]!r} is no CIDR; write 192.0.2.0/24 or 2001:db8::/32")
         kept = int(length) if slash else bits
         value = int.from_bytes(address.packed) >> (bits - kept) << (bits - kept)
@@ -263,7 +263,7 @@ def url(text: str) -> Url:
     """An absolute http or https URL without user information; variables may stand in its path only, but for `$host`,
     which may be its host.
     """
-    found = re.fullmatch(r"(https?)://(\$host|\$\{host\}|[^/?#:\[\]@$]+|\[[^\]/]*\])(?::(\d{1,5}))?([/?].*)?", text)
+    found = re.fullmatch(r"(https?)://(\$host|\$\{host\}|[^/?#:\[\]@$]+|\[[^\]/]*\])(?::([0-9]{1,5}))?([/?].*)?", text)
     if not found:
         raise ValueError("write a URL such as https://auth.example/check, or with the host that was asked for, $host")
     scheme, host, port, path = found.groups()

@@ -273,7 +273,7 @@ def _gzip(snippet: Snippet, directive: _Directive) -> Snippet:
 
 
 def _return(words: Sequence[str]) -> Return:
-    if not 1 <= len(words) <= 2 or not re.fullmatch(r"\d{3}", words[0]):
+    if not 1 <= len(words) <= 2 or not re.fullmatch(r"[0-9]{3}", words[0]):
         raise ValueError("write a code, and perhaps a URL or a text")
     code, rest = int(words[0]), words[1:]
     if code in {301, 302, 303, 307, 308}:

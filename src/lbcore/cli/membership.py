@@ -167,7 +167,7 @@ def _witness(text: str) -> Endpoint:
     """`192.0.2.1`, `192.0.2.1:443`, `fd00::1`, `[fd00::1]:443`."""
     host, _, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if not port.isdigit() or not (bracketed or host.count(":") == 0) or not host:
+    if not (port.isascii() and port.isdigit() and len(port) < 6) or not (bracketed or host.count(":") == 0) or not host:
         return Endpoint(_address(text.strip("[]"), "--witness"), 0)
     if not 0 < int(port) < 65536:
         raise click.BadParameter(f"{text!r} has no TCP port from 1 to 65535", param_hint="--witness")
