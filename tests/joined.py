@@ -58,7 +58,9 @@ class Following:
 
     def read(self) -> list[Event]:
         """Everything that is there now."""
-        return self._runner.run(self._read())
+        return self._runner.get_loop().run_until_complete(
+            self._read()
+        )  # `run` minds signals, which takes ten times as long
 
     async def _read(self) -> list[Event]:
         found: list[Event] = []
@@ -129,7 +131,7 @@ class House:
         self.daemons["controller"] = Daemon("controller", loop, source, self._write)
 
     def _write(self, intent: Intent) -> Failed | None:
-        outcome = self._runner.run(self.cluster.sink.apply(intent))
+        outcome = self._runner.get_loop().run_until_complete(self.cluster.sink.apply(intent))
         return outcome if isinstance(outcome, Failed) else None
 
     def start_speaker(self, name: str) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import model_allocation as model
 from lbcore import announcement
 from lbcore.addresses import Address, AddressRange
-from lbcore.announcement import AnnouncementSettings, AnnouncementState
+from lbcore.announcement import AnnouncementSettings, AnnouncementState, NotAnnounced, explain_bgp
 from lbcore.brain import Brain
 from lbcore.config import Config, ConfigDocument, Origin, Pool, Resource, ServiceAllocation
 from lbcore.events import (
@@ -43,6 +43,7 @@ from lbcore.events import (
 from lbcore.intents import Announce, Intent, ReportConfig, SetAddresses, SetPresence, StandBy, Withdraw
 from lbcore.model import LabelSelector, Link, Namespace, Port, Service, ServiceKey, TrafficPolicy
 from lbcore.requests import Request
+from lbcore.verdicts import NodeVerdict, Reason
 from strategies import services
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Desk",
     "Nodes",
     "Speaker",
+    "bgp_announcers",
     "broken",
     "document",
     "ipv4",
@@ -543,3 +545,14 @@ class Nodes:
         for other, speaker in self.speakers.items():
             if other != name and address in speaker.answering:
                 speaker.untold.append(AddressHeard(address=address, mac=bytes(6), link="eth0"))
+
+
+def bgp_announcers(state: AnnouncementState, key: ServiceKey) -> tuple[tuple[Address, tuple[str, ...]], ...]:
+    """For each address of one Service the nodes that announce it over BGP, sorted; nothing where nobody may."""
+    judged = explain_bgp(state, key)
+    parts = () if judged is None or isinstance(judged, NotAnnounced) else judged
+    return tuple((address, _announcing(verdicts)) for address, verdicts in parts)
+
+
+def _announcing(verdicts: Iterable[NodeVerdict]) -> tuple[str, ...]:
+    return tuple(verdict.node for verdict in verdicts if verdict.reason is Reason.OK)

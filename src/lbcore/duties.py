@@ -7,8 +7,9 @@ from collections import Counter
 from attrs import frozen
 
 from lbcore.announcement import AnnouncementState, all_bgp_announcers
+from lbcore.model import ServiceKey
 
-__all__ = ["Duty", "duties"]
+__all__ = ["Duty", "announcers", "duties"]
 
 
 @frozen(kw_only=True)
@@ -44,3 +45,20 @@ def duties(state: AnnouncementState) -> tuple[Duty, ...]:
         )
         for name in sorted({*state.nodes, *living, *state.drained})
     )
+
+
+def announcers(state: AnnouncementState) -> dict[ServiceKey, tuple[str, ...]]:
+    """By Service the nodes that are to announce it, those of Layer 2 first; a Service that nobody announces is left
+    out.
+    """
+    found: dict[ServiceKey, dict[str, None]] = {}
+    for key, parts in state.parts.items():
+        for part in parts:
+            if part.election is not None:
+                found.setdefault(key, {})[part.election.winner] = None
+    routed: dict[ServiceKey, set[str]] = {}
+    for (key, _), names in all_bgp_announcers(state).items():
+        routed.setdefault(key, set()).update(names)
+    for key, those in routed.items():
+        found.setdefault(key, {}).update(dict.fromkeys(sorted(those)))
+    return {key: tuple(names) for key, names in found.items() if names}

@@ -16,7 +16,6 @@ from lbcore.announcement import (
     AnnouncementSettings,
     AnnouncementState,
     NotAnnounced,
-    bgp_announcers,
     explain_bgp,
     explain_routes,
 )
@@ -37,6 +36,7 @@ from lbcore.events import (
 )
 from lbcore.model import Endpoint, EndpointSlice, LabelSelector, Node, Service, ServiceKey, SliceKey, TrafficPolicy
 from lbcore.verdicts import Reason
+from worlds import bgp_announcers
 
 EXCLUDE = "node.kubernetes.io/exclude-from-external-load-balancers"
 KEY = ServiceKey("default", "web")

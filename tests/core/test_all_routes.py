@@ -17,12 +17,13 @@ from lbcore.advertising import ANNOUNCING_NODES
 from lbcore.announcement import AnnouncementState
 from lbcore.bgp import BGPAdvertisement, BGPPeer
 from lbcore.config import Pool
+from lbcore.duties import announcers
 from lbcore.events import ConfigSeen, DrainsSeen, MembersSeen, NodeSeen
 from lbcore.exports import joined
-from lbcore.model import LabelSelector, Node, Service, TrafficPolicy
+from lbcore.model import LabelSelector, Node, Service, ServiceKey, TrafficPolicy
 from lbcore.routes import Offer, Path, Prefix
 from lbcore.verdicts import Reason
-from worlds import document, ipv6, plain_service
+from worlds import bgp_announcers, document, ipv6, plain_service
 
 MORE = Pool.parse("more", "2001:db8:1::/64")  # beside the pool of both families that `told` has
 RACKS = (LabelSelector.of(rack="a"), LabelSelector.of(rack="b"))
@@ -106,8 +107,19 @@ def test_what_routers_are_told_of_all_services_is_what_is_explained_of_each(
     state = speaker(known, [MORE, *wishes, *routers], drained, frozenset(NAMES) - gone)
     assert added_up(state) == announcement.routes(state)
     assert {
-        (key, address): nodes for key in state.services for address, nodes in announcement.bgp_announcers(state, key)
+        (key, address): nodes for key in state.services for address, nodes in bgp_announcers(state, key)
     } == announcement.all_bgp_announcers(state)
+    alone = {key: announced_by(state, key) for key in state.services}
+    assert {key: nodes for key, nodes in alone.items() if nodes} == announcers(state)
+
+
+def announced_by(state: AnnouncementState, key: ServiceKey) -> tuple[str, ...]:
+    """Who announces a Service, as it is explained of it by itself: on Layer 2, then over BGP."""
+    found = announcement.explain(state, key)
+    parts = found if isinstance(found, tuple) else ()
+    layer2 = [verdicts[0].node for _, verdicts in parts if verdicts[0].reason is Reason.OK]
+    bgp = sorted({node for _, nodes in bgp_announcers(state, key) for node in nodes})
+    return tuple(dict.fromkeys([*layer2, *bgp]))
 
 
 class Asked(dict[str, Node]):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drained import NAMES, told, with_endpoints
 from lbcore.addresses import Address, Family
 from lbcore.advertising import ANNOUNCING_NODES, Case, Speakers, bgp_verdict, bgp_verdicts
-from lbcore.announcement import AnnouncementState, bgp_announcers
+from lbcore.announcement import AnnouncementState
 from lbcore.bgp import BGPAdvertisement, BGPPeer
 from lbcore.config import Pool
 from lbcore.endpoints import Reach
@@ -21,7 +21,7 @@ from lbcore.intents import AdvertiseRoute, Intent, RecordEvent, SetSessions, Wit
 from lbcore.model import Node, Service, TrafficPolicy
 from lbcore.routes import PeerState, PeerStatus
 from lbcore.verdicts import Reason
-from worlds import Desk, document, ipv6, plain_service
+from worlds import Desk, bgp_announcers, document, ipv6, plain_service
 
 MANY = tuple(f"node-{number}" for number in range(8))
 TOR = BGPPeer(name="tor", my_asn=64513, peer_asn=64512, address=Address.parse("2001:db8:f::1"))

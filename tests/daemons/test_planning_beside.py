@@ -17,18 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from joined import House
-from lbcore import announcement
 from lbcore.adapters.kubernetes.documents import Ignored, Refused, read_all
 from lbcore.addresses import Address
 from lbcore.announcement import AnnouncementState
 from lbcore.backends.memory import Value
 from lbcore.config import ConfigDocument, Origin
-from lbcore.daemons.planning import Plan, PlannedService, World, plan
+from lbcore.daemons.planning import Plan, PlannedService, Planner, World, plan
 from lbcore.errors import Problem
 from lbcore.model import EndpointSlice, Namespace, Node, Service, ServiceKey, SliceKey
 from lbcore.routes import Offer, Path, Prefix
 from lbcore.verdicts import Reason
 from states import NODES, Document, State, identity, is_broken, states
+from worlds import bgp_announcers
 
 FILE = "state.yaml"
 SETTLED, REST = 20.0, 40.0  # seconds after a state until we look, and from there to the next: together as in a plan
@@ -188,7 +188,7 @@ class Cluster:
         for name in self.speakers:
             state = self.house.daemons[name].loop.state
             assert isinstance(state, AnnouncementState)
-            for address, nodes in announcement.bgp_announcers(state, key):
+            for address, nodes in bgp_announcers(state, key):
                 if name in nodes:
                     found.setdefault(address, []).append(name)
         return tuple((address, tuple(found[address])) for address in sorted(found))
@@ -220,11 +220,13 @@ def change(had: set[Address], has: set[Address]) -> str:
 
 def assert_the_same(history: Sequence[State], speakers: Iterable[str]) -> None:
     names = sorted(speakers)
+    planner = Planner(None, names)
     with closing(Cluster(names)) as cluster:
         for number, state in enumerate(history, 1):
-            expected = cluster.apply(state)
-            found = planned(plan([world(each) for each in history[:number]], speakers=names))
-            assert expected == found, f"state {number}"
+            planner.note_routes()
+            planner.enter(world(state))
+            assert cluster.apply(state) == planned(planner.plan()), f"state {number}"
+    assert planned(plan(list(map(world, history)), speakers=names)) == planned(planner.plan())
 
 
 living = st.sets(st.sampled_from(NODES))
@@ -237,7 +239,7 @@ def test_a_plan_says_what_the_daemons_do(history: tuple[State, ...], speakers: s
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=2000)
+@settings(deadline=None, max_examples=1200)
 @given(states(most=8), living)
 def test_and_so_it_is_in_many_more_histories(history: tuple[State, ...], speakers: set[str]) -> None:
     assert_the_same(history, speakers)

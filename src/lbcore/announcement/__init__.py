@@ -13,7 +13,6 @@ from attrs import evolve
 from lbcore.announcement.answering import announce_anew, set_links, set_presence, withdraw
 from lbcore.announcement.explaining import (
     all_bgp_announcers,
-    bgp_announcers,
     explain,
     explain_bgp,
     explain_routes,
@@ -42,7 +41,6 @@ __all__ = [
     "AnnouncementState",
     "NotAnnounced",
     "all_bgp_announcers",
-    "bgp_announcers",
     "explain",
     "explain_bgp",
     "explain_routes",

@@ -22,7 +22,7 @@ from lbcore.model import Service, ServiceKey
 from lbcore.routes import Path, Prefix
 from lbcore.verdicts import NODE_TEXTS, NodeVerdict, Reason
 
-__all__ = ["all_bgp_announcers", "bgp_announcers", "explain", "explain_bgp", "explain_routes", "routes"]
+__all__ = ["all_bgp_announcers", "explain", "explain_bgp", "explain_routes", "routes"]
 
 
 def explain(
@@ -154,16 +154,8 @@ def routes(state: AnnouncementState) -> dict[tuple[str, str], dict[Prefix, Path]
     return told
 
 
-def bgp_announcers(state: AnnouncementState, key: ServiceKey) -> tuple[tuple[Address, tuple[str, ...]], ...]:
-    """For each address of a Service the nodes that announce it over BGP, sorted; nothing where nobody may."""
-    judged = explain_bgp(state, key)
-    if judged is None or isinstance(judged, NotAnnounced):
-        return ()
-    return tuple((address, _announcing(verdicts)) for address, verdicts in judged)
-
-
 def all_bgp_announcers(state: AnnouncementState) -> Mapping[tuple[ServiceKey, Address], tuple[str, ...]]:
-    """The same for every Service, in no order."""
+    """For each Service and its address the nodes that announce it over BGP, sorted by name; in no order."""
     peers, speakers = _peers(state), _speakers(state)
     return {
         each: names

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from attrs import frozen
 
+from lbcore.adapters.kubernetes.changes import name_of
 from lbcore.adapters.kubernetes.documents import Ignored, Refused, Seen, parse_json_chunk, read_chunk
 from lbcore.adapters.kubernetes.text import Chunk, TextError, parse, parse_json, split
 from lbcore.config import ConfigDocument, InvalidConfig, build
@@ -21,11 +22,7 @@ from lbcore.events import (
     Event,
     IngressClassSeen,
     IngressSeen,
-    NamespaceSeen,
-    NodeSeen,
-    SecretSeen,
     ServiceSeen,
-    SliceSeen,
 )
 from lbcore.ingress import ConfigMap, ObjectKey
 from lbcore.requests import read_request
@@ -163,33 +160,10 @@ def _judge_service(source: str, seen: ServiceSeen) -> Iterator[Problem]:
         return
     request = read_request(service)
     if isinstance(request, Refusal):
-        yield Problem(source=source, object=_object_of(seen), field=request.path, message=request.detail)
+        yield Problem(source=source, object=name_of(seen), field=request.path, message=request.detail)
 
 
 def _twice(source: str, seen: Seen, other: str) -> Problem:
     where = "twice in this document" if source == other else f"here and in {other}"
     text = f"is defined {where}; take one out"
-    return Problem(source=source, object=_object_of(seen), field="metadata.name", message=text)
-
-
-def _object_of(seen: Seen) -> str:
-    """The object as a problem names it."""
-    match seen:
-        case ServiceSeen(service):
-            return f"Service {service.key}"
-        case SliceSeen(slice_):
-            return f"EndpointSlice {slice_.key}"
-        case NodeSeen(node):
-            return f"Node {node.name}"
-        case NamespaceSeen(namespace):
-            return f"Namespace {namespace.name}"
-        case ConfigSeen(document):
-            return str(document.origin)
-        case IngressSeen(ingress):
-            return f"Ingress {ingress.key}"
-        case IngressClassSeen(ingress_class):
-            return f"IngressClass {ingress_class.name}"
-        case SecretSeen(secret):
-            return f"Secret {secret.key}"
-        case ConfigMapSeen(config_map):
-            return f"ConfigMap {config_map.key}"
+    return Problem(source=source, object=name_of(seen), field="metadata.name", message=text)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from attrs import evolve, field, frozen
 
 from lbcore import announcement, assignment
+from lbcore.adapters.kubernetes.changes import gone, name_of
 from lbcore.addresses import Address
 from lbcore.announcement import AnnouncementSettings, AnnouncementState, NotAnnounced
 from lbcore.assignment import AssignmentSettings, AssignmentState
@@ -22,7 +23,6 @@ from lbcore.errors import Problem
 from lbcore.events import (
     AnsweringSeen,
     Applied,
-    ConfigGone,
     ConfigSeen,
     DrainsSeen,
     Event,
@@ -31,13 +31,9 @@ from lbcore.events import (
     Listed,
     ManifestRefused,
     MembersSeen,
-    NamespaceGone,
     NamespaceSeen,
-    NodeGone,
     NodeSeen,
-    ServiceGone,
     ServiceSeen,
-    SliceGone,
     SliceSeen,
     Tick,
 )
@@ -46,7 +42,18 @@ from lbcore.model import Service, ServiceKey
 from lbcore.routes import Path, Prefix
 from lbcore.verdicts import Reason, Refusal
 
-__all__ = ["Change", "Plan", "PlannedRoute", "PlannedService", "RouteChange", "World", "control", "plan", "settle"]
+__all__ = [
+    "Change",
+    "Plan",
+    "PlannedRoute",
+    "PlannedService",
+    "Planner",
+    "RouteChange",
+    "World",
+    "control",
+    "plan",
+    "settle",
+]
 
 S = TypeVar("S")
 
@@ -91,7 +98,7 @@ class World:
 
     def changed_by(self, other: World) -> World:
         """The same world after the objects of another were applied to it: what that does not tell of stays."""
-        told = {_object_of(event) for event in other.seen.values()}
+        told = {name_of(event) for event in other.seen.values()}
         kept = tuple(problem for problem in self.problems if problem.object not in told)
         drained = self.drained | other.drained
         return World(seen={**self.seen, **other.seen}, problems=(*kept, *other.problems), drained=drained)
@@ -167,12 +174,13 @@ def plan(
     the state before holds what it had then; one that is absent was deleted, and so was one that has
     another `metadata.uid`. `speakers` are the nodes with a living speaker (None: every Node).
     """
-    run = _Run(load_balancer_class, frozenset(speakers) if speakers is not None else None)
-    for number, world in enumerate(worlds):
-        if number == len(worlds) - 1:
-            run.note_routes()
-        run.enter(world, number * _BETWEEN)
-    return run.plan()
+    planner = Planner(load_balancer_class, speakers)
+    for world in worlds[:-1]:
+        planner.enter(world)
+    for world in worlds[-1:]:
+        planner.note_routes()
+        planner.enter(world)
+    return planner.plan()
 
 
 def settle(
@@ -213,12 +221,12 @@ def control(
         now = max(now, state.config_due)
 
 
-class _Run:
-    """Both brains on their way from state to state."""
+class Planner:
+    """Both brains on their way from state to state; the arguments are those of `plan`."""
 
-    def __init__(self, load_balancer_class: str | None, speakers: frozenset[str] | None) -> None:
+    def __init__(self, load_balancer_class: str | None, speakers: Iterable[str] | None) -> None:
         self._class = load_balancer_class
-        self._speakers = speakers
+        self._speakers = frozenset(speakers) if speakers is not None else None
         self._controller = AssignmentState(settings=AssignmentSettings(load_balancer_class=load_balancer_class))
         self._speaker = AnnouncementState(
             settings=AnnouncementSettings(node="", load_balancer_class=load_balancer_class)
@@ -228,37 +236,40 @@ class _Run:
         self._before: dict[ServiceKey, tuple[Address, ...]] = {}
         self._routes: dict[tuple[str, str], dict[Prefix, Path]] = {}  # by node and peer
         self._problems: tuple[Problem, ...] = ()
-        self._begun = False
+        self._entered = 0  # states
 
     def note_routes(self) -> None:
-        """The next state is the last: what routers are told now is what they were told before."""
+        """A plan of the next state will be asked for: what routers are told now is what they were told before."""
         self._routes = announcement.routes(self._speaker)
 
-    def enter(self, world: World, now: float) -> None:
+    def enter(self, world: World) -> None:
         """Move on to the next state, and let it settle."""
+        now, begun = self._entered * _BETWEEN, self._entered > 0
         self._control([], now)  # what came due since the state before
         before, self._objects = self._objects, self._objects_in(world)
         held = {event.service.key: event.service.held for event in _services(before)}
         self._before = {
             event.service.key: held.get(event.service.key, event.service.held) for event in _services(self._objects)
         }
-        gone = [_gone(event) for subject, event in before.items() if not _is_same(event, self._objects.get(subject))]
-        listed: list[Event] = [] if self._begun else [Listed(kind) for kind in Kind]
-        self._control([*gone, *_changed(before, self._objects), *listed], now)
+        over: list[Event] = [
+            gone(event) for subject, event in before.items() if not _is_same(event, self._objects.get(subject))
+        ]
+        listed: list[Event] = [] if begun else [Listed(kind) for kind in Kind]
+        self._control([*over, *_changed(before, self._objects), *listed], now)
         # Speakers live through every state, too: the configuration in force is the last that was valid.
         # They see the Services as the controller left them.
-        links: list[Event] = [] if self._begun else [AnsweringSeen(()), LinksSeen(())]
+        links: list[Event] = [] if begun else [AnsweringSeen(()), LinksSeen(())]
         marks: list[Event] = [DrainsSeen(world.drained)]
-        events = [*gone, *links, *marks, self._members(), *_changed(self._shown, self._objects), *listed]
+        events = [*over, *links, *marks, self._members(), *_changed(self._shown, self._objects), *listed]
         self._speaker, _ = settle(announcement.step, self._speaker, events, lambda state: state.settled, now)
         self._shown = dict(self._objects)
         self._problems = (*world.problems, *self._controller.configuration.problems)
-        self._begun = True
+        self._entered += 1
 
     def _objects_in(self, world: World) -> dict[Subject, Seen]:
         """What there is in a state: of what cannot be read the last good form, and known Services with their status."""
         unreadable = {problem.object for problem in world.problems}
-        kept = {subject: event for subject, event in self._objects.items() if _object_of(event) in unreadable}
+        kept = {subject: event for subject, event in self._objects.items() if name_of(event) in unreadable}
         return {
             subject: _with_status_of(self._objects.get(subject), event)
             for subject, event in {**kept, **world.seen}.items()
@@ -355,32 +366,3 @@ def _change(before: tuple[Address, ...], after: tuple[Address, ...]) -> Change:
     if had < has:
         return Change.GAIN
     return Change.LOSE if has < had else Change.MOVE
-
-
-def _gone(event: Seen) -> Event:
-    match event:
-        case ServiceSeen(service):
-            return ServiceGone(service.key, service.uid)
-        case SliceSeen(slice_):
-            return SliceGone(slice_.key)
-        case NodeSeen(node):
-            return NodeGone(node.name)
-        case NamespaceSeen(namespace):
-            return NamespaceGone(namespace.name)
-        case ConfigSeen(document):
-            return ConfigGone(document.origin)
-
-
-def _object_of(event: Seen) -> str:
-    """The object as a problem names it."""
-    match event:
-        case ServiceSeen(service):
-            return f"Service {service.key}"
-        case SliceSeen(slice_):
-            return f"EndpointSlice {slice_.key}"
-        case NodeSeen(node):
-            return f"Node {node.name}"
-        case NamespaceSeen(namespace):
-            return f"Namespace {namespace.name}"
-        case ConfigSeen(document):
-            return str(document.origin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -13,7 +13,7 @@ from lbcore.adapters.kubernetes.announced import Announced
 from lbcore.adapters.kubernetes.documents import Ignored, Refused
 from lbcore.adapters.kubernetes.served import ingress_resources
 from lbcore.adapters.views import View, waiting
-from lbcore.announcement import AnnouncementSettings, AnnouncementState, NotAnnounced
+from lbcore.announcement import AnnouncementSettings, AnnouncementState
 from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.files import FilesCluster
 from lbcore.backends.kubernetes import Access
@@ -21,11 +21,11 @@ from lbcore.backends.kubernetes.listing import Listing, Reader
 from lbcore.backends.members import MemberFolder
 from lbcore.backends.statuses import STATUS_FOLDER, read_gossip
 from lbcore.daemons.planning import settle
+from lbcore.duties import announcers
 from lbcore.events import Event, Kind, LinksSeen, Listed, ManifestRefused, MembersSeen, NodeSeen
 from lbcore.intents import Intent
 from lbcore.model import ServiceKey
 from lbcore.routing import RoutingSettings, RoutingState
-from lbcore.verdicts import Reason
 
 __all__ = [
     "GOSSIP",
@@ -66,15 +66,14 @@ class Snapshot:
     speakers_known: bool = True
     views: tuple[View, ...] = ()
 
-    def announcers(self, key: ServiceKey) -> tuple[str, ...]:
-        """The nodes that announce a Service, those of Layer 2 first: as they say, or as they are to."""
-        if self.announced is not None:
-            return tuple(dict.fromkeys(each.node for each in self.announced if each.service == key))
-        found = announcement.explain(self.announcement, key)
-        parts = () if found is None or isinstance(found, NotAnnounced) else found
-        layer2 = [each.node for _, verdicts in parts for each in verdicts if each.reason is Reason.OK]
-        bgp = [node for _, nodes in announcement.bgp_announcers(self.announcement, key) for node in nodes]
-        return tuple(dict.fromkeys([*layer2, *bgp]))
+    def announcers(self) -> Mapping[ServiceKey, tuple[str, ...]]:
+        """By Service the nodes that announce it, those of Layer 2 first: as they say, or as they are to."""
+        if self.announced is None:
+            return announcers(self.announcement)
+        said: dict[ServiceKey, dict[str, None]] = {}
+        for each in self.announced:
+            said.setdefault(each.service, {})[each.node] = None
+        return {key: tuple(nodes) for key, nodes in said.items()}
 
 
 @frozen(kw_only=True)

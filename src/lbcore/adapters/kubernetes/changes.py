@@ -1,4 +1,4 @@
-"""What kind of object an event tells of, and the event that tells that it is gone."""
+"""What object an event tells of, of which kind, and the event that tells that it is gone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lbcore.events import (
     SliceSeen,
 )
 
-__all__ = ["OBJECT_KINDS", "Gone", "gone", "kind_of", "kind_of_refused", "only_objects"]
+__all__ = ["OBJECT_KINDS", "Gone", "gone", "kind_of", "kind_of_refused", "name_of", "only_objects"]
 
 Gone = (
     ServiceGone
@@ -112,5 +112,30 @@ def gone(seen: Seen) -> Gone:
             return SecretGone(seen.secret.key)
         case ConfigMapSeen():
             return ConfigMapGone(seen.config_map.key)
+        case _:
+            assert_never(seen)
+
+
+def name_of(seen: Seen) -> str:
+    """The object that `seen` tells of, as a problem names it."""
+    match seen:
+        case ServiceSeen():
+            return f"Service {seen.service.key}"
+        case SliceSeen():
+            return f"EndpointSlice {seen.slice.key}"
+        case NodeSeen():
+            return f"Node {seen.node.name}"
+        case NamespaceSeen():
+            return f"Namespace {seen.namespace.name}"
+        case ConfigSeen():
+            return str(seen.document.origin)
+        case IngressSeen():
+            return f"Ingress {seen.ingress.key}"
+        case IngressClassSeen():
+            return f"IngressClass {seen.ingress_class.name}"
+        case SecretSeen():
+            return f"Secret {seen.secret.key}"
+        case ConfigMapSeen():
+            return f"ConfigMap {seen.config_map.key}"
         case _:
             assert_never(seen)
