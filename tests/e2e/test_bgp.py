@@ -307,7 +307,11 @@ def _kill_a_speaker(fleet: Fleet, addresses: tuple[Address, ...], wanted: Routes
     watching.start()
     try:
         fleet.speakers["n1"].kill()
-        before = {each["since"] for each in sessions(fleet).values()}  # what it told stands there until another begins
+        told = sessions(fleet)
+        before = {each["since"] for each in told.values()}  # what it told stands there until another begins, and is old
+        assert {(node, "Unknown" if node == "n1" else "Established") for node in lab.nodes} == {
+            (node, each["state"]) for (node, _), each in told.items()
+        }
         wait_for(lambda: len(seen) > 5, "a while without a speaker")
         fleet.start_speaker("n1")
         wait_for(lambda: _up_again(fleet, before), "sessions of the new speaker")

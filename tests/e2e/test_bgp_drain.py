@@ -151,7 +151,8 @@ def test_a_router_that_keeps_routes_notices_nothing_of_a_speaker_that_is_replace
         def up() -> bool:
             seen.add(tuple(site.hops()))
             peers = site.fleet.json("get", "peers")["peers"]
-            return any(each["node"] == first and each["prefixesAdvertised"] == 1 for each in peers)
+            told = [(each["state"], each["prefixesAdvertised"]) for each in peers if each["node"] == first]
+            return [("Established", 1)] == told  # and not what the one before told last
 
         wait_for(up, "a session again")
     found = running.end()

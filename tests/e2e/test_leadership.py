@@ -105,7 +105,7 @@ def test_a_leader_that_stands_still_is_followed_and_finds_the_fence_closed(
     assert written == status_writes(cluster)
     assert 0 == two.stop()  # gives the Lease up
     create(cluster, "after")
-    cluster.wait(lambda: address(cluster, "after"), "an address from the first again", 10)
+    cluster.wait(lambda: address(cluster, "after"), "an address from the first again")
 
 
 def test_a_new_leader_parts_two_services_that_hold_one_address_and_the_younger_moves(

@@ -17,7 +17,8 @@ from pathlib import Path
 from lbcore.adapters.kubernetes.changes import OBJECT_KINDS, only_objects
 from lbcore.adapters.kubernetes.documents import Ignored
 from lbcore.backends.folder import FolderReader
-from lbcore.backends.statuses import DRAINED, STATUS_FOLDER, StatusWriter, UnsafeNameError, is_lasting
+from lbcore.backends.lock import hold
+from lbcore.backends.statuses import DRAINED, STATUS_FOLDER, StatusWriter, UnsafeNameError, is_lasting, life_path
 from lbcore.backends.watch import FolderWatch
 from lbcore.events import Applied, Event, Failed, IngressGone, Kind, Listed, ServiceGone
 from lbcore.ingress import ObjectKey
@@ -183,7 +184,9 @@ class SessionSink:
 
     def __init__(self, folder: Path, node: str) -> None:
         self._writer = StatusWriter(folder)
+        self._folder = folder
         self._node = node
+        self._life: int | None = None  # the descriptor that shows it, open until the process ends
 
     async def apply(self, intent: Intent) -> Applied | Failed:
         """Carry out one intent. Events about Services are the controller's to write, and said in the log here."""
@@ -200,8 +203,14 @@ class SessionSink:
             return Failed(intent=intent, message=str(error), retry=not is_lasting(error))
         return Applied(intent)
 
+    def begin(self) -> None:
+        """Show that there is a speaker here, for as long as this process lives, and that it has no sessions yet."""
+        self.clear()  # one that was killed took nothing back
+        with contextlib.suppress(OSError):
+            self._life = hold(life_path(self._folder, self._node))
+
     def clear(self) -> None:
-        """A speaker that begins or ends has no sessions: one that was killed took nothing back."""
+        """A speaker that begins or ends has no sessions."""
         with contextlib.suppress(OSError):
             self._writer.remove_peers(self._node)
             self._writer.remove_withheld(self._node)

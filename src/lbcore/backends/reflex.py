@@ -195,11 +195,11 @@ class Reflex:
     as a Sink for `SetLinks`, `Announce`, `AnnounceAnew`, `StandBy`, `Withdraw`, `SetPeers`, `SetPresence` and
     `SetWatches`.
 
-    `view` is what a child that gossips sees of the others, `statistics` are the child's counters, and `counts` those of
-    each address it answers for, as it told them last: a second ago, or longer where there are many. `say` takes a line
-    for the log. `events()` is to be iterated for as long as the sink is used: it carries the connection. It raises
-    `CapabilityError` when the child lacks CAP_NET_RAW, `ReflexRefusedError` when it will not start, and
-    `ReflexReplacedError` when another speaker took it.
+    `replaced` is whether another speaker has taken the child. `view` is what a child that gossips sees of the others,
+    `statistics` are the child's counters, and `counts` those of each address it answers for, as it told them last: a
+    second ago, or longer where there are many. `say` takes a line for the log. `events()` is to be iterated for as long
+    as the sink is used: it carries the connection. It raises `CapabilityError` when the child lacks CAP_NET_RAW,
+    `ReflexRefusedError` when it will not start, and `ReflexReplacedError` when another speaker took it.
     """
 
     handles: tuple[type[Intent], ...] = (
@@ -220,6 +220,7 @@ class Reflex:
         self._disconnected.set()
         self._diverted: Callable[[MembersSeen], None] | None = None
         self._members = frozenset[str]()  # as the child said last
+        self.replaced = False
         self.view: View | None = None
         self.statistics = Statistics()
         self.counts: dict[Address, AddressCount] = {}
@@ -411,6 +412,7 @@ class Reflex:
                 self.statistics = statistics
                 self.counts.update((count.address, count) for count in counts)
             case Replaced():
+                self.replaced = True
                 self._child = None  # the other speaker's now: our end must not end it
                 raise ReflexReplacedError("another speaker has taken over this node's reflex process; only one may run")
             case _:

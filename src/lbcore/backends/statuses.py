@@ -4,6 +4,7 @@
     ingresses/NAMESPACE/NAME.json  the addresses that an Ingress shows
     pools/NAME.json                how much of a pool is in use
     peers/NODE/NAME.json           how a node's session with a BGPPeer is
+    speakers/NODE                  a file that a node's speaker has locked for as long as it lives
     withheld/NODE/NAMESPACE/NAME   a Service of which a node tells routers later, while the file is there
     config.json                    the configuration in force, and what is wrong with a newer one
     events.jsonl                   what happened to which object, the newest last
@@ -42,6 +43,7 @@ from lbcore.adapters.kubernetes.status import (
     read_service_status,
     service_status,
 )
+from lbcore.backends.lock import is_let_go
 from lbcore.backends.manifests import signature_of
 from lbcore.errors import ManifestError
 from lbcore.events import ManifestRefused
@@ -64,6 +66,7 @@ __all__ = [
     "StatusReader",
     "StatusWriter",
     "UnsafeNameError",
+    "life_path",
     "read_drained",
     "read_gossip",
     "read_peers",
@@ -95,6 +98,11 @@ def status_path(root: Path, key: ServiceKey) -> Path:
 def ingress_status_path(root: Path, key: ObjectKey) -> Path:
     """Where an Ingress's status lies. Raises `UnsafeNameError` for a name that could lead elsewhere."""
     return root / STATUS_FOLDER / "ingresses" / _safe(key.namespace) / f"{_safe(key.name)}.json"
+
+
+def life_path(root: Path, node: str) -> Path:
+    """What a node's speaker holds while it lives. Raises `UnsafeNameError` for a name that could lead elsewhere."""
+    return root / STATUS_FOLDER / "speakers" / _safe(node)
 
 
 def _safe(name: str) -> str:
@@ -341,6 +349,9 @@ def read_gossip(root: Path) -> bool:
     return (root / STATUS_FOLDER / _GOSSIP).exists()
 
 
+UNKNOWN = "Unknown"  # in place of the state of a session whose speaker is gone
+
+
 class PeerDocument(TypedDict):
     """What is written of one session."""
 
@@ -357,16 +368,31 @@ class PeerDocument(TypedDict):
 
 
 def read_peers(root: Path) -> list[PeerDocument]:
-    """How every node's sessions are, by node and peer; a file that is none is passed over."""
+    """How every node's sessions are, by node and peer; a file that is none is passed over.
+
+    Of a speaker that was killed it stands there what it told last, until another begins: then the state is `UNKNOWN`.
+    """
     decoder = msgspec.json.Decoder(PeerDocument)
     found: list[PeerDocument] = []
     for node in _entries(str(root / STATUS_FOLDER / "peers")):
+        is_gone = _SAFE.fullmatch(node.name) is not None and is_let_go(life_path(root, node.name))
         for entry in _entries(node.path):
             if entry.name.startswith(".") or not entry.name.endswith(".json"):
                 continue
             with contextlib.suppress(OSError, msgspec.MsgspecError):
-                found.append(decoder.decode(_bytes_of(entry.path)))
+                told = decoder.decode(_bytes_of(entry.path))
+                found.append(_of_one_gone(told) if is_gone else told)
     return sorted(found, key=lambda each: (each["node"], each["peer"]))
+
+
+def _of_one_gone(told: PeerDocument) -> PeerDocument:
+    why = f"its speaker is gone, without a word; the last was {told['state']}"
+    gone = told.copy()
+    gone["state"] = UNKNOWN
+    gone["error"] = f"{why} ({told['error']})" if told["error"] else why
+    if told.get("bfd"):
+        gone["bfd"] = UNKNOWN
+    return gone
 
 
 def read_withheld(root: Path, key: ServiceKey) -> frozenset[str]:

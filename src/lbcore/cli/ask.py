@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,28 +60,32 @@ def get_services(place: Place, load_balancer_class: str | None, namespace: str |
         for key, service in sorted(snapshot.assignment.services.items())
         if namespace is None or key.namespace == namespace
     ]
+    who = snapshot.announcers() if output != "table" else {}
     if output in ("json", "yaml"):
-        print_structure({"services": [_service_structure(snapshot, service) for service in services]}, output)
+        structures = [_service_structure(snapshot, each, who.get(each.key, ())) for each in services]
+        print_structure({"services": structures}, output)
         return
     columns = [Column("NAMESPACE"), Column("NAME"), Column("TYPE"), Column("CLUSTER-IP"), Column("EXTERNAL-IP")]
-    columns += [Column("PORT(S)"), Column("AGE")] + (_WIDE if output == "wide" else [])
-    print_table(columns, [_service_row(snapshot, service, wide=output == "wide") for service in services])
+    columns += [Column("PORT(S)"), Column("AGE")]
+    rows = [_service_row(each) for each in services]
+    if output == "wide":
+        columns += [Column("SELECTOR"), Column("POOL"), Column("ANNOUNCED BY")]
+        more = [_more_of_service(snapshot, each, who.get(each.key, ())) for each in services]
+        rows = [[*row, *others] for row, others in zip(rows, more, strict=True)]
+    print_table(columns, rows)
 
 
-_WIDE = [Column("SELECTOR"), Column("POOL"), Column("ANNOUNCED BY")]
-
-
-def _service_row(snapshot: Snapshot, service: Service, *, wide: bool) -> list[str]:
+def _service_row(service: Service) -> list[str]:
     ports = ",".join(f"{port.number}/{port.protocol}" for port in service.ports) or "<none>"
     addresses = ",".join(str(address) for address in service.held)
     waiting = "<pending>" if service.is_load_balancer else "<none>"
     row = [service.key.namespace, service.key.name, service.type, ",".join(service.cluster_ips) or "<none>"]
-    row += [addresses or waiting, ports, age(service.created, datetime.now(UTC))]
-    if wide:
-        selector = ",".join(f"{name}={value}" for name, value in sorted(service.selector.items()))
-        row += [selector or "<none>", _pool_of(snapshot, service) or "<none>"]
-        row += [",".join(snapshot.announcers(service.key)) or "<none>"]
-    return row
+    return [*row, addresses or waiting, ports, age(service.created, datetime.now(UTC))]
+
+
+def _more_of_service(snapshot: Snapshot, service: Service, announcers: Sequence[str]) -> list[str]:
+    selector = ",".join(f"{name}={value}" for name, value in sorted(service.selector.items()))
+    return [each or "<none>" for each in (selector, _pool_of(snapshot, service), ",".join(announcers))]
 
 
 def _pool_of(snapshot: Snapshot, service: Service) -> str | None:
@@ -89,7 +94,7 @@ def _pool_of(snapshot: Snapshot, service: Service) -> str | None:
     return ",".join(dict.fromkeys(owner.name for owner in owners if owner is not None)) or None
 
 
-def _service_structure(snapshot: Snapshot, service: Service) -> dict[str, Any]:
+def _service_structure(snapshot: Snapshot, service: Service, announcers: Sequence[str]) -> dict[str, Any]:
     why = assignment.explain(snapshot.assignment, service.key)
     return {
         "namespace": service.key.namespace,
@@ -97,7 +102,7 @@ def _service_structure(snapshot: Snapshot, service: Service) -> dict[str, Any]:
         "type": service.type,
         "addresses": [str(address) for address in service.held],
         "pool": _pool_of(snapshot, service),
-        "announcedBy": list(snapshot.announcers(service.key)),
+        "announcedBy": list(announcers),
         "ports": [{"port": port.number, "protocol": port.protocol} for port in service.ports],
         "reason": why.refusal.reason.value if why is not None and why.refusal is not None else None,
         "message": why.refusal.detail if why is not None and why.refusal is not None else None,
@@ -141,7 +146,8 @@ def get_peers(place: Place, output: str) -> None:
     """BGP sessions, as the speakers have told of them in FOLDER/.lbcore/peers.
 
     ADVERTISED counts the prefixes that the router has from the node; ERROR says what keeps a session down. BFD is
-    the state of the BFD session with the router, where a BFDProfile asks for one.
+    the state of the BFD session with the router, where a BFDProfile asks for one. Of a speaker that was killed STATE is
+    Unknown until another begins on its node, and the rest is what it told last.
     """
     if not isinstance(place, Path):
         raise LbcoreError(f"an API server does not know how sessions are; ask {_SESSIONS}")

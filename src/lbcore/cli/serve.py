@@ -102,6 +102,15 @@ def _speaker_options(command: click.decorators.FC) -> click.decorators.FC:
             help="How long at most to go on answering for an address that another node takes over; 0: not at all.",
         ),
         click.option(
+            "--restart-time",
+            type=click.FloatRange(min=1, max=600),
+            default=5.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long this node goes on answering when its speaker was killed, for the next one to take that up; "
+            "then other nodes take over. A new speaker needs about 1 s, and more on a slow or busy machine.",
+        ),
+        click.option(
             "--drain-time",
             type=click.FloatRange(min=0, max=3600),
             default=10.0,
@@ -188,6 +197,7 @@ def speaker_command(
     refresh: float,
     ignore_exclude_lb: bool,
     hand_over: float,
+    restart_time: float,
     drain_time: float,
     ready_for: float,
     drain_cordoned: bool,
@@ -210,7 +220,9 @@ def speaker_command(
     settings = _announcement_settings(
         node, exclude, ignore_exclude_lb, hand_over, drain_time, ready_for, drain_cordoned, load_balancer_class
     )
-    daemons = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip, bgp_listen)
+    daemons = _speaker(
+        place, settings, runtime_dir, link_backend, refresh, restart_time, log_format, gossip, bgp_listen
+    )
     _run(daemons, threshold, _Ports(metrics_host, metrics_port, probe_port))
 
 
@@ -231,6 +243,7 @@ def run_command(
     refresh: float,
     ignore_exclude_lb: bool,
     hand_over: float,
+    restart_time: float,
     drain_time: float,
     ready_for: float,
     drain_cordoned: bool,
@@ -248,7 +261,9 @@ def run_command(
     settings = _announcement_settings(
         node, exclude, ignore_exclude_lb, hand_over, drain_time, ready_for, drain_cordoned, load_balancer_class
     )
-    speaker = _speaker(place, settings, runtime_dir, link_backend, refresh, log_format, gossip, bgp_listen)
+    speaker = _speaker(
+        place, settings, runtime_dir, link_backend, refresh, restart_time, log_format, gossip, bgp_listen
+    )
     _run(
         _controller(place, load_balancer_class).and_(speaker), threshold, _Ports(metrics_host, metrics_port, probe_port)
     )
@@ -312,6 +327,7 @@ def _speaker(
     runtime_dir: Path | None,
     link_backend: str,
     refresh: float,
+    restart_time: float,
     log_format: str,
     gossip: GossipSettings | None,
     bgp_port: int | None,
@@ -332,6 +348,7 @@ def _speaker(
         tells_members=isinstance(place, Path) or gossip is not None,
         gossip=gossip,
         link_backend=link_backend,
+        silence=restart_time,
         refresh=refresh,
         log_format=log_format,
     )

@@ -21,6 +21,7 @@ from lbcore.assignment import AssignmentSettings, AssignmentState
 from lbcore.backends.base import Sink, Source
 from lbcore.backends.bgp import BgpSpeaker
 from lbcore.backends.files import FilesCluster, SessionSink
+from lbcore.backends.gossip_settings import GossipSettings
 from lbcore.backends.kubernetes import Access, GossipMembers, IngressCluster, KubernetesCluster, LeaseMembers
 from lbcore.backends.kubernetes.client import Client
 from lbcore.backends.netlink import NetlinkLinks
@@ -219,19 +220,34 @@ class SpeakerParts:
     async def close(self) -> None:
         """End the BGP sessions and leave membership."""
         await self.bgp.close()
-        if self.sessions is not None:
+        if self.sessions is not None and not self.reflex.replaced:  # else they are the other speaker's
             self.sessions.clear()
         await self.reflex.close(leave=True)
 
 
-def _members(
-    cluster: KubernetesCluster, node: str, reflex: Reflex, say: Callable[[str], None], *, gossips: bool
-) -> LeaseMembers | GossipMembers:
-    """Who lives: as gossip says, or whose Lease is renewed."""
+def _by_api_server(
+    cluster: KubernetesCluster, node: str, reflex: Reflex, gossip: GossipSettings | None, say: Callable[[str], None]
+) -> tuple[tuple[Source, ...], tuple[Outlet, ...]]:
+    """What a speaker has besides where there is an API server: who lives is told by Leases, or by gossip and Leases."""
     client, namespace = cluster.client, cluster.access.namespace
-    if gossips:
-        return GossipMembers(client, namespace, node, reflex, say=say)
-    return LeaseMembers(client, namespace, node, is_able=lambda: reflex.pid is not None, say=say)
+    told: LeaseMembers | GossipMembers
+    if gossip is None:
+        told = LeaseMembers(client, namespace, node, is_able=lambda: reflex.pid is not None, say=say)
+    else:
+        told = GossipMembers(client, namespace, node, reflex, say=say)
+    sources: tuple[Source, ...] = (told,)
+    if gossip is not None and gossip.labels:
+        sources = (cluster.speaker_pods(gossip.labels), told)
+    others = tuple(each for each in reflex.handles if each not in told.handles)
+    outlets: tuple[Outlet, ...] = (
+        Outlet.to("reflex", reflex, concurrency=256, only=others),
+        Outlet.to("members", told),
+        Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, ReportConfig)),
+        Outlet.to("spoken", _Spoken((ReportPeer, ReportWithheld))),
+    )
+    if cluster.announced is not None:
+        outlets = (*outlets, Outlet.to("announced", cluster.announced, concurrency=64))
+    return sources, outlets
 
 
 def speaker(
@@ -251,25 +267,14 @@ def speaker(
     settings = evolve(settings, stands_by=reflex_settings.tells_members)
     bgp = BgpSpeaker(settings.node, bgp_port)
     sessions: SessionSink | None = None
-    sources: list[Source] = [cluster.source(_SPEAKER_READS), NetlinkLinks(say=say), reflex, bgp]
+    sources: tuple[Source, ...] = (cluster.source(_SPEAKER_READS), NetlinkLinks(say=say), reflex, bgp)
     if isinstance(cluster, KubernetesCluster):
-        if reflex_settings.gossip is not None and reflex_settings.gossip.labels:
-            sources.append(cluster.speaker_pods(reflex_settings.gossip.labels))
-        told = _members(cluster, settings.node, reflex, say, gossips=reflex_settings.gossip is not None)
-        sources.append(told)
-        others = tuple(each for each in reflex.handles if each not in told.handles)
-        lanes: tuple[Outlet, ...] = (
-            Outlet.to("reflex", reflex, concurrency=256, only=others),
-            Outlet.to("members", told),
-        )
-        notes = Outlet.to("notes", cluster.sink, concurrency=64, only=(RecordEvent, ReportConfig))
-        if cluster.announced is not None:
-            settings = evolve(settings, tells=True)
-            lanes = (*lanes, Outlet.to("announced", cluster.announced, concurrency=64))
-        outlets: tuple[Outlet, ...] = (*lanes, notes, Outlet.to("spoken", _Spoken((ReportPeer, ReportWithheld))))
+        more, outlets = _by_api_server(cluster, settings.node, reflex, reflex_settings.gossip, say)
+        sources = (*sources, *more)
+        settings = evolve(settings, tells=cluster.announced is not None)
     else:
         sessions = SessionSink(cluster.folder, settings.node)
-        sessions.clear()
+        sessions.begin()
         tell_gossip(cluster.folder, gossips=reflex_settings.gossip is not None)
         spoken: Sink = _Spoken((ReportConfig,))
         outlets = (
@@ -286,7 +291,7 @@ def speaker(
     )
     carrier = Carrier(
         loop=loop,
-        sources=tuple(sources),
+        sources=sources,
         outlets=outlets,
         is_stopped=lambda state: state.stopped,
         is_settled=lambda state: state.settled,
