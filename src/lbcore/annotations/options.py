@@ -297,9 +297,9 @@ def _blocked(data: Mapping[str, str]) -> tuple[Blocked, list[str]]:
     return Blocked(**found), problems
 
 
-def _lists(data: Mapping[str, str]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+def _lists(data: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Whom `access` lets in and keeps out: nobody but this machine, and everybody, if that cannot be read."""
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, Any] = {}
     problems = []
     for name, (field, otherwise) in _LISTS.items():
         if name not in data:
