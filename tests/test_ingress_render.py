@@ -63,3 +63,22 @@ def test_it_is_printed_for_the_nginx_that_is_named(tmp_path: Path) -> None:
     found = directives(rendered(tmp_path, "--nginx", str(NEWER_NGINX)).stdout, tmp_path)
     assert ("http2", ("on",)) in found
     assert [] == [words for name, words in found if name == "listen" and "http2" in words]
+
+
+def test_no_text_of_an_option_is_a_directive_and_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    """What is written in the docs of two CVEs: neither `alias` nor `try_files` comes from anywhere."""
+    names = ("main-snippet", "http-snippet", "server-snippet", "location-snippet", "stream-snippet")
+    text = "alias /x; location / { try_files $uri /x; }"
+    options = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "options"},
+        "data": dict.fromkeys(names, text),
+    }
+    old = {"apiVersion": "networking.k8s.io/v1beta1", "kind": "Ingress", "metadata": {"name": "old"}, "spec": {}}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump_all([options, old]))
+    done = rendered(tmp_path, "--configmap", "default/options")
+    assert set() == {"alias", "try_files"} & {name for name, _ in directives(done.stdout, tmp_path)}
+    said = done.stderr.splitlines()
+    assert [] == [name for name in names if not any(f"{name} has no effect" in line for line in said)]
+    assert [True] == ["must be networking.k8s.io/v1" in line for line in said if line.startswith("left out: ")]

@@ -156,3 +156,14 @@ def test_what_follows_the_certificates_does_not_reach_the_chain() -> None:
     found = read_pair(fake.chain + b"\n; load_module evil;", fake.key)
     assert isinstance(found, Certificate)
     assert fake.chain == found.chain
+
+
+@pytest.mark.parametrize("version", ["extensions/v1beta1", "networking.k8s.io/v1beta1"])
+def test_an_ingress_of_an_old_version_is_refused_and_not_passed_over(version: str) -> None:
+    with pytest.raises(ManifestError, match=r"apiVersion: must be networking\.k8s\.io/v1"):
+        read({"apiVersion": version, "kind": "Ingress", "metadata": {"name": "old"}, "spec": {}}, "")
+
+
+def test_data_that_is_no_base64_is_named_by_its_key() -> None:
+    with pytest.raises(ManifestError, match=r"data\['tls.crt'\]: is not base64"):
+        read({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"tls.crt": "!!"}}, "")

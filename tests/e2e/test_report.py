@@ -56,6 +56,18 @@ def test_json_has_every_annotation(tmp_path: Path) -> None:
     assert [{"name": "configuration-snippet", "verdict": "supported", "how": ""}] == found["annotations"]
 
 
+def test_what_cannot_be_read_is_named_and_not_passed_over(tmp_path: Path) -> None:
+    old = {"apiVersion": "extensions/v1beta1", "kind": "Ingress", "metadata": {"name": "old"}, "spec": {}}
+    wrong = ingress("wrong", "b.example")
+    wrong["spec"]["rules"][0]["http"]["paths"][0]["pathType"] = "Prfix"
+    result = report(written(tmp_path, ingress("good", "a.example"), old, wrong))
+    first, second = result.stderr.splitlines()
+    assert first.startswith("not in the report: ")
+    assert "Ingress default/old: apiVersion: must be networking.k8s.io/v1" in first
+    assert "did you mean Prefix?" in second
+    assert "1 Ingress: 1 supported, 0 partial, 0 ignored, 0 dangerous" == result.stdout.splitlines()[-1]
+
+
 def test_neither_or_both_of_folder_and_server_is_a_mistake(tmp_path: Path) -> None:
     assert 2 == report().exit_code
     assert 2 == report(tmp_path, "--context", "x").exit_code

@@ -229,7 +229,9 @@ def render_command(
     """
     require_folder(folder)
     wanted = RoutingSettings(streams=_beside(streams, http_port, https_port), **settings)
-    state, said = asyncio.run(list_routing(folder, wanted))
+    state, said, unread = asyncio.run(list_routing(folder, wanted))
+    for problem in unread:
+        click.echo(f"left out: {problem}", err=True)
     for each in said:
         if isinstance(each, RecordEvent):
             click.echo(f"{each.about}: {each.message}", err=True)

@@ -51,11 +51,13 @@ def ingress_command(folder: Path | None, live: Access | None, output: str, **set
     wanted = RoutingSettings(**settings)
     if folder is not None:
         require_folder(folder)
-        state, said = asyncio.run(list_routing(folder, wanted))
+        state, said, unread = asyncio.run(list_routing(folder, wanted))
     else:
         assert live is not None
         access = live
-        state, said = reading(lambda tell: list_routing(access, wanted, tell))
+        state, said, unread = reading(lambda tell: list_routing(access, wanted, tell))
+    for problem in unread:
+        click.echo(f"not in the report: {problem}", err=True)
     for each in said:
         if isinstance(each, RecordEvent) and each.reason == "BadOption":
             click.echo(f"{each.about}: {each.message}", err=True)

@@ -22,6 +22,7 @@ from lbcore.backends.members import MemberFolder
 from lbcore.backends.statuses import STATUS_FOLDER, read_gossip
 from lbcore.daemons.planning import settle
 from lbcore.duties import announcers
+from lbcore.errors import Problem
 from lbcore.events import Event, Kind, LinksSeen, Listed, ManifestRefused, MembersSeen, NodeSeen
 from lbcore.intents import Intent
 from lbcore.model import ServiceKey
@@ -177,8 +178,9 @@ def _snapshot(
 
 async def list_routing(
     place: Path | Access, settings: RoutingSettings, tell: Callable[[str, int], None] = _tell_nobody
-) -> tuple[RoutingState, list[Intent]]:
-    """What the Ingress controller would make of a folder or of what an API server has, and what it would say.
+) -> tuple[RoutingState, list[Intent], tuple[Problem, ...]]:
+    """What the Ingress controller would make of a folder or of what an API server has, what it would say, and what is
+    wrong with those manifests that it cannot read.
 
     Of an API server no Secret is read. Raises `LbcoreError`.
     """
@@ -197,7 +199,8 @@ async def list_routing(
         entries = (each for each in listing.entries() if not isinstance(each, Ignored))
         events = [each.event if isinstance(each, Refused) else each for each in entries]
         events += [Listed(kind) for kind in sorted(needs, key=lambda kind: kind.value)]
-    return settle(routing.step, RoutingState(settings=settings), events, lambda state: state.settled)
+    state, said = settle(routing.step, RoutingState(settings=settings), events, lambda state: state.settled)
+    return state, said, tuple(each.problem for each in events if isinstance(each, ManifestRefused))
 
 
 async def list_folder(folder: Path, kinds: frozenset[Kind] = _KINDS) -> list[Event]:

@@ -130,6 +130,8 @@ def read(document: object, source: str) -> Decoded:
     reader = _READERS.get((group, kind))
     if reader is not None:
         return _read_known(document, source, reader, kind, api_version, group)
+    if (group, kind) == ("extensions", "Ingress"):  # gone since Kubernetes 1.22, and still in manifests
+        return _read_known(document, source, _READERS[NETWORKING, kind], kind, api_version, NETWORKING)
     if group == METALLB and kind not in _METALLB_KINDS:
         return _unknown_metallb_kind(document, source, kind)
     if kind in _WISHES and group != METALLB:

@@ -21,11 +21,12 @@ MOST_BYTES = 1 << 20  # of one value: the API server takes no larger object
 def read_secret(document: Fields, key: ObjectKey) -> Secret:
     """The Secret in a document whose name is known already; `stringData` goes over `data`, as on the API server."""
     data: dict[str, bytes] = {}
-    for name, value in document.child("data").labels_quietly().items():
+    encoded = document.child("data")
+    for name, value in encoded.labels_quietly().items():
         try:
             data[name] = base64.b64decode("".join(value.split()), validate=True)
         except (ValueError, binascii.Error):
-            document.fault(f"data.{name}"[:80], "is not base64; use stringData for plain text")
+            encoded.fault(name[:80], "is not base64; use stringData for plain text")
     for name, value in document.child("stringData").labels_quietly().items():
         data[name] = value.encode("utf-8", "surrogatepass")
     return Secret(key=key, data=Map(data), certificate=_certificate(data))
