@@ -24,7 +24,7 @@ from lbcore.events import Applied
 from lbcore.intents import ServeRoutes
 from lbcore.proxy import RoutingTable, Site
 
-FILES = ("a.pem", "b.users", "c.ca", "d.crl", "e.dh", "f.ticket")
+FILES = ("a.pair", "a.pem", "b.users", "c.ca", "d.crl", "e.dh", "f.ticket")
 PAUSES = (0.0, 0.5, 1.0, 29.0, 30.0, 59.0, 60.0, 61.0)
 OTHERS = {"nginx.conf", "nginx.pid", "peers.txt", "init.lua", ".pem"}
 
@@ -77,7 +77,7 @@ class Served:
 
     @property
     def certificates(self) -> set[str]:
-        return {path.name for path in self.folder.glob("c*.pem")}
+        return {path.name for path in self.folder.glob("c*.pair")}
 
     def run(self, life: Callable[[JumpingLoop], Awaitable[None]]) -> None:
         async def lived() -> None:
@@ -92,7 +92,7 @@ class Served:
             runner.run(lived())
 
 
-GONE, STAYS = (f"c{digest(host)}.pem" for host in ("gone.example", "stays.example"))
+GONE, STAYS = (f"c{digest(host)}.pair" for host in ("gone.example", "stays.example"))
 
 
 @pytest.mark.needs("nginx")

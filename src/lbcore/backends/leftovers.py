@@ -1,18 +1,22 @@
 """Files of nginx that no configuration names any more: certificates, passwords, authorities of hosts that are gone.
 
 Workers of earlier configurations read certificates by their names at each handshake, and on a busy machine there may be
-several such generations at once: reloads follow each other faster than nginx is done with one. So files stay a while.
+several such generations at once: reloads follow each other faster than nginx is done with one. So files stay a while;
+and pairs of certificate and key that were renewed, for handshakes that have found them and not read them yet.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Set
 from pathlib import Path
+
+from lbcore.adapters.nginx.names import PAIR
 
 __all__ = ["KEPT", "Leftovers"]
 
 KEPT = 60.0  # seconds in which files that are named no more may still be read
-_OURS = frozenset({".pem", ".users", ".ca", ".crl", ".dh", ".ticket"})
+_OURS = frozenset({PAIR, ".pem", ".users", ".ca", ".crl", ".dh", ".ticket"})
 
 
 class Leftovers:
@@ -29,15 +33,17 @@ class Leftovers:
 
     def tidy(self, wanted: Set[str], now: float) -> None:
         """Take away what has not been wanted for `KEPT` seconds, as far as it was looked at; `now` never goes back.
+        What a link leads to is wanted where the link is.
 
         Raises `OSError` for a folder that cannot be read or written.
         """
-        for path in self._folder.iterdir():
-            name = path.name
-            if path.suffix not in _OURS:
-                continue
-            if name in wanted:
+        with os.scandir(self._folder) as entries:
+            found = [each for each in entries if Path(each.name).suffix in _OURS]
+        led_to = {Path(each).readlink().name for each in found if each.name in wanted and each.is_symlink()}
+        for each in found:
+            name = each.name
+            if name in wanted or name in led_to:
                 self._since.pop(name, None)
             elif now - self._since.setdefault(name, now) >= KEPT:
-                path.unlink(missing_ok=True)
+                (self._folder / name).unlink(missing_ok=True)
                 del self._since[name]

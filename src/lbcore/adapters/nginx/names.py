@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-__all__ = ["DYNAMIC", "DYNAMIC_GRPC", "digest"]
+__all__ = ["DYNAMIC", "DYNAMIC_GRPC", "PAIR", "digest"]
 
 # The blocks whose peers Lua chooses, of what is sent in the clear: apart, so that no connection of one is taken for the
 # other. What is sent by TLS has a block for each upstream: a connection that is kept was verified for one name.
 DYNAMIC, DYNAMIC_GRPC = "lbcore_dynamic", "lbcore_dynamic_grpc"
+PAIR = ".pair"  # what names of links end in that lead to a certificate and its key
 
 
 def digest(*parts: object) -> str:

@@ -24,6 +24,7 @@ from lbcore.adapters.nginx.server import (
     client_certificates,
     default_location,
     has_own_tls,
+    pair,
 )  # fmt: skip
 from lbcore.adapters.nginx.shared import ESCAPED_URI, Shared, escaped_uri
 from lbcore.adapters.nginx.streams import stream_level
@@ -171,9 +172,9 @@ class Renderer:
         streams = stream_level(table, self.places, self.capabilities, without)
         main = main_level(table.options, self.places, self.capabilities, streams=bool(streams))
         head = serialize((*main, *streams))
-        general = serialize(http_level(table, self.places, self.capabilities), 1)
+        general = serialize((*http_level(table, self.places, self.capabilities), *pair(self.places.folder)), 1)
         if "" in table.sites and "" not in without and has_own_tls(table.sites[""]):
-            general += serialize(certificate(self.places.folder), 1)  # nobody is to have what is meant for that one
+            general += serialize(certificate(), 1)  # nobody is to have what is meant for that one
         if any(f"${{{ESCAPED_URI}}}" in each for each in (general, *texts)):
             http.update(escaped_uri())
         body = general + serialize((http[name] for name in sorted(http)), 1)

@@ -9,7 +9,7 @@ from attrs import frozen
 from lbcore.adapters.nginx.blocked import refusal
 from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.general import Places
-from lbcore.adapters.nginx.names import digest
+from lbcore.adapters.nginx.names import PAIR, digest
 from lbcore.adapters.nginx.shared import Shared
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, directive, map_of
 from lbcore.ingress import Certificate
@@ -23,6 +23,7 @@ __all__ = [
     "client_certificates",
     "default_location",
     "has_own_tls",
+    "pair",
 ]
 
 Aliases = dict[str, tuple[str, ...]]
@@ -39,7 +40,7 @@ class Servers:
     def write(self, site: Site, body: list[Directive], aliases: tuple[str, ...] = ()) -> Directive:
         """The server of a host with this in it."""
         names: list[Plain | Word] = [_server_name(name) for name in (site.host, *aliases)] if site.host else [Word("_")]
-        tls = certificate(self.places.folder) if not site.host or has_own_tls(site) else ()
+        tls = certificate() if not site.host or has_own_tls(site) else ()
         block = (*tls, *refusal(self.options.blocked), *body)
         return directive("server", block=(*self._listen(bool(not site.host)), directive("server_name", *names), *block))
 
@@ -76,16 +77,27 @@ def has_own_tls(site: Site) -> bool:
     return any(each is not None for each in (site.client_certificates, site.ciphers, site.prefer_server_ciphers))
 
 
-def certificate(folder: str) -> Iterator[Directive]:
+def certificate() -> Iterator[Directive]:
     """The certificate of whichever name is asked for: for the default server, and for those with TLS of their own.
 
     A server that says none has the default server's TLS. Each that says one costs nginx an SSL_CTX, as each that
     inherits one would: without Lua three quarters of the time that 1,000 hosts take to be read.
     """
     # Read for each handshake, so that a renewed certificate needs no reload, and a thousand hosts no memory.
-    name = Value((f"{folder}/", Variable("lbcore_certificate"), ".pem"))
-    yield directive("ssl_certificate", name)
-    yield directive("ssl_certificate_key", name)
+    yield directive("ssl_certificate", Value((Variable("lbcore_pair"),)))
+    yield directive("ssl_certificate_key", Value((Variable("lbcore_pair"),)))
+
+
+def pair(folder: str) -> Iterator[Directive]:
+    """At the http level: the file of a handshake's certificate and key.
+
+    nginx opens it once for each of the two. The name that the map of certificates gives is that of a link, which is
+    turned to another file when the pair is renewed; so the link is followed once, and what the two open is where it led
+    to then. Of nginx's variables `$realpath_root` is the one that follows links, and a map remembers what it came to as
+    long as the request lasts that stands for the handshake. Nothing is served from that root: it is a file.
+    """
+    yield directive("root", Value((f"{folder}/", Variable("lbcore_certificate"), PAIR)))
+    yield map_of(Value(()), "lbcore_pair", Value((Variable("realpath_root"),)))
 
 
 def client_certificates(clients: ClientCertificates, shared: Shared) -> Iterator[Directive]:
@@ -118,13 +130,13 @@ def certificate_map(
 ) -> tuple[Directive, dict[str, bytes]]:
     """The map from a server's name to its certificate, and their files by host: a renewed one takes its place."""
     default = table.default_certificate or fake
-    files = {"default.pem": default.chain + default.key}
+    files = {f"default{PAIR}": default.chain + default.key}
     lines: list[Entry] = []
     for host, site in sorted(table.sites.items()):
         if site.certificate is None or host in without:
             continue
         name = f"c{digest(host)}"
-        files[f"{name}.pem"] = site.certificate.chain + site.certificate.key
+        files[f"{name}{PAIR}"] = site.certificate.chain + site.certificate.key
         for each in (host, *aliases[host]):
             key = f"~*^[^.]+{_escaped(each[1:])}$" if each.startswith("*") else f"\\{each}"
             lines.append(Entry(Plain(key), Word(name)))
