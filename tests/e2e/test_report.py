@@ -68,6 +68,20 @@ def test_what_cannot_be_read_is_named_and_not_passed_over(tmp_path: Path) -> Non
     assert "1 Ingress: 1 supported, 0 partial, 0 ignored, 0 dangerous" == result.stdout.splitlines()[-1]
 
 
+def test_a_backend_that_nobody_answers_for_is_noted_and_counts_for_nothing(tmp_path: Path) -> None:
+    meta = {"name": "idle", "namespace": "default"}
+    idle = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}}
+    folder = written(tmp_path, ingress("one", "a.example", "idle"), ingress("two", "b.example", "gone"), idle)
+    result = report(folder, "-o", "json")
+    found = {each["name"]: (each["verdict"], *each["notes"]) for each in json.loads(result.stdout)["ingresses"]}
+    said = "nobody answers at the moment: port 80 of Service default"
+    assert {
+        "one": ("supported", f"{said}/idle has no endpoint that is ready"),
+        "two": ("supported", f"{said}/gone is not there"),
+    } == found
+    assert f"{said}/gone is not there" in report(folder).stdout
+
+
 def test_neither_or_both_of_folder_and_server_is_a_mistake(tmp_path: Path) -> None:
     assert 2 == report().exit_code
     assert 2 == report(tmp_path, "--context", "x").exit_code

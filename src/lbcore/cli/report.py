@@ -79,6 +79,7 @@ def _structure(found: tuple[IngressReport, ...], ports: tuple[StreamReport, ...]
                 "name": each.key.name,
                 "verdict": each.verdict.value,
                 "problems": list(each.problems),
+                "notes": list(each.notes),
                 "annotations": [
                     {"name": one.name, "verdict": one.verdict.value, "how": one.how} for one in each.annotations
                 ],
@@ -130,3 +131,5 @@ def _details(each: IngressReport, *, wide: bool) -> Iterator[list[str]]:
     verdict = Verdict.IGNORED if each.verdict is Verdict.IGNORED else Verdict.PARTIAL
     for problem in each.problems:
         yield [str(each.key), verdict.value, "-", problem]
+    for note in each.notes:
+        yield [str(each.key), "-", "-", note]

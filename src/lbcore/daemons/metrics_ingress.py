@@ -18,6 +18,7 @@ from lbcore.adapters.nginx.counts import HISTOGRAMS, Series
 from lbcore.backends.figures import Figures
 from lbcore.backends.nginx import Nginx
 from lbcore.daemons.controlled import Controlled
+from lbcore.daemons.reporting import orphans
 from lbcore.proxy import RoutingTable
 from lbcore.routing import RoutingState
 
@@ -138,14 +139,10 @@ def _orphans(state: RoutingState, own: dict[str, str]) -> Iterator[Metric]:
         "1 for an Ingress with a backend that is not there",
         labels=[*own, "namespace", "ingress", "type"],
     )
-    found: set[tuple[str, str, str]] = set()
-    for site in state.table.sites.values():
-        for location in site.locations:
-            upstream = state.table.upstreams.get(location.upstream or "")
-            if upstream is None or upstream.peers or not location.source.service:
-                continue
-            kind = "no-endpoint" if upstream.service in state.backing.services else "no-service"
-            found.add((location.source.ingress.namespace, location.source.ingress.name, kind))
+    found = {
+        (each.ingress.namespace, each.ingress.name, "no-endpoint" if each.is_there else "no-service")
+        for each in orphans(state)
+    }
     for each in sorted(found):
         family.add_metric([*own.values(), *each], 1.0)
     yield family

@@ -20,7 +20,17 @@ from lbcore.events import ConfigMapSeen, Event, IngressClassSeen, IngressSeen, L
 from lbcore.ingress import Ingress, IngressClass, ObjectKey
 from lbcore.routing import RoutingSettings, RoutingState, why_not_served
 
-__all__ = ["AnnotationReport", "IngressReport", "StreamReport", "Verdict", "judge", "report", "report_streams"]
+__all__ = [
+    "AnnotationReport",
+    "IngressReport",
+    "Orphan",
+    "StreamReport",
+    "Verdict",
+    "judge",
+    "orphans",
+    "report",
+    "report_streams",
+]
 
 
 class Verdict(Enum):
@@ -59,7 +69,8 @@ class AnnotationReport:
 
 @frozen(kw_only=True)
 class IngressReport:
-    """One Ingress. `problems` are what is wrong with it besides its annotations.
+    """One Ingress. `problems` are what is wrong with it besides its annotations, `notes` what is so at the moment, whoever
+    serves it.
 
     Ignored is one that is not served at all, as its one problem says; dangerous, one with an annotation that is.
     """
@@ -68,6 +79,7 @@ class IngressReport:
     verdict: Verdict
     annotations: tuple[AnnotationReport, ...] = ()
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def count(self, verdict: Verdict) -> int:
         """How many of its annotations have a verdict."""
@@ -106,9 +118,39 @@ def report_streams(state: RoutingState) -> tuple[StreamReport, ...]:
     return tuple(sorted(found, key=lambda one: (one.config_map, one.path, one.how)))
 
 
-def report(state: RoutingState, *, secrets: bool = True) -> tuple[IngressReport, ...]:
-    """Every Ingress that was told, sorted. `secrets`: Secrets were told, too, so that what they lack is known."""
-    return tuple(_report(state, ingress, secrets) for _, ingress in sorted(state.ingresses.items()))
+@frozen(order=True)
+class Orphan:
+    """An Ingress, and a backend of it that has nobody who could answer: `is_there`: the Service is."""
+
+    ingress: ObjectKey
+    service: ObjectKey
+    port: str
+    is_there: bool
+
+
+def orphans(state: RoutingState) -> tuple[Orphan, ...]:
+    """Each once, sorted: what is answered 503, or by a `default-backend`."""
+    found: set[Orphan] = set()
+    for site in state.table.sites.values():
+        for location in site.locations:
+            upstream = state.table.upstreams.get(location.upstream or "")
+            if upstream is None or upstream.peers or not location.source.service:
+                continue
+            is_there = upstream.service in state.backing.services
+            found.add(Orphan(location.source.ingress, upstream.service, upstream.port, is_there))
+    return tuple(sorted(found))
+
+
+def report(state: RoutingState, *, secrets: bool = True, services: bool = True) -> tuple[IngressReport, ...]:
+    """Every Ingress that was told, sorted. `secrets`, `services`: those were told, too, and what they lack is known."""
+    lacking: dict[ObjectKey, list[str]] = {}
+    for each in orphans(state) if services else ():
+        why = "has no endpoint that is ready" if each.is_there else "is not there"
+        text = f"nobody answers at the moment: port {each.port} of Service {each.service} {why}"
+        lacking.setdefault(each.ingress, []).append(text)
+    return tuple(
+        _report(state, ingress, secrets, lacking.get(key, [])) for key, ingress in sorted(state.ingresses.items())
+    )
 
 
 def judge(events: Iterable[Event]) -> tuple[IngressReport, ...]:
@@ -131,10 +173,10 @@ def judge(events: Iterable[Event]) -> tuple[IngressReport, ...]:
         [*map(IngressClassSeen, ours), *told, *lists],
         lambda state: state.settled,
     )
-    return report(state, secrets=False)
+    return report(state, secrets=False, services=False)
 
 
-def _report(state: RoutingState, ingress: Ingress, secrets: bool) -> IngressReport:
+def _report(state: RoutingState, ingress: Ingress, secrets: bool, lacking: Iterable[str]) -> IngressReport:
     why = why_not_served(state, ingress)
     if why:
         return IngressReport(key=ingress.key, verdict=Verdict.IGNORED, problems=(why,))
@@ -145,7 +187,9 @@ def _report(state: RoutingState, ingress: Ingress, secrets: bool) -> IngressRepo
         verdict = Verdict.DANGEROUS
     elif problems or any(each.verdict is not Verdict.SUPPORTED for each in annotations):
         verdict = Verdict.PARTIAL
-    return IngressReport(key=ingress.key, verdict=verdict, annotations=annotations, problems=problems)
+    return IngressReport(
+        key=ingress.key, verdict=verdict, annotations=annotations, problems=problems, notes=tuple(lacking)
+    )
 
 
 def _judged(finding: Finding) -> AnnotationReport:
