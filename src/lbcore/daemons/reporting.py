@@ -69,8 +69,7 @@ class AnnotationReport:
 
 @frozen(kw_only=True)
 class IngressReport:
-    """One Ingress. `problems` are what is wrong with it besides its annotations, `notes` what is so at the moment, whoever
-    serves it.
+    """One Ingress. `problems` are what is wrong with it besides its annotations, `notes` what is so at the moment.
 
     Ignored is one that is not served at all, as its one problem says; dangerous, one with an annotation that is.
     """
