@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drained import NAMES, told, with_endpoints
@@ -30,17 +30,47 @@ RACKS = (LabelSelector.of(rack="a"), LabelSelector.of(rack="b"))
 NODES = [NodeSeen(Node(name=name, labels={"rack": rack})) for name, rack in zip(NAMES, "abbc", strict=True)]
 TOR = BGPPeer(name="tor", my_asn=64513, peer_asn=64512, address=Address.parse("2001:db8:f::1"))
 
-in_six = st.sampled_from(["2001:db8::1", "2001:db8::2", "2001:db8:1::1", "2001:db8:1::2"])
-held = st.just(()) | st.tuples(in_six) | st.tuples(in_six, st.sampled_from(["10.0.0.1", "10.0.0.2"]))
+# Of both pools, and two that lie in one aggregate; a Service may have none yet.
+held = st.sampled_from([
+    ("2001:db8::2",), ("2001:db8::3",), ("2001:db8:1::2",), ("2001:db8::3", "10.0.0.1"),
+    ("2001:db8::2", "10.0.0.2"), (),
+])  # fmt: skip
 some_nodes = st.frozensets(st.sampled_from(NAMES))
-services = st.builds(
-    plain_service,
-    st.sampled_from(["web", "mail", "news", "wiki"]),
-    labels=st.sampled_from([{}, {"tier": "gold"}, {"tier": "tin"}]),
-    held=held.map(lambda texts: tuple(map(Address.parse, texts))),
-    external_traffic_policy=st.sampled_from(TrafficPolicy),
-    annotations=st.sampled_from([{}, {}, {ANNOUNCING_NODES: "1"}, {ANNOUNCING_NODES: "some"}]),
+# Most nodes live, and most Services have endpoints and are announced: of what nobody hears there is nothing to add up.
+few_nodes = st.just(frozenset[str]()) | st.just(frozenset[str]()) | some_nodes
+most_nodes = st.just(frozenset(NAMES)) | some_nodes.filter(bool) | some_nodes
+# What of a Service decides who announces it, beside its addresses; the last are the nodes of its endpoints.
+RESPECTS: tuple[st.SearchStrategy[Any], ...] = (
+    st.sampled_from([{}, {"tier": "gold"}, {"tier": "tin"}]),
+    st.sampled_from(TrafficPolicy),
+    st.sampled_from([{}, {ANNOUNCING_NODES: "1"}, {ANNOUNCING_NODES: "some"}]),
+    most_nodes,
 )
+names = st.lists(st.sampled_from(["web", "mail", "news", "wiki"]), min_size=2, unique=True)
+
+
+@st.composite
+def neighbours(draw: st.DrawFn) -> list[tuple[Service, frozenset[str]]]:
+    """Services that are almost alike, each with the nodes of its endpoints: those are the ones to be confounded."""
+    alike = draw(st.tuples(*RESPECTS))
+    found = []
+    for name in draw(names):
+        own = list(alike)
+        which = draw(st.integers(0, 5))
+        if which < len(own):
+            own[which] = draw(RESPECTS[which])
+        labels, policy, annotations, nodes = own
+        addresses = tuple(map(Address.parse, draw(held)))
+        service = plain_service(
+            name, held=addresses, labels=labels, external_traffic_policy=policy, annotations=annotations
+        )
+        found.append((service, nodes))
+    return found
+
+
+PLAIN = BGPAdvertisement(name="plain", community_texts=("64512:9",))
+LOUD = BGPAdvertisement(name="loud", pools=("more",), local_pref=7, aggregation_length_v6=127)
+for_all = st.sampled_from([(PLAIN,), (PLAIN,), (PLAIN, LOUD), ()])
 adverts = st.builds(
     BGPAdvertisement,
     name=st.sampled_from("xyz"),
@@ -49,17 +79,19 @@ adverts = st.builds(
     service_selectors=st.sampled_from([(), (), (LabelSelector.of(tier="gold"),)]),
     peers=st.sampled_from([(), (), ("leaf",)]),
     aggregation_length_v6=st.sampled_from([128, 127]),
-    local_pref=st.sampled_from([0, 0, 7]),
     community_texts=st.sampled_from([(), ("64512:1",), ("64512:2", "64512:1")]),
 )
-peers = st.builds(
-    BGPPeer,
-    name=st.sampled_from(["leaf", "spine"]),
-    my_asn=st.just(64513),
-    peer_asn=st.just(64512),
-    address=st.sampled_from(["2001:db8:f::1", "10.9.9.9"]).map(Address.parse),
-    dual_stack=st.booleans(),
-    node_selectors=st.sampled_from([(), (), RACKS[:1]]),
+ROUTERS = {"leaf": ("2001:db8:f::2", "10.9.9.2"), "spine": ("2001:db8:f::3", "10.9.9.3")}
+peers = st.sampled_from(sorted(ROUTERS)).flatmap(
+    lambda name: st.builds(
+        BGPPeer,
+        name=st.just(name),
+        my_asn=st.just(64513),
+        peer_asn=st.just(64512),
+        address=st.sampled_from(ROUTERS[name]).map(Address.parse),
+        dual_stack=st.booleans(),
+        node_selectors=st.sampled_from([(), (), RACKS[:1]]),
+    )
 )
 
 
@@ -90,21 +122,54 @@ def added_up(state: AnnouncementState) -> dict[tuple[str, str], dict[Prefix, Pat
     return found
 
 
+def known_as(
+    name: str, number: int, *nodes: str, policy: TrafficPolicy = TrafficPolicy.CLUSTER, tier: str = "", count: str = ""
+) -> tuple[Service, frozenset[str]]:
+    service = plain_service(
+        name,
+        held=(ipv6(number),),
+        labels={"tier": tier} if tier else {},
+        annotations={ANNOUNCING_NODES: count} if count else {},
+        external_traffic_policy=policy,
+    )
+    return service, frozenset(nodes or NAMES)
+
+
+GOLD = BGPAdvertisement(name="gold", service_selectors=(LabelSelector.of(tier="gold"),), community_texts=("64512:1",))
+NOBODY: frozenset[str] = frozenset()
+
+
+# Services that are alike but for one thing: how many nodes they ask for, or the address by which those are chosen; the
+# advertisements that are for them; the nodes of their endpoints.
+@example(
+    known=[known_as("web", 2, count="1"), known_as("mail", 2, count="some"), known_as("news", 3, count="1")],
+    plain=(PLAIN,), wishes=[], routers=[], drained=NOBODY, gone=NOBODY,
+)  # fmt: skip
+@example(
+    known=[known_as("web", 2), known_as("mail", 3, tier="gold"), known_as("news", 4)],
+    plain=(PLAIN,), wishes=[GOLD], routers=[], drained=NOBODY, gone=NOBODY,
+)  # fmt: skip
+@example(
+    known=[known_as("web", 2, "n1", policy=TrafficPolicy.LOCAL), known_as("mail", 3, "n2", policy=TrafficPolicy.LOCAL)],
+    plain=(PLAIN,), wishes=[], routers=[], drained=NOBODY, gone=NOBODY,
+)  # fmt: skip
 @given(
-    known=st.lists(st.tuples(services, some_nodes), min_size=1, max_size=4, unique_by=lambda each: each[0].key),
-    wishes=st.lists(adverts, min_size=1, max_size=3, unique_by=lambda each: each.name),
-    routers=st.lists(peers, min_size=1, max_size=2, unique_by=lambda each: each.name),
-    drained=some_nodes,
-    gone=some_nodes,
+    known=neighbours(),
+    plain=for_all,
+    wishes=st.lists(adverts, max_size=2, unique_by=lambda each: each.name),
+    routers=st.lists(peers, max_size=2, unique_by=lambda each: each.name),
+    drained=few_nodes,
+    gone=few_nodes,
 )
 def test_what_routers_are_told_of_all_services_is_what_is_explained_of_each(
     known: list[tuple[Service, frozenset[str]]],
+    plain: tuple[BGPAdvertisement, ...],
     wishes: list[BGPAdvertisement],
     routers: list[BGPPeer],
     drained: frozenset[str],
     gone: frozenset[str],
 ) -> None:
-    state = speaker(known, [MORE, *wishes, *routers], drained, frozenset(NAMES) - gone)
+    state = speaker(known, [MORE, TOR, *plain, *wishes, *routers], drained, frozenset(NAMES) - gone)
     assert added_up(state) == announcement.routes(state)
     assert {
         (key, address): nodes for key in state.services for address, nodes in bgp_announcers(state, key)
