@@ -184,6 +184,17 @@ def test_an_ingress_of_another_class_is_nobodys_and_its_status_stays_empty(fleet
     assert until(fleet, 200, "other.example")["x-served-by"].startswith(f"{NAME}-defaultbackend")
 
 
+def test_without_its_class_an_ingress_is_nobodys_until_the_class_is_back(fleet: KubeFleet) -> None:
+    """As when `helm uninstall ingress-nginx` takes the class away: docs/migrate-from-ingress-nginx.md, step 4."""
+    fleet.lab.api.apply(ingress("classy", "classy.example", "shop"))
+    until_served(fleet, "classy.example", "shop")
+    found = fleet.get("ingressclass", "nginx")
+    fleet.lab.kubectl("delete", "ingressclass", "nginx")
+    until_served(fleet, "classy.example", "ingress-nginx-lbcore-ingress-defaultbackend")
+    fleet.lab.api.apply({**found, "metadata": {"name": "nginx", "annotations": found["metadata"]["annotations"]}})
+    until_served(fleet, "classy.example", "shop")
+
+
 def test_endpoints_that_go_and_come_are_followed(fleet: KubeFleet) -> None:
     fleet.apply(deployment("roll", replicas=1))
     fleet.lab.kubectl("expose", "deployment", "roll", "--port=80")
