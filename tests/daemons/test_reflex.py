@@ -98,6 +98,11 @@ class Speaker:
         assert self._reflex.pid is not None
         return self._reflex.pid
 
+    def hang_up(self) -> None:
+        """Stop listening, as a daemon does before it ends what it drives."""
+        self._loop.call_soon_threadsafe(self._follower.cancel)
+        until(self._follower.done)
+
     def close(self, *, leave: bool) -> None:
         """End, with the child or without it."""
         asyncio.run_coroutine_threadsafe(self._reflex.close(leave=leave), self._loop).result(PATIENCE)
@@ -212,6 +217,18 @@ def test_a_child_without_a_speaker_leaves_and_lets_go(tmp_path: Path) -> None:
         assert not (tmp_path / "members" / "n1").exists()
         assert not (tmp_path / "reflex").exists()
         assert not answers(on, VIP6)
+
+
+@isolated
+def test_a_child_that_was_taken_up_ends_with_its_new_speaker_and_waits_for_nobody(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, silence=600.0)
+    with cable() as on:
+        with speaker(on, settings, leave=False) as one:
+            pid = one.pid
+        with speaker(on, settings) as other:
+            assert pid == other.pid
+            other.hang_up()
+        until(lambda: not lives(pid))
 
 
 @isolated

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import struct
@@ -220,6 +221,7 @@ class Reflex:
         self._disconnected.set()
         self._diverted: Callable[[MembersSeen], None] | None = None
         self._members = frozenset[str]()  # as the child said last
+        self._taken_up: int | None = None  # a descriptor of the child's process, where another speaker started it
         self.replaced = False
         self.view: View | None = None
         self.statistics = Statistics()
@@ -288,9 +290,12 @@ class Reflex:
                     await self._disconnected.wait()
         elif leave and self._child is not None:
             self._child.terminate()
+        elif leave and not self.replaced:
+            await self._end_taken_up()
         if self._carrier is not None:
             self._carrier.cancel()
         await self._reap(_LEAVE if leave else 0.0)
+        self._let_go()
 
     # The connection, over and over
 
@@ -313,6 +318,7 @@ class Reflex:
         try:
             hello = await self._greet(channel)
             if hello is not None:
+                self._take_up(channel)
                 await self._converse(channel, hello)
         except TimeoutError:
             self._say("the reflex process does not answer: killing it")
@@ -419,6 +425,28 @@ class Reflex:
                 raise _LostError(f"it sent a {type(message).__name__}")
 
     # The process
+
+    def _take_up(self, channel: _Channel) -> None:
+        """Keep hold of a child that is not ours: at our end there may be no connection left to tell it by."""
+        self._let_go()
+        if self._child is None and channel.pid > 0:
+            with contextlib.suppress(OSError):  # it is gone already, or the kernel has no such descriptors
+                self._taken_up = os.pidfd_open(channel.pid)
+
+    def _let_go(self) -> None:
+        if self._taken_up is not None:
+            os.close(self._taken_up)
+            self._taken_up = None
+
+    async def _end_taken_up(self) -> None:
+        if self._taken_up is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._taken_up, signal.SIGTERM)
+        for _ in range(int(_LEAVE / 0.02)):
+            if select.select([self._taken_up], [], [], 0.0)[0]:  # it has ended
+                return
+            await asyncio.sleep(0.02)
 
     async def _reap(self, patience: float) -> None:
         """Take note of our child's end, waiting for it for so many seconds."""
