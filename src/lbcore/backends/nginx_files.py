@@ -8,6 +8,7 @@ a hash of what it holds, and what the configuration names is a link to it, which
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 from collections.abc import Mapping
@@ -59,6 +60,9 @@ def _write(path: Path, data: bytes, owner: int | None) -> None:
 
 
 def _link(path: Path, name: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        path.symlink_to(name)  # at a start, of all hosts
+        return
     aside = _aside(path)
     aside.symlink_to(name)
     aside.replace(path)
