@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from attrs import evolve
 from hypothesis import given
@@ -13,6 +15,7 @@ from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.render import Places, Rendered, Renderer
 from lbcore.ingress import ObjectKey
 from lbcore.proxy import (
+    Affinity,
     Canary,
     CanaryRule,
     Location,
@@ -26,6 +29,7 @@ from lbcore.proxy import (
     Upstream,
 )
 from lbcore.routing import RoutingSettings
+from nginx_text import refusal
 from rendering import FAKE
 from traffic import HOSTS, History, histories, settings, settle, started
 
@@ -153,6 +157,27 @@ def test_a_canary_gets_its_part_while_it_has_peers(capabilities: Capabilities) -
         rendered = renderer.render(table)
         assert bool(peers) is ("split_clients" in rendered.text)
         assert new(capabilities).render(table) == rendered
+
+
+@BOTH
+def test_a_sticky_host_is_written_alike_by_who_saw_its_last_peer_go_and_who_did_not(capabilities: Capabilities) -> None:
+    affinity = Affinity(persistent=True)
+    location = evolve(LOCATION, policies=Policies(affinity=affinity))
+    renderer, site = new(capabilities), evolve(SITE, locations=(location,))
+    for peers in (("2001:db8::1",), (), ("2001:db8::1",)):
+        table = table_of(evolve(upstream("u1", *peers), affinity=affinity), site=site)
+        assert new(capabilities).render(table) == renderer.render(table)
+
+
+@pytest.mark.needs("nginx")
+def test_a_default_backend_that_is_a_name_is_looked_up_for_each_request(tmp_path: Path) -> None:
+    places = evolve(PLACES, folder=str(tmp_path), http_port=8080, https_port=8443)
+    renderer = evolve(new(Capabilities()), places=places)
+    for name in ("elsewhere.example", "other.example"):
+        table = table_of(evolve(upstream("u1", name), external=True), default=True)
+        rendered = renderer.render(table)
+        assert "" == refusal(rendered, tmp_path)  # which it does for a name that cannot be resolved at its start
+        assert evolve(new(Capabilities()), places=places).render(table) == rendered
 
 
 @BOTH

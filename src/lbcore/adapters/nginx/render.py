@@ -62,7 +62,7 @@ class _Piece:
 
     site: Site
     aliases: tuple[str, ...]
-    default: str | None
+    default: tuple[str | None, tuple[object, ...]]
     peers: tuple[tuple[str, tuple[object, ...]], ...]
     text: str
     http: dict[str, Directive]
@@ -166,7 +166,9 @@ class Renderer:
             files.update(piece.files)
             texts.append(piece.text)
         if "" not in table.sites:
-            texts.append(serialize([servers.catch_all(table)], 1))
+            shared = Shared(folder=self.places.folder)
+            texts.append(serialize([servers.catch_all(table, shared)], 1))
+            http.update(shared.http)
         texts += [serialize([each], 1) for each in servers.twins(table, aliases)]
         http["lbcore_certificate"], pairs = certificate_map(table, self.fake, without, aliases)
         streams = stream_level(table, self.places, self.capabilities, without)
@@ -234,7 +236,8 @@ class Renderer:
         used = _upstreams(site)
         peers = tuple((name, self._shape(host, table.upstreams.get(name))) for name in used)
         known = self._pieces.get(host)
-        own = (aliases, table.default_upstream, peers)
+        default = table.default_upstream
+        own = (aliases, (default, _shape(table.upstreams.get(default or ""))), peers)
         if known is not None and known.site is site and (known.aliases, known.default, known.peers) == own:
             return known
         shared = Shared(folder=self.places.folder)
@@ -267,7 +270,7 @@ class Renderer:
         else:
             body += [each for location in site.locations for each in writer.write(location)]
             if not any(location.path == "/" for location in site.locations):
-                body.append(default_location(table))
+                body.append(default_location(table, shared))
         text = serialize([servers.write(site, body, aliases)], 1)
         piece = _Piece(site, *own, text, shared.http, shared.files)
         self._pieces[host] = piece

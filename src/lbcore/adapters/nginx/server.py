@@ -11,6 +11,7 @@ from lbcore.adapters.nginx.capabilities import Capabilities
 from lbcore.adapters.nginx.general import Places
 from lbcore.adapters.nginx.names import PAIR, digest
 from lbcore.adapters.nginx.shared import Shared
+from lbcore.adapters.nginx.targets import Targets
 from lbcore.adapters.nginx.tree import Condition, Directive, Entry, Name, Plain, Value, Word, directive, map_of
 from lbcore.ingress import Certificate
 from lbcore.proxy import ClientCertificates, Options, RoutingTable, Site, Variable
@@ -57,11 +58,11 @@ class Servers:
                 v6 = ["ipv6only=on"] if address.startswith("[") and default else []
                 yield directive("listen", Plain(f"{prefix}{port}"), *own, *words, *v6)
 
-    def catch_all(self, table: RoutingTable) -> Directive:
+    def catch_all(self, table: RoutingTable, shared: Shared) -> Directive:
         """The server of all hosts that no other has."""
         reject = [directive("ssl_reject_handshake", "on")] if table.options.reject_handshake else []
         quiet = [] if table.options.log.of_default_backend else [directive("access_log", "off")]
-        return self.write(Site(host=""), [*reject, *quiet, default_location(table)])
+        return self.write(Site(host=""), [*reject, *quiet, default_location(table, shared)])
 
     def twins(self, table: RoutingTable, aliases: Aliases) -> Iterator[Directive]:
         """The servers that redirect from a host's `www.` twin."""
@@ -115,14 +116,15 @@ def client_certificates(clients: ClientCertificates, shared: Shared) -> Iterator
         yield directive("if", Condition(name), block=(directive("return", 403),))
 
 
-def default_location(table: RoutingTable) -> Directive:
+def default_location(table: RoutingTable, shared: Shared) -> Directive:
     """`/` where no Ingress says anything."""
+    default = table.default_upstream
     # Set here, too: a variable that is set nowhere, because there is no Ingress, is one that nginx does not know.
     route = directive("set", Name("lbcore_route"), Value(("-",)))
-    if table.default_upstream is None:
+    if default is None:
         return directive("location", Plain("/"), block=(route, directive("return", 404)))
-    to = Value((f"http://{table.default_upstream}",))
-    return directive("location", Plain("/"), block=(route, directive("proxy_pass", to)))
+    to = Targets({default: table.upstreams[default]}, None, shared).target(default)
+    return directive("location", Plain("/"), block=(route, directive("proxy_pass", Value(("http://", to)))))
 
 
 def certificate_map(

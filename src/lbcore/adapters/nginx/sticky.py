@@ -96,7 +96,7 @@ class Sticky:
     """What the clients of one location are told.
 
     `dynamic`: Lua chooses peers, and says so. `chosen` is the variable of the upstream's name where there is a canary,
-    and `other` is the canary's name. `pinned`: tokens of peers are known, of the main upstream and of the canary.
+    and `other` is the canary's name. `pinned`: nginx knows tokens of peers, of the main upstream and of the canary.
     """
 
     location: Location

@@ -89,16 +89,16 @@ class Targets:
 
     def sticky(self, location: Location, affinity: Affinity) -> Sticky:
         """What the clients of a location are told by a cookie."""
-        canary, main = location.canary, self.upstreams.get(location.upstream or "")
+        canary, main, dynamic = location.canary, self.upstreams.get(location.upstream or ""), self.is_dynamic(location)
         there = self.upstreams.get(canary.upstream) if canary is not None and self.has_peers(canary.upstream) else None
         return Sticky(
             location=location,
             affinity=affinity,
             shared=self.shared,
-            dynamic=self.is_dynamic(location),
+            dynamic=dynamic,
             chosen=self.choose(location, canary) if canary is not None and there is not None else None,
             other=self.word(there.id).text if there is not None else "",
-            pinned=(pins(main), pins(there)),
+            pinned=(False, False) if dynamic else (pins(main), pins(there)),
         )
 
     def pinned(self, location: Location, name: Template) -> Template:
