@@ -429,7 +429,7 @@ class Reflex:
     def _take_up(self, channel: _Channel) -> None:
         """Keep hold of a child that is not ours: at our end there may be no connection left to tell it by."""
         self._let_go()
-        if self._child is None and channel.pid > 0:
+        if self._child is None and channel.pid > 0 and hasattr(os, "pidfd_open"):  # which some builds of Python lack
             with contextlib.suppress(OSError):  # it is gone already, or the kernel has no such descriptors
                 self._taken_up = os.pidfd_open(channel.pid)
 
@@ -443,8 +443,10 @@ class Reflex:
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._taken_up, signal.SIGTERM)
+        end = select.poll()
+        end.register(self._taken_up, select.POLLIN)
         for _ in range(int(_LEAVE / 0.02)):
-            if select.select([self._taken_up], [], [], 0.0)[0]:  # it has ended
+            if end.poll(0):
                 return
             await asyncio.sleep(0.02)
 
