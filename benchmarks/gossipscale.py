@@ -118,9 +118,8 @@ def _weigh(size: int, seconds: float) -> tuple[float, float, float]:
         clock.run_until(SETTLE + seconds)
     assert all(len(member.members or ()) == size for member in members), "members were lost while nothing happened"
     counts, share = network.counts, 1 / size / seconds
-    exchanged = (
-        counts["stream bytes"] / counts["connections"]
-    )  # of both halves, and every member begins one in its turn
+    # Bytes of both halves: a member begins as many as the others begin with it.
+    exchanged = counts["stream bytes"] / counts["connections"]
     sent = counts["datagram bytes"] * share + exchanged / LAN.exchange_every(size)
     return counts["datagrams"] * share, sent, _Timed.spent / 1e6 * share
 
