@@ -5,8 +5,8 @@ bytes of their headers, and its half of the connections. CPU is the engine's alo
 and read, made and sealed.
 
 Connections are memberlist's exchanges of everything with one member, and they are counted at their pace, every 30 s to
-180 s: what is looked at is a few seconds, and they are of the 30 s in which members that have just started make their
-first. (The CPU is as it was in those seconds.)
+180 s, in bytes and in the CPU of reading them: what is looked at is a few seconds, and they are of the 30 s in which
+members that have just started make their first.
 """
 
 from __future__ import annotations
@@ -48,9 +48,11 @@ class _Machine:
 
 
 class _Timed(Detector):
-    """A detector that takes the time of its calls, in nanoseconds of this thread."""
+    """A detector that takes the time of its calls, in nanoseconds of this thread, and apart of those that read
+    exchanges.
+    """
 
-    spent = 0
+    spent = exchanging = 0
 
     def _taken(self, call: Callable[[], T]) -> T:
         begin = time.thread_time_ns()
@@ -58,14 +60,20 @@ class _Timed(Detector):
         _Timed.spent += time.thread_time_ns() - begin
         return result
 
+    def _read(self, call: Callable[[], T]) -> T:
+        begin = time.thread_time_ns()
+        result = call()
+        _Timed.exchanging += time.thread_time_ns() - begin
+        return result
+
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> list[DetectorOutput]:
         return self._taken(lambda: super(_Timed, self).receive(datagram, source, now))
 
     def receive_stream(self, message: Message, now: float) -> list[DetectorOutput]:
-        return self._taken(lambda: super(_Timed, self).receive_stream(message, now))
+        return self._read(lambda: super(_Timed, self).receive_stream(message, now))
 
     def answered(self, number: int, message: Message | None, now: float) -> list[DetectorOutput]:
-        return self._taken(lambda: super(_Timed, self).answered(number, message, now))
+        return self._read(lambda: super(_Timed, self).answered(number, message, now))
 
     @property
     def deadline(self) -> float:
@@ -114,14 +122,14 @@ def _weigh(size: int, seconds: float) -> tuple[float, float, float]:
     with frozen_heap():
         clock.run_until(SETTLE)
         network.counts.clear()
-        _Timed.spent = 0
+        _Timed.spent = _Timed.exchanging = 0
         clock.run_until(SETTLE + seconds)
     assert all(len(member.members or ()) == size for member in members), "members were lost while nothing happened"
     counts, share = network.counts, 1 / size / seconds
-    # Bytes of both halves: a member begins as many as the others begin with it.
-    exchanged = counts["stream bytes"] / counts["connections"]
-    sent = counts["datagram bytes"] * share + exchanged / LAN.exchange_every(size)
-    return counts["datagrams"] * share, sent, _Timed.spent / 1e6 * share
+    # Of both halves of one exchange: a member begins as many as the others begin with it.
+    exchanges = 1 / counts["connections"] / LAN.exchange_every(size)
+    sent = counts["datagram bytes"] * share + counts["stream bytes"] * exchanges
+    return counts["datagrams"] * share, sent, (_Timed.spent * share + _Timed.exchanging * exchanges) / 1e6
 
 
 def run() -> list[Row]:
