@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,17 @@ def test_nothing_hides_behind_a_line_end(name: str) -> None:
     for value in ("true", "1", "on", "/x", "https://x.example/", "GET", "a"):
         _, findings = read({f"{PREFIX}/{name}": f"{value}\nevil;"}, "ns")
         assert any(each.state is not State.SUPPORTED for each in findings), value
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_digits_of_other_scripts_are_no_numbers(name: str) -> None:
+    """Python's `\\d` takes them, and nginx then refuses the whole host."""
+    beside = {"auth-url": "https://auth.example/", "auth-cache-key": "$remote_addr", "enable-cors": "true"}
+    for value in ("3", "3m", "200 3m", "10.0.0.0/3", "https://x.example:3", "http://3.3.3.3/", "8k 3", "CN=3"):
+        given_ = beside | {name: value.replace("3", "\u0663")}
+        policies, _ = read({f"{PREFIX}/{each}": text for each, text in given_.items()}, "ns")
+        kept = repr(evolve(policies, denied=""))  # why it denies is said with the text itself
+        assert policies.denied or "\u0663" not in kept, (value, kept)
 
 
 def test_what_is_not_known_is_named() -> None:
