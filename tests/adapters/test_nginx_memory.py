@@ -174,7 +174,8 @@ def test_a_default_backend_that_is_a_name_is_looked_up_for_each_request(tmp_path
     places = evolve(PLACES, folder=str(tmp_path), http_port=8080, https_port=8443)
     renderer = evolve(new(Capabilities()), places=places)
     for name in ("elsewhere.example", "other.example"):
-        table = table_of(evolve(upstream("u1", name), external=True), default=True)
+        table = table_of(upstream("u1", "2001:db8::1"), evolve(upstream("u2", name), external=True))
+        table = evolve(table, default_upstream="u2")
         rendered = renderer.render(table)
         assert "" == refusal(rendered, tmp_path)  # which it does for a name that cannot be resolved at its start
         assert evolve(new(Capabilities()), places=places).render(table) == rendered
