@@ -169,16 +169,26 @@ def test_a_sticky_host_is_written_alike_by_who_saw_its_last_peer_go_and_who_did_
         assert new(capabilities).render(table) == renderer.render(table)
 
 
+def with_a_name(name: str) -> RoutingTable:
+    """The default backend is an ExternalName, and no host's."""
+    table = table_of(upstream("u1", "2001:db8::1"), evolve(upstream("u2", name), external=True))
+    return evolve(table, default_upstream="u2")
+
+
+@BOTH
+def test_another_name_of_the_default_backend_is_noticed(capabilities: Capabilities) -> None:
+    renderer = new(capabilities)
+    for name in ("elsewhere.example", "other.example"):
+        rendered = renderer.render(with_a_name(name))
+        assert f"{name}:8080" in rendered.text
+        assert new(capabilities).render(with_a_name(name)) == rendered
+
+
 @pytest.mark.needs("nginx")
 def test_a_default_backend_that_is_a_name_is_looked_up_for_each_request(tmp_path: Path) -> None:
     places = evolve(PLACES, folder=str(tmp_path), http_port=8080, https_port=8443)
-    renderer = evolve(new(Capabilities()), places=places)
-    for name in ("elsewhere.example", "other.example"):
-        table = table_of(upstream("u1", "2001:db8::1"), evolve(upstream("u2", name), external=True))
-        table = evolve(table, default_upstream="u2")
-        rendered = renderer.render(table)
-        assert "" == refusal(rendered, tmp_path)  # which it does for a name that cannot be resolved at its start
-        assert evolve(new(Capabilities()), places=places).render(table) == rendered
+    rendered = evolve(new(Capabilities()), places=places).render(with_a_name("elsewhere.example"))
+    assert "" == refusal(rendered, tmp_path)  # which is what nginx says to a name that is not there when it starts
 
 
 @BOTH
