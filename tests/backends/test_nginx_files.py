@@ -48,6 +48,16 @@ def test_a_file_goes_when_no_look_has_wanted_it_for_a_minute(looks: list[tuple[f
             assert leftovers.waiting is any(each in kept for each, times in unwanted.items() if times)
 
 
+def test_what_somebody_else_has_taken_away_is_waited_for_no_longer(tmp_path: Path) -> None:
+    leftovers = Leftovers(tmp_path)
+    (tmp_path / "a.pem").touch()
+    leftovers.tidy(set(), 0.0)
+    assert leftovers.waiting
+    (tmp_path / "a.pem").unlink()
+    leftovers.tidy(set(), 1.0)
+    assert not leftovers.waiting
+
+
 class JumpingLoop(asyncio.SelectorEventLoop):
     """Its clock goes as always, and jumps when it is told to."""
 

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -101,6 +102,22 @@ def test_the_first_configuration_is_read_once_and_later_ones_are_tested_first(tm
         assert isinstance(await begun.serve(GOOD, "more.example"), Applied)
         assert ["-c", "-t"] == begun.calls
         assert {"nginx.conf"} == {path.name for path in begun.folder.glob("nginx.conf*")}
+
+    begun.run(life)
+
+
+def test_an_nginx_that_has_ended_begins_again_with_what_it_had(tmp_path: Path) -> None:
+    begun = Begun(tmp_path, lua=False)
+
+    async def life() -> None:
+        assert isinstance(await begun.serve(GOOD), Applied)
+        os.kill(int((begun.folder / "nginx.pid").read_text()), signal.SIGTERM)
+        async with asyncio.timeout(10.0):
+            while begun.nginx.missing() is None:  # noqa: ASYNC110 - it says so to who asks, and to nobody else
+                await asyncio.sleep(0.01)
+        assert isinstance(await begun.serve(GOOD), Applied)
+        assert ["-c", "-c"] == begun.calls
+        assert 200 == begun.status(GOOD)
 
     begun.run(life)
 

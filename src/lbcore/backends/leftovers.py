@@ -41,9 +41,9 @@ class Leftovers:
             found = [each for each in entries if each.name.endswith(_OURS) and each.name not in _OURS]
         links = [each.path for each in found if each.name in wanted and each.is_symlink()]
         led_to = {os.readlink(each) for each in links}  # noqa: PTH115 - pathlib takes several times as long
-        for name in (each.name for each in found):
-            if name in wanted or name in led_to:
-                self._since.pop(name, None)
-            elif now - self._since.setdefault(name, now) >= KEPT:
+        unwanted = [each.name for each in found if each.name not in wanted and each.name not in led_to]
+        since = {name: self._since.get(name, now) for name in unwanted}
+        for name, first in since.items():
+            if now - first >= KEPT:
                 (self._folder / name).unlink(missing_ok=True)
-                del self._since[name]
+        self._since = {name: first for name, first in since.items() if now - first < KEPT}

@@ -172,8 +172,10 @@ class Nginx:
             async with self._busy:
                 if self._process is process and not self._closing:
                     self._say(f"nginx has ended by itself with status {code}, and is started again")
-                    with contextlib.suppress(OSError, LbcoreError):
+                    try:
                         await self._start_again()
+                    except (OSError, LbcoreError) as error:
+                        self._say(f"that was in vain: {error}")
             await asyncio.sleep(_LOOK)
 
     async def _start_again(self) -> None:
@@ -247,7 +249,8 @@ class Nginx:
         if rendered.text == self._text and self._process is not None and self._process.returncode is None:
             await self._tell(peers)
         else:
-            (self._folder / _NEW).replace(self._folder / _CONFIG)
+            if rendered.text != self._text:  # else nginx has ended, and what it had is not written again
+                (self._folder / _NEW).replace(self._folder / _CONFIG)
             await self._reload()
             self._note_taken(rendered)
         if not same:
