@@ -188,7 +188,7 @@ def test_another_name_of_the_default_backend_is_noticed(capabilities: Capabiliti
 def test_a_default_backend_that_is_a_name_is_looked_up_for_each_request(tmp_path: Path) -> None:
     places = evolve(PLACES, folder=str(tmp_path), http_port=8080, https_port=8443)
     rendered = evolve(new(Capabilities()), places=places).render(with_a_name("elsewhere.example"))
-    assert "" == refusal(rendered, tmp_path)  # which is what nginx says to a name that is not there when it starts
+    assert "" == refusal(rendered, tmp_path)  # as the server of an upstream nginx would refuse a name that is not there
 
 
 @BOTH
